@@ -6,13 +6,6 @@ from dataclasses import dataclass
 
 from ih_jax.study import Study
 
-# What a step of a block costs beside its runs, in runs: choosing a width weighs it against
-# devices that stand idle. Measured on two AVX-512 cores; an accelerator is bound by launches.
-OVERHEAD = {"cpu": 0.3}
-OVERHEAD_ELSEWHERE = 200.0
-WIDEST = {"cpu": 8}
-WIDEST_ELSEWHERE = 1024
-
 
 @dataclass(frozen=True)
 class BlockPlan:
@@ -22,7 +15,7 @@ class BlockPlan:
     group: int
     members: tuple[int, ...]  # places in the group's runs, as many as the block is wide
     runs: tuple[int, ...]  # numbers of the study's runs, without the ones that fill up
-    steps: int
+    steps: int  # the longest horizon among its runs
 
 
 @dataclass(frozen=True)
@@ -34,30 +27,49 @@ class Plan:
     seconds: float  # spent before, by sweeps that this one resumes
 
 
-def choose_width(study: Study, devices: int, kind: str) -> int:
-    """The width with the shortest time by the cost model, devices standing idle included."""
-    overhead = OVERHEAD.get(kind, OVERHEAD_ELSEWHERE)
-    widest = WIDEST.get(kind, WIDEST_ELSEWHERE)
-    widths = [2**i for i in range(widest.bit_length()) if 2**i <= widest]
+@dataclass(frozen=True)
+class Cost:
+    """What a step of a block costs on a kind of device: proportional to runs + `overhead`.
+
+    `widest` is the width beyond which a run costs more again. `ih-jax bench` measures both.
+    """
+
+    overhead: float  # in runs
+    widest: int
+
+
+# Where nobody has measured this machine: two AVX-512 cores, whose caches hold some eight runs; an
+# accelerator is bound by launching kernels until thousands of small runs fill it.
+COSTS = {"cpu": Cost(0.3, 8)}
+COST_ELSEWHERE = Cost(200.0, 1024)
+
+
+def choose_width(study: Study, devices: int, cost: Cost) -> int:
+    """The power of two with the shortest time by `cost`, devices standing idle included."""
+    widths = [2**i for i in range(cost.widest.bit_length()) if 2**i <= cost.widest]
 
     def time_of(width: int) -> float:
         busy = [0.0] * devices
         for block in plan_blocks(study, width):
-            busy[busy.index(min(busy))] += block.steps * (width + overhead)
+            busy[busy.index(min(busy))] += block.steps * (width + cost.overhead)
         return max(busy)
 
     return min(widths, key=time_of)
 
 
 def plan_blocks(study: Study, width: int) -> tuple[BlockPlan, ...]:
-    """Blocks of runs with like horizons, the longest first."""
+    """Blocks of `width` runs with like horizons, the longest first.
+
+    Runs are taken in order of horizon. A block costs its longest run whatever the others do, so
+    this wastes least; a run that ends before its block is trained on, and what comes after its
+    horizon is not read.
+    """
     found: list[tuple[int, int, list[int]]] = []
     for number, group in enumerate(study.groups):
         order = sorted(range(len(group.runs)), key=lambda i: -group.runs[i].steps)
-        for horizon in dict.fromkeys(group.runs[i].steps for i in order):
-            same = [i for i in order if group.runs[i].steps == horizon]
-            for begin in range(0, len(same), width):
-                found.append((horizon, number, same[begin : begin + width]))
+        for begin in range(0, len(order), width):
+            members = order[begin : begin + width]
+            found.append((group.runs[members[0]].steps, number, members))
     found.sort(key=lambda each: -each[0])
     blocks = []
     for number, (horizon, group_number, members) in enumerate(found):

@@ -16,7 +16,6 @@ Orbax notices a truncated file but not an altered one; the checksums do.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -66,23 +65,6 @@ def make_folder(folder: Path) -> None:
         raise UserError(
             f"cannot write results to {folder} ({error.strerror}): give a folder that is writable"
         ) from None
-
-
-@contextlib.contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock. Raises UserError if another process writes to it."""
-    lock = folder / ".lock"
-    with open(lock, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                f"another process is writing to {folder}: wait for it, or give another folder"
-            ) from None
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
 
 
 def read_card(folder: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from ih_jax import per_seed
 from ih_jax.clamp import Clamp
 from ih_jax.data import features as features_
 from ih_jax.data.fewshot import EVALUATION_SETS, Burst
@@ -45,6 +46,8 @@ MODEL_SETTINGS = tuple(
     f.name for f in dataclasses.fields(Config) if f.name not in ("features", "labels")
 )
 TASK_SETTINGS = tuple(f.name for f in dataclasses.fields(FewShot) if f.name != "data")
+TASK_SIZES = ("classes", "test_classes", "exemplars", "val_exemplars")  # shapes of its arrays
+Clamps = Mapping[str, Clamp | Mapping[int, Clamp] | per_seed.PerSeed | None] | Clamp | None
 GRID_RATIO = 1.05  # of one evaluation to the next, in sequences seen
 GRID_START = 1_000  # sequences seen at the first evaluation after the start
 SPARSE = 10  # the other evaluation sets are looked at this much more rarely
@@ -121,7 +124,8 @@ class Study:
 
     Args:
         task: what is learned (`fewshot(...)`).
-        clamp: {name: Clamp}, an axis of its own; one Clamp or None is named "none".
+        clamp: {name: Clamp}, an axis of its own; one Clamp or None is named "none". A clamp that
+            differs between networks is {init: Clamp}.
         evaluate: sequences seen at which runs are evaluated: a list, or None for a geometric grid.
         checkpoints: sequences seen at which weights are kept: a list, or None for every eighth
             evaluation.
@@ -138,7 +142,7 @@ class Study:
         self,
         task: FewShot,
         *,
-        clamp: Mapping[str, Clamp] | Clamp | None = None,
+        clamp: Clamps = None,
         evaluate: Sequence[float] | None = None,
         checkpoints: Sequence[float] | None = None,
         name: str = "study",
@@ -146,7 +150,7 @@ class Study:
     ) -> None:
         self.task = task
         self.name = name
-        self.clamps = _clamps(clamp)
+        self.clamps = per_seed.by_name(clamp)
         self.given = settings
         self.axes: dict[str, list[Any]] = {"clamp": list(self.clamps), "init": [0]}
         fixed: dict[str, Any] = {}
@@ -171,11 +175,12 @@ class Study:
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """The runs by program, in order of first appearance."""
-        found: dict[Program, list[RunSpec]] = {}
+        """The runs by program and by the shapes of their data, in order of first appearance."""
+        found: dict[Any, list[RunSpec]] = {}
         for run in self.runs:
-            found.setdefault(run.program, []).append(run)
-        return tuple(Group(program, tuple(runs)) for program, runs in found.items())
+            sizes = tuple(getattr(run.task, name) for name in TASK_SIZES)
+            found.setdefault((run.program, sizes), []).append(run)
+        return tuple(Group(program, tuple(runs)) for (program, _), runs in found.items())
 
     def _make_runs(self, fixed: dict[str, Any]) -> tuple[RunSpec, ...]:
         runs = []
@@ -206,6 +211,8 @@ class Study:
                     f"{config.max_positions}: raise max_positions"
                 )
             clamp = self.clamps[names["clamp"]]
+            if isinstance(clamp, per_seed.PerSeed):
+                clamp = clamp.of(names["init"])
             clamp.arrays(config)  # refuses layers and heads that are not there
             runs.append(RunSpec(number, place, names, clamp, task, settings, config))
         return tuple(runs)
@@ -269,7 +276,7 @@ class Study:
         data = features_.of_origin(described["origin"])
         study = cls(
             fewshot(data, **fields),
-            clamp={name: Clamp.from_json(text) for name, text in described["clamps"].items()},
+            clamp={n: per_seed.from_json(text) for n, text in described["clamps"].items()},
             evaluate=described["evaluate"],
             checkpoints=described["checkpoints"],
             name=described["name"],
@@ -283,17 +290,6 @@ class Study:
 
 def _scalar(value: Any, kind: type = np.float32) -> np.ndarray:
     return np.asarray(value, kind)
-
-
-def _clamps(clamp: Mapping[str, Clamp] | Clamp | None) -> dict[str, Clamp]:
-    if clamp is None or isinstance(clamp, Clamp):
-        return {"none": clamp or Clamp()}
-    if not isinstance(clamp, Mapping) or not clamp:
-        raise UserError(f"clamp is {clamp!r}: give a Clamp or {{name: Clamp}}")
-    for name, each in clamp.items():
-        if each is not None and not isinstance(each, Clamp):
-            raise UserError(f"clamp {name!r} is {each!r}: give a Clamp, such as ablate(1, 3)")
-    return {str(name): each or Clamp() for name, each in clamp.items()}
 
 
 def _refuse_unknown(key: str) -> None:

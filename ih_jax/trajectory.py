@@ -67,6 +67,14 @@ class BlockRecord:
         """The step at which each run's loss was not finite, -1 where it always was."""
         return self.parts[-1][1]["diverged"] if self.parts else [-1] * len(self.runs)
 
+    @property
+    def trained_to(self) -> int:
+        """The last step that parts on disk tell of; -1 where there are none."""
+        if not self.parts:
+            return -1
+        about = self.parts[-1][1]
+        return max(about["steps"] + about["score_steps"], default=-1)
+
     def steps(self) -> list[int]:
         """Steps at which weights were kept."""
         return [step for _, about in self.parts for step in about["steps"]]
@@ -268,7 +276,7 @@ def assemble(study: Study, blocks: Sequence[BlockRecord]) -> xr.Dataset:
         steps, scores = block.scores()
         for place, index in enumerate(block.runs):
             at = block.diverged[place]
-            if at >= 0:
+            if 0 <= at < study.runs[index].steps:  # later its block trains on, and nobody looks
                 diverged[index] = at * batch
             for step, row in zip(steps, scores, strict=True):
                 if step > study.runs[index].steps or (0 <= at < step):

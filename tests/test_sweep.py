@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 import ih_jax as ih
-from ih_jax import store
+from ih_jax import sharing, store
 from ih_jax.data import features
 
 STUDY = """
@@ -148,8 +148,14 @@ def test_a_finished_sweep_is_not_trained_again_and_another_is_refused(trained):
 
 
 def test_two_writers_are_refused(trained):
-    with store.only_writer(trained.folder), pytest.raises(ih.UserError, match="another process"):
-        make().train(trained.folder, progress=False)
+    for lock in (sharing.only_writer, sharing.one_of_many):
+        refused = pytest.raises(ih.UserError, match="another process")
+        with lock(trained.folder / "trajectory"), refused:
+            make().train(trained.folder, progress=False)
+    refused = pytest.raises(ih.UserError, match="another process")
+    with sharing.only_writer(trained.folder / "trajectory"), refused:
+        make().train(trained.folder, progress=False, share="claim")
+    make().train(trained.folder, progress=False)  # and once they are gone, it goes on
 
 
 def test_an_altered_or_truncated_checkpoint_is_named(tmp_path):

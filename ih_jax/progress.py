@@ -1,0 +1,41 @@
+"""How far a sweep has come, on the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+
+class _Speed(ProgressColumn):
+    """Sequences a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} sequences/s" if speed else "compiling")
+
+
+@contextlib.contextmanager
+def bar(show: bool, total: float) -> Iterator[Any]:
+    """A function that is told how many sequences were seen, and shows them."""
+    if not show:
+        yield lambda sequences: None
+        return
+    columns = (
+        TextColumn("training"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
+        _Speed(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns) as shown:
+        task = shown.add_task("train", total=total)
+        yield lambda sequences: shown.advance(task, sequences)

@@ -1,0 +1,270 @@
+"""What may befall a sweep: killed, interrupted, disk full, bits flipped, several processes, NaN.
+
+After each, the sweep goes on to the bits of one that nothing befell.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+
+import ih_jax as ih
+from ih_jax import store
+from ih_jax.data import features
+
+# Children start from a server that has imported everything: a start takes a second, not four.
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["ih_jax", "ih_jax.cli"])
+
+
+def study(**changes):
+    """Twelve small runs in six blocks of two, each saved ten times."""
+    settings = {
+        "clamp": {
+            "none": None,
+            "match": ih.induction(1, 1),
+            "pulse": ih.ablate(1, 0).during(80, 160),
+        },
+        "init": [3, 4],
+        "learning_rate": [1e-3, 1e-2],
+        "d_model": 16,
+        "heads": 2,
+        "sequences": {"none": 3200, "match": 1600, "pulse": 1600},
+        "evaluate": range(0, 3201, 320),
+        "checkpoints": range(0, 3201, 320),
+    }  # fmt: skip
+    task = ih.fewshot(
+        features.of_gaussian(12, 8, exemplars=2),
+        classes=8, test_classes=4, val_exemplars=1, batch=8, evaluation_sequences=16,
+    )  # fmt: skip
+    return ih.sweep(task, **{**settings, **changes})
+
+
+def train(folder, cache, share=None, pause=0.0):
+    """What a child process does: all of the sweep or its share, saving after every chunk."""
+    from ih_jax import engine, sharing, writer
+
+    engine.use_compilation_cache(Path(cache))
+    writer.SAVE_EVERY_SECONDS = sharing.POLL_SECONDS = 0.0
+    if pause:  # so that both of two processes get blocks
+        ended = engine._train_block
+
+        def slowly(*arguments):
+            ended(*arguments)
+            time.sleep(pause)
+
+        engine._train_block = slowly
+    with contextlib.suppress(ih.Interrupted):
+        study().train(folder, progress=False, resume=share is None, width=2, share=share)
+
+
+def start(folder, **settings):
+    cache = jax.config.values["jax_compilation_cache_dir"]
+    process = context.Process(target=train, args=(str(folder), cache), kwargs=settings)
+    process.start()
+    return process
+
+
+def parts(folder):
+    return len(list(folder.glob("trajectory/*/part-????")))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The sweep that nothing befell."""
+    folder = tmp_path_factory.mktemp("whole")
+    process = start(folder)
+    process.join()
+    assert process.exitcode == 0
+    return ih.load(folder)
+
+
+def assert_same_bits(folder, whole):
+    found = ih.load(folder)
+    assert found.card["finished"]
+    xr.testing.assert_identical(found.results, whole.results)
+    for run in range(len(whole.study.runs)):
+        assert found.steps(run) == whole.steps(run)
+        for step in whole.steps(run):
+            pairs = zip(
+                jax.tree.leaves(found.params(run, step)),
+                jax.tree.leaves(whole.params(run, step)),
+                strict=True,
+            )
+            assert all(np.array_equal(a, b) for a, b in pairs), (run, step)
+
+
+def test_killed_at_twenty_random_moments(tmp_path, whole):
+    moments = np.random.default_rng(20)
+    kills = 0
+    for _ in range(60):
+        before = parts(tmp_path)
+        process = start(tmp_path)
+        if moments.random() < 0.25:  # while it starts, or reads what is there
+            process.join(moments.uniform(0.2, 3.0))
+        else:  # while it trains and writes
+            while process.is_alive() and parts(tmp_path) <= before:
+                time.sleep(0.002)
+            process.join(moments.uniform(0, 0.15))
+        if process.exitcode is None:
+            process.kill()
+            kills += 1
+        process.join()
+        if kills == 20 or process.exitcode == 0:
+            break
+    process = start(tmp_path)
+    process.join()
+    assert process.exitcode == 0
+    assert kills >= 20, f"the sweep was finished after {kills} kills: make it longer"
+    assert_same_bits(tmp_path, whole)
+
+
+def test_interrupted_it_saves_and_goes_on(tmp_path, whole):
+    for _ in range(2):
+        before = parts(tmp_path)
+        process = start(tmp_path)
+        while process.is_alive() and parts(tmp_path) <= before:
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGINT)
+        process.join()
+        assert process.exitcode == 0
+    assert not ih.load(tmp_path).card["finished"]
+    start(tmp_path).join()
+    assert_same_bits(tmp_path, whole)
+
+
+def test_two_processes_share_a_sweep_and_one_is_killed(tmp_path, whole):
+    first, second = (start(tmp_path, share="claim", pause=0.3) for _ in range(2))
+    while first.is_alive() and parts(tmp_path) < 3:
+        time.sleep(0.002)
+    first.kill()
+    first.join()
+    second.join()
+    assert second.exitcode == 0
+    assert_same_bits(tmp_path, whole)
+
+
+def test_fixed_shares_are_put_together(tmp_path, whole):
+    processes = [start(tmp_path, share=f"{rank}/3") for rank in range(3)]
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert_same_bits(tmp_path, whole)
+
+
+@pytest.mark.parametrize("share", ["", "2", "3/3", "-1/2", "all"])
+def test_a_share_that_is_none_is_refused(tmp_path, share):
+    with pytest.raises(ih.UserError, match="RANK/COUNT"):
+        study().train(tmp_path / "x", share=share)
+    assert not (tmp_path / "x").exists()
+
+
+def test_no_flipped_bit_goes_unseen(tmp_path, whole):
+    draw = np.random.default_rng(7)
+    folder = tmp_path / "copy"
+    shutil.copytree(whole.folder, folder)
+    every = sorted(p for p in folder.glob("trajectory/*/part-*") if p.is_dir())
+    seen = 0
+    for _ in range(60):
+        part = every[draw.integers(len(every))]
+        good, _ = store.load_part(part)
+        files = sorted(p for p in part.rglob("*") if p.is_file() and p.stat().st_size)
+        # By size, as a disk's errors would fall.
+        sizes = np.array([p.stat().st_size for p in files], float)
+        path = files[draw.choice(len(files), p=sizes / sizes.sum())]
+        before = path.read_bytes()
+        data = bytearray(before)
+        data[draw.integers(len(data))] ^= 1 << draw.integers(8)
+        path.write_bytes(bytes(data))
+        try:
+            found, _ = store.load_part(part)
+            assert {k: v.tobytes() for k, v in found.items()} == {
+                k: v.tobytes() for k, v in good.items()
+            }, path
+        except store.Damaged as damage:
+            seen += part.name in str(damage)
+        path.write_bytes(before)
+    assert seen > 20
+
+
+def test_damage_is_named_and_trained_again(tmp_path, whole, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(whole.folder, folder)
+    damaged = sorted(folder.glob("trajectory/block-0001/part-????"))[2]
+    largest = max((p for p in damaged.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 4
+    largest.write_bytes(bytes(data))
+    (folder / "results.nc").unlink()
+    study().train(folder, progress=False, resume=True)
+    assert damaged.name in capsys.readouterr().out
+    assert_same_bits(folder, whole)
+
+
+ON_A_SMALL_DISK = """
+set -u
+mount -t tmpfs -o size=$2 tmpfs "$1" || exit 77
+"$3" -m ih_jax.cli run study.py --out "$1/out" --quiet --width 2 ; echo "first $?"
+mount -o remount,size=200m "$1"
+"$3" -m ih_jax.cli run study.py --out "$1/out" --quiet --resume ; echo "second $?"
+cp -r "$1/out" "$4"
+"""
+
+
+@pytest.mark.parametrize("size", ["700k", "1500k"])
+def test_a_full_disk_stops_it_and_room_lets_it_go_on(tmp_path, whole, size):
+    """On a file system of its own: needs the right to mount one, as root or in a user namespace."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (tmp_path / "study.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from ih_jax import writer, engine\nwriter.SAVE_EVERY_SECONDS = 0.0\n"
+        "engine._refuse_full_disk = lambda *_: None  # the disk fills while it trains\n"
+        "import test_faults\nstudy = test_faults.study()\n"
+    )
+    out = tmp_path / "kept"
+    done = subprocess.run(
+        ["unshare", "-rm", "bash", "-c", ON_A_SMALL_DISK, "bash", str(disk), size, sys.executable,
+         str(out)],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("this system lets nobody mount a small file system")
+    assert "first 1" in done.stdout, done.stdout + done.stderr
+    assert "--resume" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "second 0" in done.stdout, done.stdout + done.stderr
+    assert_same_bits(out, whole)
+
+
+def test_a_sweep_larger_than_the_disk_is_refused(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(ih.UserError, match="keep fewer checkpoints"):
+        study().train(tmp_path / "x", progress=False)
+    assert not (tmp_path / "x" / "card.json").exists()
+
+
+def test_a_diverging_run_leaves_its_neighbours_bits_alone(tmp_path, capsys):
+    few = {"clamp": None, "sequences": 1600, "init": [3]}
+    found = {}
+    for name, rates in (("good", [1e-3, 1e-2]), ("bad", [1e-3, 1e38])):
+        trained = study(**few, learning_rate=rates).train(
+            tmp_path / name, progress=False, width=2
+        )
+        found[name] = trained.results["loss"].sel(learning_rate=1e-3)
+    xr.testing.assert_identical(found["good"].drop_attrs(), found["bad"].drop_attrs())
+    bad = trained.results.sel(learning_rate=1e38)
+    assert float(bad["diverged_at"].squeeze()) < 1600
+    assert np.isnan(bad["loss"].sel(sequences=1600)).all()
+    assert np.isnan(trained.results.sel(learning_rate=1e-3)["diverged_at"]).all()
