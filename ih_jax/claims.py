@@ -50,6 +50,11 @@ class Bounds(NamedTuple):
         """True or False where the bounds settle it, else None."""
         return True if self.low >= x else False if self.high < x else None
 
+    def within(self, low: float, high: float) -> bool | None:
+        """Whether it is from `low` to `high`, where the bounds settle it, else None."""
+        above = self.more_than(high)
+        return every([self.at_least(low), None if above is None else not above])
+
     def show(self, form: Callable[[float], str] = "{:.3g}".format) -> str:
         """As a person would write it: 12, >12, <12 or unknown."""
         if self.low == self.high:
@@ -266,7 +271,7 @@ def seeds_ordered(*order: Faster) -> Callable[[xr.Dataset], Finding]:
             )
             for seed in seeds
         ]
-        return _over_seeds(dict(zip(seeds, verdicts, strict=True)), times.remarks(clamps))
+        return over_seeds(dict(zip(seeds, verdicts, strict=True)), times.remarks(clamps))
 
     return decide
 
@@ -303,7 +308,7 @@ def plateau_in(clamp: str, present: bool) -> Callable[[xr.Dataset], Finding]:
             verdicts[seed] = bool(run["present"]) is present if bool(run["decided"]) else None
             known = times.times[clamp][seed].high < math.inf  # it may yet rise where it is not
             rises.append(Bounds(float(run["low"]), float(run["high"]) if known else math.inf))
-        finding = _over_seeds(verdicts, times.remarks([clamp]))
+        finding = over_seeds(verdicts, times.remarks([clamp]))
         return replace(
             finding,
             ours=f"{finding.ours}; speed rises {median(rises).show()}x",
@@ -323,14 +328,42 @@ def thousands(time: Bounds) -> str:
     return time.show(lambda n: f"{n / 1000:.0f}k" if n >= 9950 else f"{n / 1000:.1f}k")
 
 
-def _over_seeds(verdicts: Mapping[int, bool | None], remarks: list[str]) -> Finding:
+def in_seeds(
+    what: str,
+    values: Mapping[int, Bounds],
+    test: Callable[[Bounds], bool | None],
+    remarks: Sequence[str] = (),
+    form: Callable[[float], str] = "{:.3g}".format,
+) -> Finding:
+    """Whether a number passes a test in every seed, with its share of seeds and its median.
+
+    Args:
+        what: the number's name.
+        values: the number by seed; NaN where it was not measured, which is left out and said.
+        test: True, False, or None where the bounds do not settle it.
+        remarks: what else a reader must know.
+        form: how one number is written.
+    """
+    known = {seed: value for seed, value in values.items() if not math.isnan(value.low)}
+    missing = [seed for seed in values if seed not in known]
+    said = [f"left out, not measured: init {_listed(missing)}"] if missing else []
+    finding = over_seeds({seed: test(v) for seed, v in known.items()}, [*remarks, *said])
+    if not known:
+        return finding
+    numbers = list(known.values())
+    ours = f"{finding.ours}; {what} {median(numbers).show(form)}"
+    return replace(finding, ours=ours, effects={f"{what}, over seeds": effect(numbers)})
+
+
+def over_seeds(verdicts: Mapping[int, bool | None], remarks: Sequence[str] = ()) -> Finding:
+    """Whether something holds in every seed, given what is seen in each, and the rate."""
     share, interval = rate(list(verdicts.values()))
     against = [seed for seed, verdict in verdicts.items() if verdict is False]
     undecided = [seed for seed, verdict in verdicts.items() if verdict is None]
     said = [f"not in init {_listed(against)}"] if against else []
     said += [f"cannot tell in init {_listed(undecided)}"] if undecided else []
     ours = f"{share[0]} of {share[1]} seeds" if share[1] else "no seed with all runs"
-    detail = "; ".join(said + remarks)
+    detail = "; ".join([*said, *remarks])
     return Finding(_verdict(verdicts.values()), ours, share, interval, detail=detail)
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
-from ih_jax import blocks, engine, experiments, report, store
+from ih_jax import blocks, engine, estimate, experiments, report, running, store
 from ih_jax.errors import UserError
-from ih_jax.experiments import Experiment, Options
+from ih_jax.experiments import Options
 from ih_jax.trajectory import Trajectories
 
 console = Console()
@@ -27,13 +26,16 @@ console = Console()
 class Run:
     """Train what an experiment needs, then measure, draw and check its claims.
 
-    EXPERIMENT is a name that `ih-jax list` shows, or a Python file that defines `study`.
+    EXPERIMENT is a name that `ih-jax list` shows, "paper" for all of Singh et al. 2024, or a Python
+    file that defines `study`. What was trained before, for any experiment, is not trained again.
     """
 
     experiment: Positional[str]
-    """Name of an experiment, or a file such as my_study.py."""
+    """Name of an experiment, "paper", or a file such as my_study.py."""
+    quick: bool = False
+    """Fewer seeds, shorter runs and coarser grids: figures that look the same, sooner."""
     seeds: int | None = None
-    """How many initialisation seeds; by default few enough to be quick."""
+    """How many initialisation seeds; by default 2, with --quick 1."""
     data: str = "glyphs"
     """"glyphs" (drawn here, nothing to download) or an HDF5 file of features."""
     data_key: str | None = None
@@ -49,9 +51,12 @@ class Run:
     scale: float = 1.0
     """Share of the sequences to train for, to try things out."""
     out: Path | None = None
-    """Results folder; by default results/EXPERIMENT (runs/NAME for a file)."""
+    """Results folder; by default results/EXPERIMENT (runs/NAME for a file). With "paper", the
+    folder of all of them; by default results."""
+    trainings: Path | None = None
+    """Where trained networks are kept and looked for; by default trainings in --out or results."""
     resume: bool = False
-    """Go on with a sweep that was stopped."""
+    """Go on with what was stopped."""
     width: int | None = None
     """Runs that train together in one program; chosen if not given."""
     quiet: bool = False
@@ -105,98 +110,53 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def list_experiments() -> None:
-    """Print the experiments, their source and their cost."""
+    """Print the experiments, their source, what they train and what each alone costs here."""
+    machine = estimate.this_machine()
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("experiment", "what it shows", "paper", "cost on 2 CPU cores"):
+    for column in ("experiment", "what it shows", "paper", "trainings", "networks", "minutes"):
         table.add_column(column)
-    for each in experiments.registry().values():
-        table.add_row(each.name, each.title, each.paper, each.cost)
+    chosen = {each.name: (each,) for each in experiments.registry().values()}
+    for name, some in {**chosen, "paper": experiments.choose("paper")}.items():
+        cost = running.cost(some, Options(), machine)
+        title, paper = "all of these, each training once", "Singh et al. 2024"
+        if len(some) == 1:
+            title, paper = some[0].title, some[0].paper
+        trainings = ", ".join(dict.fromkeys(need for each in some for need in each.needs))
+        table.add_row(name, title, paper, "all" if len(some) > 1 else trainings or "none",
+                      str(cost.networks), f"{cost.seconds / 60:.1f}")  # fmt: skip
     console.print(table)
+    console.print(f"for {Options().seeds} seeds, on this machine ({machine.describe()})")
 
 
 def run(command: Run) -> None:
-    """Run an experiment or a study file."""
+    """Run experiments or a study file."""
     engine.use_compilation_cache()
     if command.experiment.endswith(".py"):
         _run_file(command)
         return
-    experiment = experiments.find(command.experiment)
-    options = Options(data=None if command.data == "glyphs" else command.data,
-                      data_key=command.data_key)  # fmt: skip
+    chosen = experiments.choose(command.experiment)
+    how = running.How(
+        out=command.out, trainings=command.trainings, resume=command.resume, width=command.width,
+        progress=not command.quiet, command=shlex.join(["ih-jax", *sys.argv[1:]]), console=console,
+    )  # fmt: skip
+    findings = running.run(chosen, _options(command), how)
+    if len(chosen) == 1:
+        print(report.table(findings[chosen[0].name], console.is_terminal, console.width))
+    else:
+        print(report.table_of_all(findings, console.is_terminal, console.width))
+
+
+def _options(command: Run) -> Options:
+    """What the command line says of an experiment. Raises UserError for numbers out of range."""
     for name, value in (("seeds", command.seeds), ("width", command.width)):
         if value is not None and value < 1:
             raise UserError(f"--{name} is {value}: give 1 or more")
     if not 0 < command.scale <= 1:
         raise UserError(f"--scale is {command.scale}: give a number above 0, up to 1")
-    if command.seeds is not None:
-        options = dataclasses.replace(options, seeds=command.seeds)
-    for name in ("classes", "exemplars", "labels", "clamps", "scale"):
-        options = dataclasses.replace(options, **{name: getattr(command, name)})
-    study = experiment.sweep(options)
-    folder = command.out or Path("results") / experiment.name
-    study.check()
-    _make_room(folder, experiment, command.resume)
-    _announce(study, folder)
-    about = {"experiment": experiment.name, "command": _as_typed()}
-    trajectories = study.train(folder, resume=command.resume, width=command.width,
-                               progress=not command.quiet, about=about)  # fmt: skip
-    findings = report.write(folder, experiment, trajectories.results, _said(trajectories))
-    print(report.table(findings, colour=console.is_terminal, width=console.width))
-    console.print(f"figure, table and numbers: {folder}/README.md")
-
-
-def _said(trajectories: Trajectories) -> dict[str, Any]:
-    """What of the run card a reader of the results wants to know."""
-    card = trajectories.card
-    study = trajectories.study
-    task = card["study"]["task"]
-    data = task["data"]
-    return {
-        "command": card["command"],
-        "data": f"{data['name']}, {data['shape'][0]} classes of {data['shape'][1]} exemplars",
-        "classes": f"{task['classes']} to train on, {task['test_classes']} unseen",
-        "init seeds": study.axes["init"],
-        "other seeds": f"order 0, label split {task['label_split']}, class split "
-        + ("as in the file" if task["class_split"] is None else str(task["class_split"])),
-        "networks": len(study.runs),
-        "sequences": f"{sum(r.steps * r.task.batch for r in study.runs):,}",
-        "devices": card["devices"],
-        "jax": card["signature"]["jax"],
-        "commit": card["commit"],
-        "wall_seconds": card["seconds"],
-        "clamps": card["clamps_in_words"],
-    }
-
-
-def _make_room(folder: Path, experiment: Experiment, resume: bool) -> None:
-    """Refuse a folder of another experiment; set finished results of this one aside."""
-    store.make_folder(folder)
-    if not (folder / "card.json").exists():
-        return
-    card = store.read_card(folder)
-    theirs = card.get("experiment")
-    if theirs != experiment.name:
-        raise UserError(
-            f"{folder} belongs to experiment {theirs!r}, not {experiment.name!r}: "
-            "give another folder with --out"
-        )
-    if card.get("finished") and not resume:
-        moved = store.set_aside(folder)
-        console.print(f"[dim]earlier results of {experiment.name} are kept in {moved}[/dim]")
-
-
-def _announce(study: Any, folder: Path) -> None:
-    runs = len(study.runs)
-    sequences = sum(r.steps * r.task.batch for r in study.runs)
-    size = blocks.estimate_bytes(study) / 1e6
-    console.print(
-        f"{runs} networks, {sequences / 1e6:.1f} million sequences, "
-        f"about {size:,.0f} MB of trajectories, into {folder}/"
-    )
-
-
-def _as_typed() -> str:
-    return shlex.join(["ih-jax", *sys.argv[1:]])
+    seeds = command.seeds or (1 if command.quick else Options.seeds)
+    data = None if command.data == "glyphs" else command.data
+    same = ("data_key", "classes", "exemplars", "labels", "clamps", "scale", "quick")
+    return Options(seeds=seeds, data=data, **{name: getattr(command, name) for name in same})
 
 
 def _run_file(command: Run) -> None:
@@ -214,7 +174,12 @@ def _run_file(command: Run) -> None:
     if not isinstance(study, engine.Sweep):
         raise UserError(f"{path} defines no `study`: write study = ih_jax.sweep(...) in it")
     folder = command.out or Path("runs") / path.stem
-    _announce(study, folder)
+    sequences = estimate.sequences([study])
+    size = blocks.estimate_bytes(study) / 1e6
+    console.print(
+        f"{len(study.runs)} networks, {sequences / 1e6:.1f} million sequences, "
+        f"about {size:,.0f} MB of trajectories, into {folder}/"
+    )
     trajectories: Trajectories = study.train(
         folder, resume=command.resume, width=command.width, progress=not command.quiet
     )

@@ -26,6 +26,7 @@ from ih_jax.errors import UserError
 from ih_jax.experiments import Experiment, find
 
 Findings = Sequence[tuple[Claim, Finding]]
+FILES = ("README.md", "figure.png", "figure.svg", "results.nc", "card.json", "trajectory")
 COLOURS = {"holds": "green", "does not hold": "red", "undecidable": "yellow"}
 HOW_TO_READ = (
     "A claim is undecidable where the results cannot tell: a run that has not learnt by the end of "
@@ -73,19 +74,52 @@ def redraw(folder: str | os.PathLike[str]) -> Findings:
     return _describe(Path(folder), experiment, results, json.loads(results.attrs["card"]))
 
 
+def findings(experiment: Experiment, folder: str | os.PathLike[str]) -> Findings:
+    """What the claims come to by the results in a folder, without drawing."""
+    return decide(experiment.claims, read(folder))
+
+
+def set_aside(folder: Path) -> Path:
+    """Move the results in a folder into `previous-K` inside it, the first K that is free."""
+    taken = [int(p.name.split("-")[1]) for p in folder.glob("previous-*") if p.is_dir()]
+    moved = folder / f"previous-{max(taken, default=0) + 1}"
+    moved.mkdir()
+    for name in FILES:
+        if (folder / name).exists():
+            (folder / name).rename(moved / name)
+    return moved
+
+
 def table(findings: Findings, colour: bool = False, width: int = 100) -> str:
     """The claims as a terminal shows them."""
+    return _table([("", findings)], colour, width)
+
+
+def table_of_all(
+    all_findings: Mapping[str, Findings], colour: bool = False, width: int = 100
+) -> str:
+    """The claims of several experiments, by name, and how many came to what."""
+    every: list[str] = [finding.verdict for each in all_findings.values() for _, finding in each]
+    counts = ", ".join(f"{every.count(verdict)} {verdict}" for verdict in COLOURS)
+    return f"{_table(list(all_findings.items()), colour, width)}\n{len(every)} claims: {counts}\n"
+
+
+def _table(named: Sequence[tuple[str, Findings]], colour: bool, width: int) -> str:
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    if len(named) > 1:
+        made.add_column("experiment")
     for name in ("claim", "paper", "ours", "verdict", "seeds"):
         made.add_column(name, ratio=None, overflow="fold")
-    for claim, finding in findings:
-        made.add_row(
-            claim.name,
-            claim.paper,
-            finding.ours,
-            f"[{COLOURS[finding.verdict]}]{finding.verdict}[/]",
-            _seeds(finding),
-        )
+    for experiment, findings in named:
+        for number, (claim, finding) in enumerate(findings):
+            row = (
+                claim.name,
+                claim.paper,
+                finding.ours,
+                f"[{COLOURS[finding.verdict]}]{finding.verdict}[/]",
+                _seeds(finding),
+            )
+            made.add_row(*([experiment if number == 0 else ""] if len(named) > 1 else []), *row)
     text = io.StringIO()
     console = Console(file=text, width=width, force_terminal=colour, no_color=not colour)
     console.print(made)

@@ -26,7 +26,8 @@ from ih_jax.claims import (
 )
 from ih_jax.errors import UserError
 from ih_jax.experiments import find
-from ih_jax.experiments.fig5b import CLAIMS, CLAMPS, HORIZONS
+from ih_jax.experiments.fig5b import CLAIMS
+from ih_jax.experiments.trainings import CLAMPS, HORIZONS
 from ih_jax.measure.learning import LEARNED
 
 INF = math.inf
@@ -219,5 +220,5 @@ def test_fig5b_is_the_papers_six_runs() -> None:
     assert set(CLAMPS) == set(HORIZONS) == set(PAPER)
     assert len(set(CLAMPS.values())) == 6
     assert find("fig5b").claims == CLAIMS
-    with pytest.raises(UserError, match="there are: fig5b"):
+    with pytest.raises(UserError, match="there are: paper, fig5a"):
         find("fig5c")

@@ -9,9 +9,10 @@ ROOT = Path(ih_jax.__file__).parent
 # From upstream to downstream; a file may import from those before it.
 FLOW = [
     "errors", "data.fewshot", "data.glyphs", "data.features", "model", "holds", "activations",
-    "rules", "parts", "lowering", "recipes", "clamp", "forward", "tasks", "train", "study",
-    "store", "trajectory", "blocks", "writer", "engine", "measure.learning", "claims",
-    "experiments", "report", "compat", "cli",
+    "rules", "parts", "lowering", "recipes", "clamp", "forward", "tasks", "train", "per_seed",
+    "study", "store", "trajectory", "blocks", "sharing", "programs", "writer", "cards", "progress",
+    "engine", "measure.learning", "measure.probes", "measure.heads", "claims", "toy", "estimate",
+    "experiments", "report", "running", "compat", "cli",
 ]  # fmt: skip
 
 

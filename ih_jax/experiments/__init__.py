@@ -1,4 +1,8 @@
-"""Experiments: a file a figure, each saying what is run, claimed and drawn."""
+"""Experiments: a file a figure, each saying what is needed, measured, claimed and drawn.
+
+Several figures read the same networks, so the runs stand apart, in `trainings`: a training happens
+once, and every experiment that needs it measures and draws what it likes.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +17,47 @@ from matplotlib.figure import Figure
 from ih_jax.claims import Claim
 from ih_jax.clamp import Clamp
 from ih_jax.errors import UserError
+from ih_jax.tasks import FewShot, fewshot
+from ih_jax.trajectory import Trajectories
 
-NAMES = ("fig5b",)  # of the modules here
+# Modules here: Singh et al. 2024, as `ih-jax run paper` runs them.
+PAPER = ("fig5a", "fig5b", "fig9")
+NAMES = PAPER
+FIRST_SEED = 5  # the paper's seed of initial weights; others follow it
+
+Found = Mapping[str, Trajectories]  # trained, by the name of the training
 
 
 @dataclass(frozen=True)
 class Options:
     """What whoever runs an experiment may change."""
 
-    seeds: int = 2  # init seeds, from the paper's first (5) on
+    seeds: int = 2  # init seeds, from the paper's first on
     data: str | None = None  # exemplars' features (HDF5); None: the embedded glyphs
     data_key: str | None = None  # of the features in that file
     classes: int = 50  # to train on
     exemplars: int = 1  # of each class, to train on
     labels: int = 5
-    clamps: tuple[str, ...] = ()  # only these of the experiment's clamps; empty: all
+    clamps: tuple[str, ...] = ()  # only these of the training "clamps"; empty: all
     scale: float = 1.0  # share of the sequences to train for
+    quick: bool = False  # shorter runs and coarser grids, see `trainings`
+
+    @property
+    def inits(self) -> list[int]:
+        """The init seeds."""
+        return list(range(FIRST_SEED, FIRST_SEED + self.seeds))
+
+    def task(self, **settings: Any) -> FewShot:
+        """What is learned; `settings` are fields of `FewShot` that are not as the options say.
+
+        Raises UserError for data that is missing or too small.
+        """
+        own = {"classes": self.classes, "exemplars": self.exemplars, "labels": self.labels}
+        return fewshot(self.data, self.data_key, **{**own, **settings})
+
+    def horizon(self, sequences: int, quick: int | None = None) -> int:
+        """Sequences to train for: `quick` (where given) with --quick, times --scale."""
+        return round(self.scale * (quick if self.quick and quick is not None else sequences))
 
     def choose(self, clamps: Mapping[str, Clamp]) -> dict[str, Clamp]:
         """The chosen clamps. Raises UserError, with those there are, for another."""
@@ -49,17 +78,24 @@ class Table:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One figure or table of a paper: what is run, what is claimed of it and how it is drawn."""
+    """One figure or table of a paper: what it needs, measures, claims and draws.
+
+    `measure(options, found)` gives all numbers that are claimed of or drawn, and no more
+    (results.nc is committed: below 2 MB); `found` has the trainings that `needs` names. What is
+    drawn can then be drawn again from results.nc alone.
+    """
 
     name: str
     title: str
     paper: str  # where the claims come from
     summary: str
-    cost: str
-    sweep: Callable[[Options], Any]  # to an `ih_jax.study.Study`
+    measure: Callable[[Options, Found], xr.Dataset]
     claims: tuple[Claim, ...]
     draw: Callable[[xr.Dataset], Figure]
     tables: Callable[[xr.Dataset], Sequence[Table]] = lambda results: ()
+    needs: tuple[str, ...] = ()  # names in `trainings.TRAININGS`
+    # What measuring and drawing take on the machine of `estimate`, for the options.
+    seconds: Callable[[Options], float] = lambda options: 3.0
 
 
 def registry() -> dict[str, Experiment]:
@@ -71,5 +107,14 @@ def find(name: str) -> Experiment:
     """The experiment of this name. Raises UserError, with those there are, for another."""
     known = registry()
     if name not in known:
-        raise UserError(f"there is no experiment {name!r}; there are: {', '.join(sorted(known))}")
+        there_are = ", ".join(("paper", *sorted(known)))
+        raise UserError(f"there is no experiment {name!r}; there are: {there_are}")
     return known[name]
+
+
+def choose(name: str) -> tuple[Experiment, ...]:
+    """The experiment of this name, or those of Singh et al. 2024 for "paper"."""
+    if name == "paper":
+        known = registry()
+        return tuple(known[each] for each in PAPER if each in known)
+    return (find(name),)

@@ -20,7 +20,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
-import ih_jax as ih
 from ih_jax.claims import (
     Claim,
     Faster,
@@ -32,24 +31,10 @@ from ih_jax.claims import (
     seeds_ordered,
     thousands,
 )
-from ih_jax.experiments import Experiment, Options, Table
+from ih_jax.experiments import Experiment, Found, Options, Table
+from ih_jax.experiments.trainings import CLAMPS
 from ih_jax.measure.learning import LEARNED, plateaus
 
-only_h3 = ih.ablate(1, [0, 1, 2, 4, 5, 6, 7])
-
-CLAMPS: dict[str, ih.Clamp] = {
-    "none": only_h3,
-    "previous-token attention": ih.previous_token(0, 2) & only_h3,
-    "layer1": ih.perfect_previous_layer() & only_h3,
-    "match": ih.induction(1, 3) & only_h3,
-    "copy": ih.copy_from(1, 3),
-    "layer1+copy": ih.perfect_previous_layer() & ih.copy_from(1, 3),
-}
-LONG, SHORT = 800_000, 200_000  # sequences; a clamped run has learnt long before
-HORIZONS = {
-    name: LONG if name in ("none", "previous-token attention") else SHORT for name in CLAMPS
-}
-FIRST_SEED = 5  # the paper's
 PAPER = {  # sequences to LEARNED, read off fig. 5b (initialisation seed 5)
     "none": 311_000,
     "previous-token attention": 217_000,
@@ -70,21 +55,9 @@ COLOURS = {  # Okabe and Ito 2008
 QUIET, FAINT = "0.35", "0.7"  # greys
 
 
-def sweep(options: Options) -> ih.Sweep:
-    """Six runs a seed."""
-    return ih.sweep(
-        ih.fewshot(
-            options.data,
-            options.data_key,
-            classes=options.classes,
-            exemplars=options.exemplars,
-            labels=options.labels,
-        ),
-        name="fig5b",
-        clamp=options.choose(CLAMPS),
-        init=range(FIRST_SEED, FIRST_SEED + options.seeds),
-        sequences={name: round(options.scale * horizon) for name, horizon in HORIZONS.items()},
-    )
+def measure(options: Options, found: Found) -> xr.Dataset:
+    """The curves of all runs."""
+    return found["clamps"].results
 
 
 ORDER = (
@@ -265,8 +238,8 @@ experiment = Experiment(
     "induction circuit are given to it, perfect, from the first step on; what remains is learnt. "
     "If two parts that must both be learnt before either pays make the plateau, giving one of "
     "them removes it.",
-    cost="about a minute a seed, half a minute to compile (six runs, 2.4 million sequences a seed)",
-    sweep=sweep,
+    needs=("clamps",),
+    measure=measure,
     claims=CLAIMS,
     draw=draw,
     tables=tables,
