@@ -159,8 +159,11 @@ def save_results(results: Any, path: Path) -> None:
     """Write labelled results as compressed netCDF, whole or not at all."""
     temporary = path.with_name(path.name + ".writing")
     encoding = {name: {"zlib": True, "complevel": 4} for name in results.data_vars}
-    results.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
-    os.replace(temporary, path)
+    try:
+        results.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _finished(folder: Path, block: BlockPlan) -> bool:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 import threading
@@ -33,6 +34,9 @@ from ih_jax.errors import UserError
 
 LAYOUT_VERSION = 1
 _ONE_AT_A_TIME = threading.Lock()
+
+# Orbax's threads log, with a traceback each, what `save_part` raises in one line.
+logging.getLogger("absl").addFilter(lambda record: "_SignalingThread" not in str(record.msg))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -130,8 +134,13 @@ def save_part(path: Path, tree: Any, about: dict[str, Any]) -> None:
     temporary = path.with_name(path.name + ".writing")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.parent.mkdir(parents=True, exist_ok=True)
-    with _orbax() as checkpointer:
-        checkpointer.save(temporary.absolute() / "arrays", args=ocp.args.StandardSave(leaves))
+    try:
+        with _orbax() as checkpointer:
+            checkpointer.save(temporary.absolute() / "arrays", args=ocp.args.StandardSave(leaves))
+    except Exception as error:
+        # A full disk has many names in Orbax and tensorstore; the room it took is given back.
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise OSError(f"{path} could not be written: {_reason(error)}") from None
     manifest = {
         "layout": LAYOUT_VERSION,
         "about": about,
@@ -146,6 +155,14 @@ def save_part(path: Path, tree: Any, about: dict[str, Any]) -> None:
     shutil.rmtree(path, ignore_errors=True)
     os.replace(temporary, path)
     _sync_folder(path.parent)
+
+
+def _reason(error: Exception) -> str:
+    """An error in a few words: what the system said, where a library quotes it."""
+    text = str(error)
+    if "No space left on device" in text or "RESOURCE_EXHAUSTED" in text:
+        return "no space left on device"
+    return f"{type(error).__name__}: {text.splitlines()[0][:200] if text else ''}"
 
 
 def load_part(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
