@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
-from ih_jax import blocks, engine, estimate, experiments, report, running, store
+from ih_jax import bench, blocks, engine, estimate, experiments, report, running, store
 from ih_jax.errors import UserError
 from ih_jax.experiments import Options
 from ih_jax.trajectory import Trajectories
@@ -57,6 +57,9 @@ class Run:
     """Where trained networks are kept and looked for; by default trainings in --out or results."""
     resume: bool = False
     """Go on with what was stopped."""
+    share: str | None = None
+    """Train beside other processes on the same folder, here or on machines that see it: "claim"
+    (each takes what nobody has), or RANK/COUNT (a fixed share, from 0/COUNT)."""
     width: int | None = None
     """Runs that train together in one program; chosen if not given."""
     quiet: bool = False
@@ -76,10 +79,28 @@ class Plot:
     """A folder that `ih-jax run` wrote."""
 
 
+@dataclass(frozen=True)
+class Bench:
+    """Measure what training costs on this machine, so that sweeps choose block widths by it.
+
+    Takes minutes; leave the machine alone meanwhile. One device is timed: on CPU that is a core.
+    """
+
+    out: Path = Path("results/bench")
+    """Where bench.json and the figure cost.png, cost.svg go."""
+    widths: tuple[int, ...] = bench.Effort.widths
+    """Runs that train together in one program."""
+    pairs: int = bench.Effort.pairs
+    """How often the two sides of a ratio take turns."""
+    quick: bool = False
+    """Widths 1, 4 and 16, three pairs."""
+
+
 Command = (
     Annotated[Run, tyro.conf.subcommand("run")]
     | Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Plot, tyro.conf.subcommand("plot")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
 
 
@@ -95,6 +116,8 @@ def main(arguments: list[str] | None = None) -> int:
             run(command)
         elif isinstance(command, List):
             list_experiments()
+        elif isinstance(command, Bench):
+            measure_costs(command)
         else:
             print(report.table(report.redraw(command.folder), console.is_terminal, console.width))
     except (UserError, store.Damaged) as error:
@@ -137,13 +160,30 @@ def run(command: Run) -> None:
     chosen = experiments.choose(command.experiment)
     how = running.How(
         out=command.out, trainings=command.trainings, resume=command.resume, width=command.width,
-        progress=not command.quiet, command=shlex.join(["ih-jax", *sys.argv[1:]]), console=console,
+        share=command.share, progress=not command.quiet,
+        command=shlex.join(["ih-jax", *sys.argv[1:]]), console=console,
     )  # fmt: skip
     findings = running.run(chosen, _options(command), how)
+    if not findings:
+        return
     if len(chosen) == 1:
         print(report.table(findings[chosen[0].name], console.is_terminal, console.width))
     else:
         print(report.table_of_all(findings, console.is_terminal, console.width))
+
+
+def measure_costs(command: Bench) -> None:
+    """Measure, write and print what training costs here."""
+    effort = bench.effort(command.widths, command.pairs)
+    if command.quick:
+        effort = bench.effort((1, 4, 16), 3)
+    store.make_folder(command.out)
+    engine.use_compilation_cache()
+    with console.status("measuring") as status:
+        found = bench.measure(effort, lambda what: status.update(f"measuring: {what}"))
+    bench.write(found, command.out)
+    console.print(*bench.tables(found), sep="\n")
+    console.print(f"written to {command.out}/")
 
 
 def _options(command: Run) -> Options:
@@ -181,8 +221,9 @@ def _run_file(command: Run) -> None:
         f"about {size:,.0f} MB of trajectories, into {folder}/"
     )
     trajectories: Trajectories = study.train(
-        folder, resume=command.resume, width=command.width, progress=not command.quiet
-    )
+        folder, resume=command.resume, width=command.width, share=command.share,
+        progress=not command.quiet,
+    )  # fmt: skip
     console.print(f"results in {folder}: ih_jax.load({str(folder)!r})")
     after = getattr(module, "after", None)
     if callable(after):

@@ -42,6 +42,7 @@ class How:
     trainings: Path | None = None  # where they are kept; None: "trainings" below `out`
     resume: bool = False
     width: int | None = None
+    share: str | None = None  # as `Sweep.train` takes it
     progress: bool = True
     command: str = ""
     console: Console = dataclasses.field(default_factory=Console)
@@ -79,12 +80,18 @@ def run(experiments: Sequence[Experiment], options: Options, how: How) -> dict[s
     there, made by the same code of the same trainings, are not measured again.
 
     Raises:
-        UserError: an option does not fit, a folder is of something else or not writable, or a
+        UserError: an option does not fit (experiments take no share but "claim", and then only
+            train: nothing is returned), a folder is of something else or not writable, or a
             training was not finished and `how.resume` is not set.
         engine.Interrupted: on Ctrl-C, after saving.
     """
     several = len(experiments) > 1
     _check_clamps(experiments, options)
+    if how.share not in (None, "claim"):
+        raise UserError(
+            f"--share is {how.share}: experiments train one after the other, and the next may need "
+            "all of the last: give --share claim (fixed shares are for study files)"
+        )
     for experiment in experiments:
         _refuse_another(how.folder(experiment, several), experiment)
     trained = Trained(options, how)
@@ -96,7 +103,15 @@ def run(experiments: Sequence[Experiment], options: Options, how: How) -> dict[s
         store.make_folder(how.folder(experiment, several))
     _announce(experiments, options, plan, how)
     trained.left = [each.name for each in plan if not each.done]
-    findings = {}
+    findings: dict[str, Findings] = {}
+    if how.share:
+        for each in plan:
+            trained.train(each.name)
+        how.console.print(
+            "all is trained; one process now measures and draws: the same command with --resume "
+            "in the place of --share"
+        )
+        return findings
     for experiment in experiments:
         for name in in_order(experiment.needs):
             trained.train(name)
@@ -126,7 +141,7 @@ class Trained:
         done = begun and bool(store.read_card(folder).get("finished"))
         if done:
             self.found[name] = Trajectories(folder, study)
-        elif begun and not self.how.resume:
+        elif begun and not self.how.resume and not self.how.share:
             raise UserError(
                 f"{folder} holds an unfinished training: go on with --resume, or give another "
                 "folder with --trainings"
@@ -145,7 +160,7 @@ class Trained:
         self.how.console.print(f"training {number} of {len(self.left)}: {_in_words(planned)}")
         planned.study.check()
         self.found[name] = planned.study.train(
-            planned.folder, resume=self.how.resume, width=self.how.width,
+            planned.folder, resume=self.how.resume, width=self.how.width, share=self.how.share,
             progress=self.how.progress, about={"training": name, "command": self.how.command},
         )  # fmt: skip
 

@@ -241,7 +241,7 @@ def test_a_full_disk_stops_it_and_room_lets_it_go_on(tmp_path, whole, size):
     if done.returncode == 77 or "unshare" in done.stderr:
         pytest.skip("this system lets nobody mount a small file system")
     assert "first 1" in done.stdout, done.stdout + done.stderr
-    # Threads of Orbax may have had their say before; the last word says what happened, and what now.
+    # Threads of Orbax may have had their say before; the last word says what to do.
     last = done.stderr.split("first")[0].strip().splitlines()[-1]
     assert last.startswith("ih-jax: "), done.stderr
     assert "no space left" in last.lower(), last

@@ -12,7 +12,7 @@ FLOW = [
     "rules", "parts", "lowering", "recipes", "clamp", "forward", "tasks", "train", "per_seed",
     "study", "store", "trajectory", "blocks", "sharing", "programs", "writer", "cards", "progress",
     "engine", "measure.learning", "measure.probes", "measure.heads", "claims", "toy", "estimate",
-    "experiments", "report", "running", "compat", "cli",
+    "experiments", "report", "running", "bench", "compat", "cli",
 ]  # fmt: skip
 
 

@@ -1,0 +1,615 @@
+"""What training costs on this machine, against what the machine can do.
+
+Everything is measured in one process on one device. On CPU, XLA's host devices are one a core, so
+the figures are those of a core while the others idle. Ratios are medians over alternated pairs: the
+two sides take turns, so that a machine that slows down slows both.
+
+Floating-point operations of a step (one run, 32 sequences of five tokens) are counted in two ways:
+as the paper's size implies (51 MFLOP), and without the gradient to the inputs, which nobody needs
+(45.6 MFLOP). Both count products of matrices only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
+from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
+from rich.table import Table
+
+from ih_jax import cards, store
+from ih_jax.blocks import BlockPlan, Cost
+from ih_jax.errors import UserError
+from ih_jax.experiments.trainings import CLAMPS, SHORT
+from ih_jax.programs import (
+    CHUNK,
+    SPARE,
+    Compiled,
+    Programs,
+    chunk_arrays,
+    first_state,
+    memory_of,
+    remember_cost,
+)
+from ih_jax.study import Study
+from ih_jax.tasks import fewshot
+from ih_jax.train import ALL_SETS, TRAIN_SET, State, compiler_options, start, step
+from ih_jax.writer import SAVE_EVERY_SECONDS, Writer
+
+PAPER_FLOP, HONEST_FLOP = 51e6, 45.6e6  # of a step of one run
+HEADLINE = 16  # runs of the block in the ratios
+REPEATS = 3  # of a measurement that is not paired
+CLOSE = 1.05  # a width is good enough at this much of the best time a run
+GROWTH_CHUNKS = (10, 110)
+KINDS = ("none", "mixed")  # of clamps
+CACHE_SETTINGS = {
+    "jax_compilation_cache_dir": None,
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+FIRST_STEP = """
+import sys, time
+import jax
+import ih_jax as ih
+from ih_jax.programs import Programs, chunk_arrays, first_state
+device, width = jax.local_devices()[0], int(sys.argv[1])
+compiled = Programs(ih.sweep(ih.fewshot(), init=range(width)), width).of(0, device)
+block, state = first_state(compiled, range(width), device)
+chunk = chunk_arrays(0, [(1, 0, False)], device)
+jax.block_until_ready(compiled.advance(state, block, *chunk))
+print(time.time())
+"""
+
+Take = Callable[[int], float]  # does something n times; gives the seconds of all
+Measure = Callable[[], float]  # seconds of one
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured, and for how long."""
+
+    widths: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # runs of a block
+    pairs: int = 10  # of every ratio
+    seconds: float = 0.3  # of one measurement, at least
+
+    @property
+    def headline(self) -> int:
+        """The width of the block in the ratios: 16, or what comes next below it."""
+        return max((w for w in self.widths if w <= HEADLINE), default=min(self.widths))
+
+
+def effort(widths: Sequence[int], pairs: int, seconds: float = Effort.seconds) -> Effort:
+    """Checked. Raises UserError for widths and pairs below 1."""
+    if not widths or min(widths) < 1:
+        raise UserError(f"--widths is {list(widths)}: give numbers of runs, each 1 or more")
+    if pairs < 1:
+        raise UserError(f"--pairs is {pairs}: give 1 or more")
+    return Effort(tuple(sorted(set(widths))), pairs, seconds)
+
+
+def measure(effort: Effort, say: Callable[[str], None] = print) -> Json:
+    """Everything, as flat JSON with units in the names; `say` hears what is being measured.
+
+    Keeps what the widths cost for later sweeps (`programs.remember_cost`).
+    """
+    device = jax.local_devices()[0]
+    found: Json = {"device": describe(device)}
+    with fresh_cache() as folder:
+        # Before this process holds the accelerator, where nothing else has touched JAX yet.
+        say("warm start")
+        found["warm_start_s"] = warm_start(effort.headline, folder)
+    say("memory growth")
+    found["growth"] = growth(device)
+    say("peak")
+    matmul = fastest_matmul(device, effort.seconds)
+    found["peak_gflops"] = matmul.gflops(median(matmul.measure))
+    found["matmul_size"] = matmul.size
+    found["bandwidth_gb_per_s"] = bandwidth(device, effort.seconds)
+    steps: dict[tuple[int, str], Measure] = {}
+    found["widths"] = []
+    for width in effort.widths:
+        for clamps in KINDS:
+            say(f"width {width}, clamps {clamps}")
+            row, timed = width_row(width, clamps, device, found["peak_gflops"], effort.seconds)
+            found["widths"].append(row)
+            if timed is not None:
+                steps[width, clamps] = timed
+    if (effort.headline, "mixed") not in steps:
+        raise UserError(f"a block of {effort.headline} does not fit this device: give less")
+    say("ratios")
+    found["headline"] = headline(steps, matmul, effort)
+    found["baseline"] = baseline(steps[effort.headline, "none"], device, effort)
+    say("evaluations and checkpoints")
+    steps.clear()
+    found |= looking(device, effort)
+    cost = fit_cost(found["widths"])
+    found["cost"] = {"overhead_runs": cost.overhead, "widest": cost.widest}
+    found["cost"]["kept_in"] = str(remember_cost(device, cost))
+    return found
+
+
+def describe(device: jax.Device) -> Json:
+    """The machine, what runs on it, and when."""
+    return {
+        "platform": device.platform,
+        "kind": device.device_kind,
+        "count": len(jax.local_devices()),
+        "timed": 1,
+        "cpu_model": cpu_model(),
+        "machine": platform.platform(),
+        "matmul_precision": str(jax.config.values["jax_default_matmul_precision"]),
+        "compiler_options": compiler_options(device.platform),
+        "versions": cards.versions("ih_jax", "jax", "jaxlib"),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": cards.commit(),
+    }
+
+
+def cpu_model() -> str:
+    """As the kernel names it, where it does."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+# Timing
+
+
+def calibrated(take: Take, seconds: float) -> Measure:
+    """One measurement of at least about `seconds`, compiled and warm."""
+    count = 1
+    take(count)
+    while (took := take(count)) < 0.8 * seconds:
+        count = math.ceil(count * min(10.0, 1.1 * seconds / max(took, 1e-9)))
+    return lambda: take(count) / count
+
+
+def median(measure: Measure, repeats: int = REPEATS) -> float:
+    return float(np.median([measure() for _ in range(repeats)]))
+
+
+def alternate(measures: Sequence[Measure], rounds: int) -> np.ndarray:
+    """[rounds, len(measures)] seconds of one, all measures taking turns."""
+    return np.array([[measure() for measure in measures] for _ in range(rounds)])
+
+
+def repeated(function: Callable[[Any], Any], first: Any) -> Take:
+    """Takes of a function of its own result. What it gives may be donated."""
+    kept = first
+
+    def take(count: int) -> float:
+        nonlocal kept
+        began = time.perf_counter()
+        for _ in range(count):
+            kept = function(kept)
+        jax.block_until_ready(kept)
+        return time.perf_counter() - began
+
+    return take
+
+
+# What the machine can do
+
+
+@dataclass(frozen=True)
+class Matmul:
+    """A product of square float32 matrices."""
+
+    size: int
+    measure: Measure
+
+    def gflops(self, seconds: float) -> float:
+        return 2 * self.size**3 / seconds / 1e9
+
+
+def fastest_matmul(device: jax.Device, seconds: float) -> Matmul:
+    """The size that this device multiplies fastest."""
+    sizes = (512, 1024, 2048) if device.platform == "cpu" else (2048, 4096, 8192)
+    options = compiler_options(device.platform)
+    found = []
+    for size in sizes:
+        entries = np.random.default_rng(0).normal(size=(size, size)) / math.sqrt(size)
+        factor = jax.device_put(entries.astype(np.float32), device)
+        # A chain: products that do not wait for each other may run at once.
+        product = jax.jit(lambda x, y: x @ y, compiler_options=options)
+        take = repeated(partial(product.lower(factor, factor).compile(), factor), factor)
+        found.append(Matmul(size, calibrated(take, seconds)))
+    return max(found, key=lambda each: each.gflops(median(each.measure)))
+
+
+def bandwidth(device: jax.Device, seconds: float) -> float:
+    """GB/s, read and written, of x / 2 + 1 in place on an array beyond every cache."""
+    size = 2**26 if device.platform == "cpu" else 2**28
+    array = jax.device_put(np.ones(size, np.float32), device)
+    change = jax.jit(lambda x: x * 0.5 + 1.0, donate_argnums=0)
+    return 2 * array.nbytes / median(calibrated(repeated(change, array), seconds)) / 1e9
+
+
+# Blocks
+
+
+def study_of(clamps: str, width: int) -> tuple[Study, list[int]]:
+    """The paper's setting, and which of its runs stand in a block: the six clamps take turns."""
+    if clamps == "none":
+        return Study(fewshot(), init=range(width), sequences=SHORT), list(range(width))
+    inits = math.ceil(width / len(CLAMPS))
+    study = Study(fewshot(), clamp=CLAMPS, init=range(inits), sequences=SHORT)
+    turns = [lane % len(CLAMPS) * inits + lane // len(CLAMPS) for lane in range(width)]
+    return study, turns
+
+
+def compile_both(study: Study, width: int, device: jax.Device) -> tuple[Compiled, float, float]:
+    """A block's program, and the seconds until it is ready, with no cache and with a full one."""
+    _ = study.groups[0].arrays  # the data is read once, and is no part of compiling
+
+    def build() -> tuple[Compiled, float]:
+        jax.clear_caches()
+        began = time.perf_counter()
+        return Programs(study, width).of(0, device), time.perf_counter() - began
+
+    with fresh_cache():
+        compiled, cold = build()
+        _, warm = build()
+    return compiled, cold, warm
+
+
+def training(compiled: Compiled, members: Sequence[int], device: jax.Device, kind: int = 0) -> Take:
+    """Takes of steps of a block. Every take looks `CHUNK` times at what `kind` says (0: never)."""
+    block, state = first_state(compiled, members, device)
+    at = 0
+
+    def take(steps: int) -> float:
+        nonlocal state, at
+        ends = [at + steps * (i + 1) // CHUNK for i in range(CHUNK)]
+        chunk = chunk_arrays(at, [(end, kind, False) for end in ends], device)
+        jax.block_until_ready((state, chunk))
+        began = time.perf_counter()
+        state, scores = compiled.advance(state, block, *chunk)
+        np.asarray(scores)
+        jax.block_until_ready(state)
+        at += steps
+        return time.perf_counter() - began
+
+    return take
+
+
+def width_row(
+    width: int, clamps: str, device: jax.Device, peak_gflops: float, seconds: float
+) -> tuple[Json, Measure | None]:
+    """What a block of this width costs, and its step to measure again; None if it does not fit."""
+    study, members = study_of(clamps, width)
+    compiled, cold, warm = compile_both(study, width, device)
+    row: Json = {"width": width, "clamps": clamps, "fits": True}
+    row |= {"megabytes_per_run": compiled.bytes / width / 1e6}
+    row |= {"compile_s_cold": cold, "compile_s_warm": warm}
+    if compiled.bytes > SPARE * memory_of(device):
+        return {**row, "fits": False}, None
+    step_of_block = calibrated(training(compiled, members, device), seconds)
+    return {**row, **rates(median(step_of_block) / width, study.task.batch, peak_gflops)}, (
+        step_of_block
+    )
+
+
+def rates(seconds: float, batch: int, peak_gflops: float) -> Json:
+    """What `seconds` a step of a run come to."""
+    return {
+        "ms_per_step_per_run": 1e3 * seconds,
+        "sequences_per_s": batch / seconds,
+        "gflops_paper_count": PAPER_FLOP / seconds / 1e9,
+        "gflops_honest_count": HONEST_FLOP / seconds / 1e9,
+        "fraction_of_peak_paper_count": PAPER_FLOP / seconds / 1e9 / peak_gflops,
+        "fraction_of_peak_honest_count": HONEST_FLOP / seconds / 1e9 / peak_gflops,
+    }
+
+
+def headline(steps: dict[tuple[int, str], Measure], matmul: Matmul, effort: Effort) -> Json:
+    """Medians over pairs: the block against the peak, clamps against none, wider against it."""
+    width, pairs = effort.headline, effort.pairs
+    block = steps[width, "none"]
+    taken = alternate([matmul.measure, block], pairs)
+    share = np.array([PAPER_FLOP * width / s / 1e9 / matmul.gflops(m) for m, s in taken])
+    mixed = alternate([block, steps[width, "mixed"]], pairs)
+    wide = [w for w in effort.widths if w >= width and (w, "none") in steps]
+    each = alternate([steps[w, "none"] for w in wide], pairs) / np.array(wide)
+    return {
+        "width": width,
+        "pairs": pairs,
+        "fraction_of_peak_paper_count": float(np.median(share)),
+        "fraction_of_peak_honest_count": float(np.median(share) * HONEST_FLOP / PAPER_FLOP),
+        "fraction_of_peak_paper_count_of_pairs": share.tolist(),
+        "mixed_over_none": float(np.median(mixed[:, 1] / mixed[:, 0])),
+        "time_per_run_over_that_of_block": {
+            str(w): float(np.median(each[:, i] / each[:, 0])) for i, w in enumerate(wide)
+        },
+    }
+
+
+def baseline(block: Measure, device: jax.Device, effort: Effort) -> Json:
+    """One network, a jitted step called from a Python loop, against a block of many."""
+    study, _ = study_of("none", 1)
+    program, batch = study.groups[0].program, study.task.batch
+    run = jax.device_put(jax.tree.map(lambda leaf: leaf[0], study.groups[0].arrays), device)
+    state = jax.jit(partial(start, program))(run)
+    options: dict[str, str] = {}
+    one_step = jax.jit(partial(step, program))
+    try:
+        jax.block_until_ready(one_step(run, state, np.int32(0)))
+    except Exception:  # XLA raises many kinds where its defaults cannot compile this
+        options = compiler_options(device.platform)
+        one_step = jax.jit(partial(step, program), compiler_options=options)
+
+    def next_step(kept: tuple[State, int]) -> tuple[State, int]:
+        return one_step(run, kept[0], np.int32(kept[1])), kept[1] + 1
+
+    alone = calibrated(repeated(next_step, (state, 0)), effort.seconds)
+    taken = alternate([alone, block], effort.pairs)
+    one, many = np.median(taken, axis=0)
+    return {
+        "what": "one network, one jitted step a call from a Python loop",
+        "compiler_options": options,
+        "ms_per_step_per_run": 1e3 * float(one),
+        "sequences_per_s": batch / float(one),
+        "block_width": effort.headline,
+        "block_sequences_per_s": batch * effort.headline / float(many),
+        "block_over_baseline": float(np.median(effort.headline * taken[:, 0] / taken[:, 1])),
+    }
+
+
+# Beside training
+
+
+def looking(device: jax.Device, effort: Effort) -> dict[str, Json]:
+    """Evaluations and checkpoints, as shares of a clamped run of figure 5b (200,000 sequences)."""
+    width = effort.headline
+    study, members = study_of("mixed", width)
+    compiled = Programs(study, width).of(0, device)
+    kinds = (0, TRAIN_SET, ALL_SETS)
+    takes = [training(compiled, members, device, kind) for kind in kinds]
+    for take in takes:
+        take(CHUNK)
+    taken = alternate([partial(take, CHUNK) for take in takes], effort.pairs)
+    train_set, all_sets = np.median(taken[:, 1:] - taken[:, :1], axis=0) / CHUNK / width
+    step_s = median(calibrated(takes[0], effort.seconds)) / width
+    steps = study.runs[0].steps
+    table = study.timetable(steps)
+    counts = [sum(kind == k for _, kind, _ in table) for k in (TRAIN_SET, ALL_SETS)]
+    kept = sum(keeps for _, _, keeps in table)
+    flushes = max(1, math.ceil(steps * step_s * width / SAVE_EVERY_SECONDS))
+    copy_s, flush_s = saving(study, compiled, members, device, math.ceil(kept / flushes))
+    evaluating = float(counts[0] * train_set + counts[1] * all_sets)
+    writing = (kept * copy_s + flushes * flush_s) / width
+    whole = steps * step_s + evaluating + writing
+    common = {"width": width, "sequences_of_run": SHORT, "training_s_per_run": steps * step_s}
+    return {
+        "evaluation": {
+            **common,
+            "s_per_evaluation_of_train_set": float(train_set),
+            "s_per_evaluation_of_all_sets": float(all_sets),
+            "evaluations_of_train_set": counts[0],
+            "evaluations_of_all_sets": counts[1],
+            "share_of_run": evaluating / whole,
+        },
+        # As if training waited for every write; in truth they go on beside it.
+        "checkpoint": {
+            **common,
+            "s_per_checkpoint_per_run": writing / kept,
+            "s_to_copy_a_block": copy_s,
+            "s_to_write_a_block": flush_s,
+            "checkpoints": kept,
+            "writes": flushes,
+            "share_of_run": writing / whole,
+        },
+    }
+
+
+def saving(
+    study: Study, compiled: Compiled, members: Sequence[int], device: jax.Device, kept: int
+) -> tuple[float, float]:
+    """Seconds to copy a block's weights once, and to write `kept` copies and the state to disk."""
+    _, state = first_state(compiled, members, device)
+    jax.block_until_ready(state)
+    plan = BlockPlan(0, 0, tuple(members), tuple(range(len(members))), study.runs[0].steps)
+    copies, writes = [], []
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as saver:
+        writer = Writer(Path(folder), plan, saver)
+        for _ in range(1 + REPEATS):
+            began = time.perf_counter()
+            for number in range(kept):
+                writer.add([(number, 0, True)], np.zeros((1, len(members), 1, 3)), state)
+            copied = time.perf_counter()
+            writer.flush(state, 0)
+            writer.wait()
+            copies.append((copied - began) / kept)
+            writes.append(time.perf_counter() - copied)
+    return float(np.median(copies[1:])), float(np.median(writes[1:]))
+
+
+def growth(device: jax.Device, width: int = 2) -> Json:
+    """How much memory the process gains while a small block trains and is looked at, briefly."""
+    study = Study(fewshot(evaluation_sequences=32), init=range(width), sequences=SHORT)
+    take = training(Programs(study, width).of(0, device), range(width), device, TRAIN_SET)
+    sizes = {}
+    for chunk in range(1, GROWTH_CHUNKS[1] + 1):
+        take(CHUNK)
+        if chunk in GROWTH_CHUNKS:
+            sizes[chunk] = resident_megabytes()
+    first, last = (sizes[chunk] for chunk in GROWTH_CHUNKS)
+    return {"chunks": GROWTH_CHUNKS[1] - GROWTH_CHUNKS[0], "megabytes_at_first": first,
+            "megabytes_at_last": last, "megabytes_grown": last - first}  # fmt: skip
+
+
+def resident_megabytes() -> float:
+    """Of this process, now; where the kernel does not say, at its largest so far."""
+    with contextlib.suppress(OSError):
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    import resource  # not on every system
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / 1e6 if sys.platform == "darwin" else most / 1e3
+
+
+@contextlib.contextmanager
+def fresh_cache() -> Iterator[Path]:
+    """An empty folder of compiled programs instead of the user's."""
+    before = {name: jax.config.values[name] for name in CACHE_SETTINGS}
+    with tempfile.TemporaryDirectory(prefix="ih_jax-bench-") as folder:
+        try:
+            _use({**CACHE_SETTINGS, "jax_compilation_cache_dir": folder})
+            yield Path(folder)
+        finally:
+            _use(before)
+
+
+def _use(settings: dict[str, Any]) -> None:
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def warm_start(width: int, folder: Path) -> float | None:
+    """Seconds from the start of a process to the end of its block's first step.
+
+    The first of two such processes fills the cache in `folder`, the second is timed. None where a
+    second process may not use the device.
+    """
+    told = {name.upper(): str(value) for name, value in CACHE_SETTINGS.items()}
+    told |= {"JAX_COMPILATION_CACHE_DIR": str(folder), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    took = None
+    for _ in range(2):
+        began = time.time()
+        done = subprocess.run(
+            [sys.executable, "-c", FIRST_STEP, str(width)],
+            capture_output=True, text=True, env={**os.environ, **told}, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            return None
+        took = float(done.stdout.split()[-1]) - began
+    return took
+
+
+def fit_cost(rows: Sequence[Json]) -> Cost:
+    """What the widths without clamps say: seconds of a step = a (runs + overhead).
+
+    `widest` is the widest block within 5% of the best time a run. The line is fitted, with relative
+    errors, to the widths up to there: beyond, caches are full and it bends.
+    """
+    per_run = {
+        row["width"]: row["ms_per_step_per_run"]
+        for row in rows
+        if row["clamps"] == "none" and row["fits"]
+    }
+    best = min(per_run.values())
+    widest = max(width for width, each in per_run.items() if each <= CLOSE * best)
+    widths = np.array([width for width in per_run if width <= widest], float)
+    times = np.array([width * per_run[int(width)] for width in widths])
+    if len(widths) < 2:
+        return Cost(0.0, widest)
+    terms = np.stack([widths, np.ones_like(widths)], axis=1) / times[:, None]
+    (slope, constant), *_ = np.linalg.lstsq(terms, np.ones_like(widths))
+    return Cost(max(0.0, float(constant / slope)) if slope > 0 else 0.0, widest)
+
+
+# What is shown
+
+
+def write(found: Json, folder: Path) -> None:
+    """bench.json, cost.png and cost.svg, each whole or not at all."""
+    store.write_text(folder / "bench.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    figure = draw(found)
+    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+        temporary = folder / f"cost.{kind}.writing"
+        figure.savefig(temporary, format=kind, dpi=200, metadata=metadata)
+        os.replace(temporary, folder / f"cost.{kind}")
+
+
+def draw(found: Json) -> Figure:
+    """Milliseconds of a step of a run against the width of its block."""
+    figure = Figure(figsize=(5.5, 3.5), layout="constrained")
+    axes = figure.subplots()
+    for clamps, label in zip(KINDS, ("without clamps", "six clamps, mixed"), strict=True):
+        rows = [row for row in found["widths"] if row["clamps"] == clamps and row["fits"]]
+        times = [row["ms_per_step_per_run"] for row in rows]
+        axes.plot([row["width"] for row in rows], times, marker="o", label=label)
+    alone = found["baseline"]["ms_per_step_per_run"]
+    axes.axhline(alone, linestyle="--", color="0.4", label="one network, a step a call")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.set(xlabel="runs of a block", ylabel="ms per step per run", ylim=(0, None))
+    axes.set_title(f"{found['device']['kind']}, one device: {found['device']['cpu_model']}",
+                   fontsize="small")  # fmt: skip
+    axes.legend(frameon=False)
+    return figure
+
+
+def tables(found: Json) -> tuple[Table, Table]:
+    """Widths, and everything else in words."""
+    columns = {
+        "width": ("width", "{}"), "clamps": ("clamps", "{}"),
+        "ms/step/run": ("ms_per_step_per_run", "{:.3f}"),
+        "sequences/s": ("sequences_per_s", "{:,.0f}"),
+        "GFLOP/s (51 M)": ("gflops_paper_count", "{:.1f}"),
+        "GFLOP/s (45.6 M)": ("gflops_honest_count", "{:.1f}"),
+        "of peak": ("fraction_of_peak_paper_count", "{:.0%}"),
+        "MB/run": ("megabytes_per_run", "{:.1f}"),
+        "compile s": ("compile_s_cold", "{:.1f}"), "cached": ("compile_s_warm", "{:.1f}"),
+    }  # fmt: skip
+    widths = Table(*columns, box=None, padding=(0, 2, 0, 0))
+    for row in found["widths"]:
+        shown = (
+            form.format(row[key]) if key in row else "too big" for key, form in columns.values()
+        )
+        widths.add_row(*shown)
+    summary = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, said in sentences(found).items():
+        summary.add_row(name, said)
+    return widths, summary
+
+
+def sentences(found: Json) -> dict[str, str]:
+    """The rest of what was found, in words."""
+    device, head, alone = found["device"], found["headline"], found["baseline"]
+    looks, kept, grown = found["evaluation"], found["checkpoint"], found["growth"]
+    start_s, width, cost = found["warm_start_s"], head["width"], found["cost"]
+    flat = head["time_per_run_over_that_of_block"].items()
+    return {
+        "device": f"1 of {device['count']} {device['kind']} ({device['cpu_model']})",
+        "peak": f"{found['peak_gflops']:,.0f} GFLOP/s in float32 products of "
+        f"{found['matmul_size']}, {found['bandwidth_gb_per_s']:.1f} GB/s",
+        f"block of {width}": f"{head['fraction_of_peak_paper_count']:.1%} of the peak by the "
+        f"paper's count, {head['fraction_of_peak_honest_count']:.1%} without the gradient to "
+        f"the inputs (median of {head['pairs']} pairs)",
+        "mixed clamps": f"{head['mixed_over_none']:.2f} of the time without",
+        "wider blocks": "time a run " + ", ".join(f"{ratio:.2f} at {w}" for w, ratio in flat),
+        "baseline": f"{alone['what']}: {alone['sequences_per_s']:,.0f} sequences/s; the block "
+        f"trains {alone['block_over_baseline']:.2f} times as many",
+        "evaluations": f"{looks['share_of_run']:.1%} of a run of 200,000 sequences",
+        "checkpoints": f"{kept['share_of_run']:.1%}, if training waited for them",
+        "memory grown": f"{grown['megabytes_grown']:.1f} MB in {grown['chunks']} chunks",
+        "warm start": "not measured: a second process cannot use the device"
+        if start_s is None
+        else f"{start_s:.1f} s from the start of a process to its first step",
+        "kept": f"a step costs runs + {cost['overhead_runs']:.2f}, up to {cost['widest']} runs; "
+        f"sweeps choose widths by it ({cost['kept_in']})",
+    }
