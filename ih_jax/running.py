@@ -165,9 +165,7 @@ class Trained:
         )  # fmt: skip
 
 
-def cost(
-    experiments: Sequence[Experiment], options: Options, machine: estimate.Machine
-) -> Cost:
+def cost(experiments: Sequence[Experiment], options: Options, machine: estimate.Machine) -> Cost:
     """What training and measuring take, each training once."""
     studies = [TRAININGS[name].sweep(options, {}) for name in in_order(_needs(experiments))]
     training = sum(estimate.training_seconds(study, machine) for study in studies)

@@ -38,7 +38,7 @@ class Share:
 
 
 def read_share(text: str) -> Share:
-    """"claim": any block that no other process holds; "RANK/COUNT": a fixed share, from 0."""
+    """A share from words: "claim", any block that no other process holds; "RANK/COUNT", from 0."""
     if text == "claim":
         return Share()
     rank, _, count = text.partition("/")

@@ -262,9 +262,7 @@ def test_a_diverging_run_leaves_its_neighbours_bits_alone(tmp_path, capsys):
     few = {"clamp": None, "sequences": 1600, "init": [3]}
     found = {}
     for name, rates in (("good", [1e-3, 1e-2]), ("bad", [1e-3, 1e38])):
-        trained = study(**few, learning_rate=rates).train(
-            tmp_path / name, progress=False, width=2
-        )
+        trained = study(**few, learning_rate=rates).train(tmp_path / name, progress=False, width=2)
         found[name] = trained.results["loss"].sel(learning_rate=1e-3)
     xr.testing.assert_identical(found["good"].drop_attrs(), found["bad"].drop_attrs())
     bad = trained.results.sel(learning_rate=1e38)
