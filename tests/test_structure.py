@@ -11,7 +11,8 @@ FLOW = [
     "errors", "data.fewshot", "data.glyphs", "data.features", "model", "holds", "activations",
     "rules", "parts", "lowering", "recipes", "clamp", "forward", "tasks", "train", "per_seed",
     "study", "store", "trajectory", "blocks", "sharing", "programs", "writer", "cards", "progress",
-    "engine", "measure.learning", "measure.probes", "measure.heads", "claims", "toy", "estimate",
+    "engine", "measure.learning", "measure.probes", "measure.heads", "measure.performance",
+    "measure.circuits", "measure.saddle", "claims", "toy", "estimate",
     "experiments", "report", "running", "bench", "compat", "cli",
 ]  # fmt: skip
 
