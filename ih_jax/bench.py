@@ -1,8 +1,9 @@
 """What training costs on this machine, against what the machine can do.
 
-Everything is measured in one process on one device. On CPU, XLA's host devices are one a core, so
-the figures are those of a core while the others idle. Ratios are medians over alternated pairs: the
-two sides take turns, so that a machine that slows down slows both.
+The machine is measured whole, in one process: as in a sweep every device steps through a block of
+its own, all at once, and the peak is what all devices multiply at once. (On CPU one device of two
+is no half of the machine, since all of them lend each other their threads.) Ratios are medians over
+alternated pairs: the two sides take turns, so that a machine that slows down slows both.
 
 Floating-point operations of a step (one run, 32 sequences of five tokens) are counted in two ways:
 as the paper's size implies (51 MFLOP), and without the gradient to the inputs, which nobody needs
@@ -57,6 +58,7 @@ from ih_jax.writer import SAVE_EVERY_SECONDS, Writer
 PAPER_FLOP, HONEST_FLOP = 51e6, 45.6e6  # of a step of one run
 HEADLINE = 16  # runs of the block in the ratios
 REPEATS = 3  # of a measurement that is not paired
+STEPS = 8 * CHUNK  # of one measurement, at least; a sweep takes some 250 a call
 CLOSE = 1.05  # a width is good enough at this much of the best time a run
 GROWTH_CHUNKS = (10, 110)
 KINDS = ("none", "mixed")  # of clamps
@@ -111,8 +113,9 @@ def measure(effort: Effort, say: Callable[[str], None] = print) -> Json:
 
     Keeps what the widths cost for later sweeps (`programs.remember_cost`).
     """
-    device = jax.local_devices()[0]
-    found: Json = {"device": describe(device)}
+    devices = jax.local_devices()
+    device = devices[0]
+    found: Json = {"device": describe(devices)}
     with fresh_cache() as folder:
         # Before this process holds the accelerator, where nothing else has touched JAX yet.
         say("warm start")
@@ -120,16 +123,16 @@ def measure(effort: Effort, say: Callable[[str], None] = print) -> Json:
     say("memory growth")
     found["growth"] = growth(device)
     say("peak")
-    matmul = fastest_matmul(device, effort.seconds)
+    matmul = fastest_matmul(devices, effort.seconds)
     found["peak_gflops"] = matmul.gflops(median(matmul.measure))
     found["matmul_size"] = matmul.size
-    found["bandwidth_gb_per_s"] = bandwidth(device, effort.seconds)
+    found["bandwidth_gb_per_s"] = bandwidth(devices, effort.seconds)
     steps: dict[tuple[int, str], Measure] = {}
     found["widths"] = []
     for width in effort.widths:
         for clamps in KINDS:
             say(f"width {width}, clamps {clamps}")
-            row, timed = width_row(width, clamps, device, found["peak_gflops"], effort.seconds)
+            row, timed = width_row(width, clamps, devices, found["peak_gflops"], effort.seconds)
             found["widths"].append(row)
             if timed is not None:
                 steps[width, clamps] = timed
@@ -137,7 +140,7 @@ def measure(effort: Effort, say: Callable[[str], None] = print) -> Json:
         raise UserError(f"a block of {effort.headline} does not fit this device: give less")
     say("ratios")
     found["headline"] = headline(steps, matmul, effort)
-    found["baseline"] = baseline(steps[effort.headline, "none"], device, effort)
+    found["baseline"] = baseline(steps[effort.headline, "none"], devices, effort)
     say("evaluations and checkpoints")
     steps.clear()
     found |= looking(device, effort)
@@ -147,13 +150,13 @@ def measure(effort: Effort, say: Callable[[str], None] = print) -> Json:
     return found
 
 
-def describe(device: jax.Device) -> Json:
+def describe(devices: Sequence[jax.Device]) -> Json:
     """The machine, what runs on it, and when."""
+    device = devices[0]
     return {
         "platform": device.platform,
         "kind": device.device_kind,
-        "count": len(jax.local_devices()),
-        "timed": 1,
+        "count": len(devices),
         "cpu_model": cpu_model(),
         "machine": platform.platform(),
         "matmul_precision": str(jax.config.values["jax_default_matmul_precision"]),
@@ -176,9 +179,9 @@ def cpu_model() -> str:
 # Timing
 
 
-def calibrated(take: Take, seconds: float) -> Measure:
-    """One measurement of at least about `seconds`, compiled and warm."""
-    count = 1
+def calibrated(take: Take, seconds: float, least: int = 1) -> Measure:
+    """One measurement of at least about `seconds` and `least` times, compiled and warm."""
+    count = least
     take(count)
     while (took := take(count)) < 0.8 * seconds:
         count = math.ceil(count * min(10.0, 1.1 * seconds / max(took, 1e-9)))
@@ -209,41 +212,63 @@ def repeated(function: Callable[[Any], Any], first: Any) -> Take:
     return take
 
 
+def at_once(takes: Sequence[Take]) -> Take:
+    """Takes by all devices, each in its own thread; the seconds until the last is done."""
+    if len(takes) == 1:
+        return takes[0]
+
+    def take(count: int) -> float:
+        with ThreadPoolExecutor(len(takes)) as pool:
+            began = time.perf_counter()
+            for each in [pool.submit(one, count) for one in takes]:
+                each.result()
+            return time.perf_counter() - began
+
+    return take
+
+
 # What the machine can do
 
 
 @dataclass(frozen=True)
 class Matmul:
-    """A product of square float32 matrices."""
+    """A product of square float32 matrices, one on every device at once."""
 
     size: int
+    devices: int
     measure: Measure
 
     def gflops(self, seconds: float) -> float:
-        return 2 * self.size**3 / seconds / 1e9
+        return self.devices * 2 * self.size**3 / seconds / 1e9
 
 
-def fastest_matmul(device: jax.Device, seconds: float) -> Matmul:
-    """The size that this device multiplies fastest."""
-    sizes = (512, 1024, 2048) if device.platform == "cpu" else (2048, 4096, 8192)
-    options = compiler_options(device.platform)
+def fastest_matmul(devices: Sequence[jax.Device], seconds: float) -> Matmul:
+    """The size that these devices multiply fastest."""
+    platform = devices[0].platform
+    sizes = (512, 1024, 2048) if platform == "cpu" else (2048, 4096, 8192)
+    options = compiler_options(platform)
     found = []
     for size in sizes:
         entries = np.random.default_rng(0).normal(size=(size, size)) / math.sqrt(size)
-        factor = jax.device_put(entries.astype(np.float32), device)
-        # A chain: products that do not wait for each other may run at once.
-        product = jax.jit(lambda x, y: x @ y, compiler_options=options)
-        take = repeated(partial(product.lower(factor, factor).compile(), factor), factor)
-        found.append(Matmul(size, calibrated(take, seconds)))
+        takes = []
+        for device in devices:
+            factor = jax.device_put(entries.astype(np.float32), device)
+            # A chain: products that do not wait for each other may run at once.
+            product = jax.jit(lambda x, y: x @ y, compiler_options=options)
+            compiled = product.lower(factor, factor).compile()
+            takes.append(repeated(partial(compiled, factor), factor))
+        found.append(Matmul(size, len(devices), calibrated(at_once(takes), seconds)))
     return max(found, key=lambda each: each.gflops(median(each.measure)))
 
 
-def bandwidth(device: jax.Device, seconds: float) -> float:
-    """GB/s, read and written, of x / 2 + 1 in place on an array beyond every cache."""
-    size = 2**26 if device.platform == "cpu" else 2**28
-    array = jax.device_put(np.ones(size, np.float32), device)
+def bandwidth(devices: Sequence[jax.Device], seconds: float) -> float:
+    """GB/s, read and written, of x / 2 + 1 in place on arrays beyond every cache."""
+    size = 2**25 if devices[0].platform == "cpu" else 2**28
+    arrays = [jax.device_put(np.ones(size, np.float32), device) for device in devices]
+    size_of_all = sum(array.nbytes for array in arrays)
     change = jax.jit(lambda x: x * 0.5 + 1.0, donate_argnums=0)
-    return 2 * array.nbytes / median(calibrated(repeated(change, array), seconds)) / 1e9
+    takes = [repeated(change, array) for array in arrays]
+    return 2 * size_of_all / median(calibrated(at_once(takes), seconds)) / 1e9
 
 
 # Blocks
@@ -295,24 +320,28 @@ def training(compiled: Compiled, members: Sequence[int], device: jax.Device, kin
 
 
 def width_row(
-    width: int, clamps: str, device: jax.Device, peak_gflops: float, seconds: float
+    width: int, clamps: str, devices: Sequence[jax.Device], peak_gflops: float, seconds: float
 ) -> tuple[Json, Measure | None]:
-    """What a block of this width costs, and its step to measure again; None if it does not fit."""
+    """What a block of this width costs on every device, and one step of all to measure again.
+
+    The second is None if it does not fit.
+    """
     study, members = study_of(clamps, width)
-    compiled, cold, warm = compile_both(study, width, device)
+    compiled, cold, warm = compile_both(study, width, devices[0])
     row: Json = {"width": width, "clamps": clamps, "fits": True}
     row |= {"megabytes_per_run": compiled.bytes / width / 1e6}
     row |= {"compile_s_cold": cold, "compile_s_warm": warm}
-    if compiled.bytes > SPARE * memory_of(device):
+    if compiled.bytes > SPARE * memory_of(devices[0]):
         return {**row, "fits": False}, None
-    step_of_block = calibrated(training(compiled, members, device), seconds)
-    return {**row, **rates(median(step_of_block) / width, study.task.batch, peak_gflops)}, (
-        step_of_block
-    )
+    programs = Programs(study, width)
+    takes = [training(programs.of(0, device), members, device) for device in devices]
+    step_of_all = calibrated(at_once(takes), seconds, STEPS)
+    a_run = median(step_of_all) / (width * len(devices))
+    return {**row, **rates(a_run, study.task.batch, peak_gflops)}, step_of_all
 
 
 def rates(seconds: float, batch: int, peak_gflops: float) -> Json:
-    """What `seconds` a step of a run come to."""
+    """What `seconds` a step of a run come to, when all devices are busy."""
     return {
         "ms_per_step_per_run": 1e3 * seconds,
         "sequences_per_s": batch / seconds,
@@ -328,7 +357,8 @@ def headline(steps: dict[tuple[int, str], Measure], matmul: Matmul, effort: Effo
     width, pairs = effort.headline, effort.pairs
     block = steps[width, "none"]
     taken = alternate([matmul.measure, block], pairs)
-    share = np.array([PAPER_FLOP * width / s / 1e9 / matmul.gflops(m) for m, s in taken])
+    work = PAPER_FLOP * width * matmul.devices
+    share = np.array([work / s / 1e9 / matmul.gflops(m) for m, s in taken])
     mixed = alternate([block, steps[width, "mixed"]], pairs)
     wide = [w for w in effort.widths if w >= width and (w, "none") in steps]
     each = alternate([steps[w, "none"] for w in wide], pairs) / np.array(wide)
@@ -345,8 +375,9 @@ def headline(steps: dict[tuple[int, str], Measure], matmul: Matmul, effort: Effo
     }
 
 
-def baseline(block: Measure, device: jax.Device, effort: Effort) -> Json:
-    """One network, a jitted step called from a Python loop, against a block of many."""
+def baseline(block: Measure, devices: Sequence[jax.Device], effort: Effort) -> Json:
+    """One network, a jitted step called from a Python loop, against a block on every device."""
+    device, runs = devices[0], effort.headline * len(devices)
     study, _ = study_of("none", 1)
     program, batch = study.groups[0].program, study.task.batch
     run = jax.device_put(jax.tree.map(lambda leaf: leaf[0], study.groups[0].arrays), device)
@@ -371,8 +402,8 @@ def baseline(block: Measure, device: jax.Device, effort: Effort) -> Json:
         "ms_per_step_per_run": 1e3 * float(one),
         "sequences_per_s": batch / float(one),
         "block_width": effort.headline,
-        "block_sequences_per_s": batch * effort.headline / float(many),
-        "block_over_baseline": float(np.median(effort.headline * taken[:, 0] / taken[:, 1])),
+        "block_sequences_per_s": batch * runs / float(many),
+        "block_over_baseline": float(np.median(runs * taken[:, 0] / taken[:, 1])),
     }
 
 
@@ -557,8 +588,11 @@ def draw(found: Json) -> Figure:
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.set(xlabel="runs of a block", ylabel="ms per step per run", ylim=(0, None))
-    axes.set_title(f"{found['device']['kind']}, one device: {found['device']['cpu_model']}",
-                   fontsize="small")  # fmt: skip
+    device = found["device"]
+    axes.set_title(
+        f"{device['count']} {device['kind']} devices, all at once: {device['cpu_model']}",
+        fontsize="small",
+    )
     axes.legend(frameon=False)
     return figure
 
@@ -594,7 +628,7 @@ def sentences(found: Json) -> dict[str, str]:
     start_s, width, cost = found["warm_start_s"], head["width"], found["cost"]
     flat = head["time_per_run_over_that_of_block"].items()
     return {
-        "device": f"1 of {device['count']} {device['kind']} ({device['cpu_model']})",
+        "devices": f"{device['count']} {device['kind']}, all at once ({device['cpu_model']})",
         "peak": f"{found['peak_gflops']:,.0f} GFLOP/s in float32 products of "
         f"{found['matmul_size']}, {found['bandwidth_gb_per_s']:.1f} GB/s",
         f"block of {width}": f"{head['fraction_of_peak_paper_count']:.1%} of the peak by the "

@@ -173,9 +173,28 @@ def _embed(params: Params, batch: Batch) -> Stream:
     return Stream(_linear(columns, one_hot), columns, one_hot)
 
 
+@jax.custom_vjp
 def _linear(weight: Array, x: Array) -> Array:
     """weight [K, D] times x [D, ...]."""
     return jnp.tensordot(weight, x, axes=1)
+
+
+def _linear_forwards(weight: Array, x: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _linear(weight, x), (weight, x)
+
+
+def _linear_backwards(kept: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
+    """As JAX would have it, but without transposed copies of what is as large as x.
+
+    A quarter of a step's time on CPU. The price: no forward-mode derivatives (`jax.jvp`,
+    `jax.hessian`); reverse mode twice gives what they would.
+    """
+    weight, x = kept
+    flat = slope.reshape(len(weight), -1)
+    return flat @ x.reshape(len(x), -1).T, (weight.T @ flat).reshape(x.shape)
+
+
+_linear.defvjp(_linear_forwards, _linear_backwards)
 
 
 def _norm(norm: Norm | None, x: Array) -> Array:

@@ -32,6 +32,8 @@ from ih_jax.tasks import METRICS, TaskArrays, query_loss, scores
 Optimiser = Literal["adam", "sgd"]
 Schedule = Literal["constant", "warmup_decay", "cosine"]
 EVALUATE_AT_ONCE = 256  # sequences
+# Runs that take turns with the rest of their block, so that what a step touches stays in the cache.
+AT_ONCE = {"cpu": 4}
 TRAIN_SET, ALL_SETS = 1, 2  # how much an evaluation looks at; 0 is nothing
 
 
@@ -245,6 +247,9 @@ def advancer(
     It takes (state, block, bounds [N + 1] steps, kinds [N]): before evaluation i it trains from
     bounds[i] to bounds[i + 1]; kinds[i] is 0, TRAIN_SET or ALL_SETS. It gives the new state and
     the scores [N, R, S, 3], NaN where nothing was looked at. The state is donated.
+
+    All runs step together; where a cache would overflow, a few go through the chunk after the
+    others.
     """
 
     def advance(state: State, block: Block, bounds: Array, kinds: Array) -> tuple[State, Array]:
@@ -279,7 +284,29 @@ def advancer(
 
         return jax.lax.scan(stretch, state, (bounds[:-1], bounds[1:], kinds))
 
-    return jax.jit(advance, donate_argnums=0, compiler_options=compiler_options(platform))
+    def advance_some(
+        state: State, block: Block, bounds: Array, kinds: Array
+    ) -> tuple[State, Array]:
+        width = state.diverged.shape[0]
+        some = _at_once(width, platform)
+        if some == width:
+            return advance(state, block, bounds, kinds)
+        parts = jax.tree.map(
+            lambda x: x.reshape(width // some, some, *x.shape[1:]), (state, block.varying)
+        )
+        state, scores = jax.lax.map(
+            lambda own: advance(own[0], Block(own[1], block.shared), bounds, kinds), parts
+        )
+        state = jax.tree.map(lambda x: x.reshape(width, *x.shape[2:]), state)
+        return state, jnp.moveaxis(scores, 0, 1).reshape(len(kinds), width, *scores.shape[3:])
+
+    return jax.jit(advance_some, donate_argnums=0, compiler_options=compiler_options(platform))
+
+
+def _at_once(width: int, platform: str) -> int:
+    """The most runs up to `AT_ONCE` that a block has a whole number of; all if these are few."""
+    most = min(width, AT_ONCE.get(platform, width))
+    return next((n for n in range(most, most // 2, -1) if width % n == 0), width)
 
 
 def compiler_options(platform: str) -> dict[str, str]:

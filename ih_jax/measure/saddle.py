@@ -143,7 +143,7 @@ def curvature(
         def product(v: Array) -> Array:
             def of(piece: Batch) -> Array:
                 slope = jax.grad(lambda weights: loss_of(weights, piece))
-                return jax.jvp(slope, (flat,), (v,))[1]
+                return jax.grad(lambda weights: slope(weights) @ v)(flat)
 
             found: Array = by_pieces(of, batch)
             return found
