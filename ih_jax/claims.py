@@ -25,7 +25,7 @@ import xarray as xr
 from scipy import stats
 
 from ih_jax.errors import UserError
-from ih_jax.measure.learning import LEARNED, plateaus, times_to
+from ih_jax.measure.learning import LEARNED, plateaus, time_to, times_to
 
 Verdict = Literal["holds", "does not hold", "undecidable"]
 Grade = Literal["strong", "medium", "weak"]
@@ -353,6 +353,55 @@ def in_seeds(
     numbers = list(known.values())
     ours = f"{finding.ours}; {what} {median(numbers).show(form)}"
     return replace(finding, ours=ours, effects={f"{what}, over seeds": effect(numbers)})
+
+
+def in_every_seed(
+    what: str,
+    value: Callable[[xr.Dataset], float | Bounds],
+    test: Callable[[Bounds], bool | None],
+    form: Callable[[float], str] = "{:.3g}".format,
+) -> Callable[[xr.Dataset], Finding]:
+    """Decides whether `value(results of one seed)` passes a test in every seed (`in_seeds`)."""
+
+    def decide(results: xr.Dataset) -> Finding:
+        values = {}
+        for seed in results["init"].values.tolist():
+            found = value(results.sel(init=seed))
+            values[seed] = found if isinstance(found, Bounds) else known(found)
+        return in_seeds(what, values, test, form=form)
+
+    return decide
+
+
+def known(x: float) -> Bounds:
+    """A number known exactly; NaN: not measured."""
+    return Bounds(float(x), float(x))
+
+
+def at_least(x: float) -> Callable[[Bounds], bool | None]:
+    """A test for `in_seeds`."""
+    return lambda value: value.at_least(x)
+
+
+def at_most(x: float) -> Callable[[Bounds], bool | None]:
+    """A test for `in_seeds`."""
+
+    def test(value: Bounds) -> bool | None:
+        above = value.more_than(x)
+        return None if above is None else not above
+
+    return test
+
+
+def within(low: float, high: float) -> Callable[[Bounds], bool | None]:
+    """A test for `in_seeds`: from `low` to `high`."""
+    return lambda value: value.within(low, high)
+
+
+def time_of(curve: xr.DataArray, level: float = LEARNED) -> Bounds:
+    """When a loss curve, [sequences], falls below a level; from its last evaluation on if not."""
+    time = time_to(curve["sequences"].values, curve.values, level)
+    return Bounds(time.sequences, math.inf if time.censored else time.sequences)
 
 
 def over_seeds(verdicts: Mapping[int, bool | None], remarks: Sequence[str] = ()) -> Finding:

@@ -8,9 +8,12 @@ t.measure(my_measure)
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,9 +31,9 @@ from ih_jax.holds import Holds
 from ih_jax.model import Params, init
 from ih_jax.study import Group, RunSpec, Study
 from ih_jax.tasks import METRICS, evaluation_names
-from ih_jax.train import Packing, compiler_options, packing
+from ih_jax.train import AT_ONCE, Packing, compiler_options, packing
 
-MEASURE_AT_ONCE = 64  # (run, checkpoint) pairs in memory together
+MEASURE_AT_ONCE = 64  # (run, checkpoint) pairs in a device's memory together
 
 
 class BlockRecord:
@@ -171,7 +174,7 @@ class Trajectories:
 
         Args:
             function: `function(params, clamp, probe) -> array` or {name: array}, for one network;
-                it is jitted and vmapped over (run, checkpoint).
+                it is jitted, mapped over (run, checkpoint) and laid over all devices.
             probe: sequences that all networks see; None: each run's own training evaluation set.
             runs: which runs, by number; None: all.
             steps: which checkpoints; None: all that were kept.
@@ -210,11 +213,14 @@ class Trajectories:
         pack: Packing = packing(arrays)
         place = {spec.index: i for i, spec in enumerate(group.runs)}
 
+        platform = jax.devices()[0].platform
+
         # Without these options a gradient of shared weights under vmap corrupts memory on CPU
         # (JAX 0.10.2), and a measure may well differentiate.
-        @functools.partial(jax.jit, compiler_options=compiler_options(jax.devices()[0].platform))
+        @functools.partial(jax.jit, compiler_options=compiler_options(platform))
         def measured(varying: list[Leaf], shared: list[Leaf], params: Params, step: Array) -> Any:
-            def one(own: list[Leaf], params: Params, step: Array) -> Any:
+            def one(network: tuple[list[Leaf], Params, Array]) -> Any:
+                own, params, step = network
                 run = pack.one(own, shared)
                 batch = probe
                 if batch is None:
@@ -225,24 +231,45 @@ class Trajectories:
                 found = function(params, holds, batch)
                 return found if isinstance(found, dict) else {"value": found}
 
-            return jax.vmap(one)(varying, params, step)
+            together = AT_ONCE.get(platform, MEASURE_AT_ONCE)
+            return jax.lax.map(one, (varying, params, step), batch_size=together)
+
+        def measure_on(device: jax.Device, some: list[tuple[RunSpec, int]], weights: Params) -> Any:
+            block = pack.pack(arrays, [place[spec.index] for spec, _ in some])
+            at = np.array([s for _, s in some], np.int32)
+            there = jax.device_put((block.varying, block.shared, weights, at), device)
+            return jax.tree.map(np.asarray, measured(*there))
 
         todo = [(spec, s) for spec in members for s in self.steps(spec.index) if s in set(chosen)]
-        for begin in range(0, len(todo), MEASURE_AT_ONCE):
-            some = todo[begin : begin + MEASURE_AT_ONCE]
-            # The last chunk is filled up, so that there is one program.
-            padded = some + [some[-1]] * (min(MEASURE_AT_ONCE, len(todo)) - len(some))
-            block = pack.pack(arrays, [place[spec.index] for spec, _ in padded])
-            weights = [self._read(spec.index, s) for spec, s in padded]
-            params = jax.tree.map(lambda *leaves: np.stack(leaves), *weights)
-            at = np.array([s for _, s in padded], np.int32)
-            found = jax.tree.map(np.asarray, measured(block.varying, block.shared, params, at))
-            for name, values in found.items():
+        devices = jax.local_devices()
+        size = min(MEASURE_AT_ONCE, -(-len(todo) // len(devices)))
+        pieces = [todo[begin : begin + size] for begin in range(0, len(todo), size)]
+        waiting: deque[tuple[list[tuple[RunSpec, int]], Future[Any]]] = deque()
+
+        def keep() -> None:
+            some, future = waiting.popleft()
+            for name, values in future.result().items():
                 if name not in filled:
                     shape = (len(self.study.runs), len(chosen), *values.shape[1:])
                     filled[name] = np.full(shape, np.nan, np.float32)
                 for (spec, s), value in zip(some, values, strict=False):
                     filled[name][spec.index, chosen.index(s)] = value
+
+        with contextlib.ExitStack() as stack:
+            # A thread a device: what runs on one must not hold up what is read for the next.
+            pools = [stack.enter_context(ThreadPoolExecutor(1)) for _ in devices]
+            for number, some in enumerate(pieces):
+                # The last piece is filled up, so that there is one program.
+                padded = some + [some[-1]] * (size - len(some))
+                read = [self._read(spec.index, s) for spec, s in padded]
+                weights = jax.tree.map(lambda *leaves: np.stack(leaves), *read)
+                turn = number % len(devices)
+                future = pools[turn].submit(measure_on, devices[turn], padded, weights)
+                waiting.append((some, future))
+                if len(waiting) > 2 * len(devices):
+                    keep()
+            while waiting:
+                keep()
 
     def _read(self, run: int, step: int) -> Params:
         """As `params`, in NumPy; the part that was read last stays in memory."""

@@ -21,7 +21,10 @@ from ih_jax.tasks import FewShot, fewshot
 from ih_jax.trajectory import Trajectories
 
 # Modules here: Singh et al. 2024, as `ih-jax run paper` runs them.
-PAPER = ("fig5a", "fig5b", "fig9")
+PAPER = (
+    "fig3", "fig4", "fig5a", "fig5b", "fig6", "fig7", "fig8", "fig9", "fig10", "fig11", "table1",
+    "fig12", "fig13", "fig14", "fig15", "fig16", "table2", "fig17", "fig18",
+)  # fmt: skip
 NAMES = PAPER
 FIRST_SEED = 5  # the paper's seed of initial weights; others follow it
 

@@ -1,0 +1,159 @@
+"""Figure 10: does clamping in training show what progress measures of a finished run do not?
+
+Paper: Singh et al. 2024, appendix, fig. 10. Command: ih-jax run fig10 (the networks of fig5b).
+Expected: the loss of unclamped checkpoints, with a part of the circuit given only when they are
+measured, has a phase change of its own; with the same part clamped in training, the loss has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from ih_jax.claims import (
+    Bounds,
+    Claim,
+    Finding,
+    at_least,
+    in_every_seed,
+    over_seeds,
+    ratio,
+    time_of,
+)
+from ih_jax.experiments import Experiment, Found, Options
+from ih_jax.experiments.drawing import chance, curves, over_sequences, tidy
+from ih_jax.experiments.probing import along, config, probe
+from ih_jax.experiments.trainings import CLAMPS
+from ih_jax.measure.learning import plateaus
+from ih_jax.measure.performance import under
+
+GIVEN = {"previous-token attention": "#E69F00", "match": "#009E73"}
+
+
+def measure(options: Options, found: Found) -> xr.Dataset:
+    """Training loss [clamp, init, sequences]; progress measures [held, init, checkpoint]."""
+    trained = found["clamps"]
+    batch = probe(options, trained.study.task)
+    clamps = {name: CLAMPS[name] for name in GIVEN}
+    scores = along(trained, under(clamps, config(trained)), batch, {"held": list(clamps)})
+    curves = trained.results["loss"].sel(clamp=["none", *GIVEN])
+    return xr.Dataset({"loss": curves, "progress": scores["loss"]})
+
+
+def _lagging(seed: xr.Dataset) -> float:
+    """Progress measure of match over the loss with match clamped, at 100,000 sequences."""
+    clamped = seed["loss"].sel(clamp="match").dropna("sequences")
+    clamped = clamped.sel(sequences=100_000, method="nearest")
+    measured = seed["progress"].sel(held="match").sel(checkpoint=100_000, method="nearest")
+    return float(measured / clamped)
+
+
+def _later(name: str) -> Callable[[xr.Dataset], Bounds]:
+    """Time of the progress measure over that of the clamped run."""
+
+    def value(seed: xr.Dataset) -> Bounds:
+        curve = seed["progress"].sel(held=name).rename(checkpoint="sequences")
+        return ratio(time_of(curve), time_of(seed["loss"].sel(clamp=name)))
+
+    return value
+
+
+def _plateau(name: str, clamped: bool) -> Callable[[xr.Dataset], Finding]:
+    """Decides whether every seed has a plateau (its progress measure) or none (clamped)."""
+
+    def decide(results: xr.Dataset) -> Finding:
+        if clamped:
+            curve = results["loss"].sel(clamp=name)
+        else:
+            curve = results["progress"].sel(held=name).rename(checkpoint="sequences")
+        shapes = plateaus(curve)
+        verdicts: dict[int, bool | None] = {}
+        for seed in results["init"].values.tolist():
+            mine = shapes.sel(init=seed)
+            verdicts[seed] = bool(mine["present"]) is not clamped if mine["decided"] else None
+        return over_seeds(verdicts)
+
+    return decide
+
+
+CLAIMS = (
+    Claim(
+        "match: clamped, no plateau",
+        "With match clamped in training there is no plateau.",
+        paper="absent",
+        decide=_plateau("match", clamped=True),
+    ),
+    Claim(
+        "match: a plateau of the progress measure",
+        "The loss of unclamped checkpoints given a perfect match has a plateau.",
+        paper="present",
+        decide=_plateau("match", clamped=False),
+    ),
+    Claim(
+        "previous-token: a plateau of the progress measure",
+        "Their loss given previous-token attention has a plateau.",
+        paper="present",
+        decide=_plateau("previous-token attention", clamped=False),
+    ),
+    Claim(
+        "match: at 100,000 sequences",
+        "At 100,000 sequences the progress measure of match is at least 5 times the loss with "
+        "match clamped.",
+        paper=".525 and .044: 12",
+        decide=in_every_seed("quotient", _lagging, at_least(5)),
+    ),
+    Claim(
+        "match: time",
+        "It falls below 0.4 ln 2 at least 3 times as late.",
+        paper="247k and 33k: 7.5",
+        decide=in_every_seed("quotient", _later("match"), at_least(3)),
+    ),
+    Claim(
+        "previous-token: time",
+        "The progress measure of previous-token attention falls below 0.4 ln 2 later than the loss "
+        "with it clamped.",
+        paper="348k and 217k: 1.6",
+        decide=in_every_seed(
+            "quotient", _later("previous-token attention"), lambda v: v.more_than(1)
+        ),
+    ),
+)
+
+
+def draw(results: xr.Dataset) -> Figure:
+    """Left clamped in training, right given to unclamped checkpoints."""
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, title in ((left, "Clamped in training"), (right, "Given when measured only")):
+        curves(axes, results["loss"].sel(clamp="none", drop=True), "#000000", "nothing")
+        for name, colour in GIVEN.items():
+            if axes is left:
+                line = results["loss"].sel(clamp=name, drop=True)
+            else:
+                line = results["progress"].sel(held=name, drop=True)
+            curves(axes, line, colour, name)
+        chance(axes)
+        axes.set(xlim=(0, 600_000), ylim=(0, 2.1))
+        over_sequences(axes)
+        tidy(axes, title)
+    left.set_ylabel("loss (nats)")
+    left.legend(frameon=False, fontsize=9)
+    return figure
+
+
+experiment = Experiment(
+    name="fig10",
+    title="Clamping against progress measures",
+    paper="Singh et al. 2024, appendix, fig. 10",
+    summary="Left: a part of the circuit is perfect from the first step of training on. Right: "
+    "networks trained without, at every checkpoint given that part only while the loss is "
+    "measured (a progress measure). Head 3 of layer 1 does the induction in both. Every seed thin, "
+    "medians bold.",
+    measure=measure,
+    claims=CLAIMS,
+    draw=draw,
+    needs=("clamps",),
+    seconds=lambda options: (6.0 if options.quick else 80.0) * max(options.seeds, 1) / 2,
+)
