@@ -176,7 +176,7 @@ def tables(results: xr.Dataset) -> list[Table]:
 def draw(results: xr.Dataset) -> Figure:
     """The paper's 3 x 2 panels for the first seed."""
     mine = results.isel(init=0)
-    figure = Figure(figsize=(12, 7.4), layout="constrained")
+    figure = Figure(figsize=(12, 8), layout="constrained")
     panels = figure.subplots(2, 3)
     for row, (kept, words) in enumerate(KEPT.items()):
         lost = (mine["less"].sel(kept=kept) - mine["only"]).transpose("head", "early")
@@ -210,9 +210,9 @@ experiment = Experiment(
     title="Which heads work together?",
     paper="Singh et al. 2024, appendix, fig. 11",
     summary="In the trained networks of fig. 3 one head of layer 1 is left, and of layer 0 one "
-    "head is ablated, or all but one, while layer 1 keeps the values of the whole network (so that only "
-    "its patterns change) or its patterns. Beside it, how much of what each head of layer 0 writes "
-    "each head of layer 1 can read, by its weights.",
+    "head is ablated, or all but one, while layer 1 keeps the values of the whole network (so "
+    "that only its patterns change) or its patterns. Beside it, how much of what each head of "
+    "layer 0 writes each head of layer 1 can read, by its weights.",
     measure=measure,
     claims=CLAIMS,
     draw=draw,

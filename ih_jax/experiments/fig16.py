@@ -164,7 +164,7 @@ def draw(results: xr.Dataset) -> Figure:
         tidy(axes, title)
     b.set_ylabel("share of the head's mistakes")
     c.set_ylabel("accuracy")
-    c.legend(frameon=False, fontsize=8, ncols=2, loc="lower right")
+    c.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 

@@ -205,7 +205,7 @@ experiment = Experiment(
     title="What in the data slows learning, and which subcircuit does it slow?",
     paper="Singh et al. 2024, section 5, fig. 6",
     summary="Head 3 of layer 1 learns the task from more classes, or with more labels: with "
-    "nothing clamped, and with clamps that leave only matching (B), only copying (C) or both to learn.",
+    "nothing clamped, and with clamps that leave only matching (B), only copying (C) or both.",
     measure=measure,
     claims=CLAIMS,
     draw=draw,

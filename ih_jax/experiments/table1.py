@@ -125,7 +125,7 @@ def draw(results: xr.Dataset) -> Figure:
             left.plot(place, float(values.sel(init=seed)), mark, ms=5, color=colours[kept],
                       alpha=0.7)  # fmt: skip
     left.axhline(float(results["whole_accuracy"].median()), ls="--", lw=0.8, color=QUIET)
-    names = [f"{group}\n{KEPT[kept]}" for group, kept in cells]
+    names = [f"{group.replace('-token ', '-token\n')}\n{KEPT[kept]}" for group, kept in cells]
     left.set_xticks(range(len(cells)), names, fontsize=8)
     left.set(ylim=(0.15, 1.02), ylabel="accuracy")
     tidy(left, "Heads of layer 0 ablated (dashed: none)")
@@ -137,7 +137,7 @@ def draw(results: xr.Dataset) -> Figure:
                        mfc="#009E73" if is_one else "none",
                        label=f"init {seed}" if head == 0 else None)  # fmt: skip
     right.set(xlabel="head of layer 0", ylabel="attention of labels to their exemplar", ylim=(0, 1))
-    right.legend(frameon=False, fontsize=8)
+    right.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     tidy(right, "Previous-token heads (filled: at least half the strongest)")
     return figure
 
