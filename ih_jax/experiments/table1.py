@@ -125,7 +125,8 @@ def draw(results: xr.Dataset) -> Figure:
             left.plot(place, float(values.sel(init=seed)), mark, ms=5, color=colours[kept],
                       alpha=0.7)  # fmt: skip
     left.axhline(float(results["whole_accuracy"].median()), ls="--", lw=0.8, color=QUIET)
-    names = [f"{group.replace('-token ', '-token\n')}\n{KEPT[kept]}" for group, kept in cells]
+    broken = {group: group.replace("-token ", "-token\n") for group in GROUPS}
+    names = [f"{broken[group]}\n{KEPT[kept]}" for group, kept in cells]
     left.set_xticks(range(len(cells)), names, fontsize=8)
     left.set(ylim=(0.15, 1.02), ylabel="accuracy")
     tidy(left, "Heads of layer 0 ablated (dashed: none)")
