@@ -26,12 +26,13 @@ console = Console()
 class Run:
     """Train what an experiment needs, then measure, draw and check its claims.
 
-    EXPERIMENT is a name that `ih-jax list` shows, "paper" for all of Singh et al. 2024, or a Python
-    file that defines `study`. What was trained before, for any experiment, is not trained again.
+    EXPERIMENT is a name that `ih-jax list` shows, "paper" for all of Singh et al. 2024, "beyond"
+    for what goes beyond it, or a Python file that defines `study`. What was trained before, for any
+    experiment, is not trained again.
     """
 
     experiment: Positional[str]
-    """Name of an experiment, "paper", or a file such as my_study.py."""
+    """Name of an experiment, "paper", "beyond", or a file such as my_study.py."""
     quick: bool = False
     """Fewer seeds, shorter runs and coarser grids: figures that look the same, sooner."""
     seeds: int | None = None
@@ -139,11 +140,12 @@ def list_experiments() -> None:
     for column in ("experiment", "what it shows", "paper", "trainings", "networks", "minutes"):
         table.add_column(column)
     chosen = {each.name: (each,) for each in experiments.registry().values()}
-    for name, some in {**chosen, "paper": experiments.choose("paper")}.items():
+    sets = {"paper": "Singh et al. 2024", "beyond": "beyond Singh et al. 2024"}
+    for name, some in {**chosen, **{each: experiments.choose(each) for each in sets}}.items():
         cost = running.cost(some, Options(), machine)
-        title, paper = "all of these, each training once", "Singh et al. 2024"
-        if len(some) == 1:
-            title, paper = some[0].title, some[0].paper
+        title, paper = some[0].title, some[0].paper
+        if name in sets:
+            title, paper = "all of these, each training once", sets[name]
         trainings = ", ".join(dict.fromkeys(need for each in some for need in each.needs))
         table.add_row(name, title, paper, "all" if len(some) > 1 else trainings or "none",
                       str(cost.networks), f"{cost.seconds / 60:.1f}")  # fmt: skip

@@ -20,12 +20,13 @@ from ih_jax.errors import UserError
 from ih_jax.tasks import FewShot, fewshot
 from ih_jax.trajectory import Trajectories
 
-# Modules here: Singh et al. 2024, as `ih-jax run paper` runs them.
+# Modules here: Singh et al. 2024, as `ih-jax run paper` runs them, and what goes beyond.
 PAPER = (
     "fig3", "fig4", "fig5a", "fig5b", "fig6", "fig7", "fig8", "fig9", "fig10", "fig11", "table1",
     "fig12", "fig13", "fig14", "fig15", "fig16", "table2", "fig17", "fig18",
 )  # fmt: skip
-NAMES = PAPER
+BEYOND = ("saddle", "factorial", "pulse", "predict")
+NAMES = (*PAPER, *BEYOND)
 FIRST_SEED = 5  # the paper's seed of initial weights; others follow it
 
 Found = Mapping[str, Trajectories]  # trained, by the name of the training
@@ -110,14 +111,17 @@ def find(name: str) -> Experiment:
     """The experiment of this name. Raises UserError, with those there are, for another."""
     known = registry()
     if name not in known:
-        there_are = ", ".join(("paper", *sorted(known)))
+        there_are = ", ".join((*SETS, *sorted(known)))
         raise UserError(f"there is no experiment {name!r}; there are: {there_are}")
     return known[name]
 
 
+SETS = {"paper": PAPER, "beyond": BEYOND}
+
+
 def choose(name: str) -> tuple[Experiment, ...]:
-    """The experiment of this name, or those of Singh et al. 2024 for "paper"."""
-    if name == "paper":
+    """The experiment of this name, or those of a set: "paper" (Singh et al. 2024), "beyond"."""
+    if name in SETS:
         known = registry()
-        return tuple(known[each] for each in PAPER if each in known)
+        return tuple(known[each] for each in SETS[name])
     return (find(name),)
