@@ -125,8 +125,10 @@ def every(verdicts: Iterable[bool | None]) -> bool | None:
 
 
 def ratio(a: Bounds, b: Bounds) -> Bounds:
-    """Of two positive numbers."""
-    return Bounds(a.low / b.high if b.high < math.inf else 0.0, a.high / b.low)
+    """Of two positive numbers (0 only as a lower bound of what is not known)."""
+    return Bounds(
+        a.low / b.high if b.high < math.inf else 0.0, a.high / b.low if b.low > 0 else math.inf
+    )
 
 
 def median(values: Sequence[Bounds]) -> Bounds:

@@ -590,7 +590,7 @@ def test_names_and_horizons() -> None:
 def smallest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything trained for next to nothing, measured and drawn."""
     folder = tmp_path_factory.mktemp("all")
-    options = Options(seeds=1, quick=True, scale=0.001)
+    options = Options(seeds=1, quick=True, scale=0.001, classes=8)
     how = running.How(out=folder, progress=False, console=Console(quiet=True), width=4)
     running.run([*choose("paper"), *choose("beyond")], options, how)
     return folder
