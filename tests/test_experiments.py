@@ -148,12 +148,15 @@ def fig8() -> xr.Dataset:
 
 def fig10() -> xr.Dataset:
     runs = {"none": phase(N), "previous-token attention": phase(N, 120e3), "match": smooth(N)}
-    held = {"previous-token attention": phase(N, 220e3), "match": phase(N, 150e3, level=0.5)}
+    held = {"previous-token attention": phase(N, 220e3), "match": phase(N, 150e3, 200e3, 0.5),
+            "layer1+copy": 1.0 - N / 1.1e6}  # fmt: skip
     return xr.Dataset(
         {"loss": (("clamp", "init", "sequences"),
                   np.stack([[curve] * len(SEEDS) for curve in runs.values()])),
          "progress": (("held", "init", "checkpoint"),
-                      np.stack([[curve] * len(SEEDS) for curve in held.values()]))},
+                      np.stack([[curve] * len(SEEDS) for curve in held.values()])),
+         "whole": (("init", "checkpoint"), np.stack([phase(N)] * len(SEEDS))),
+         "previous_token": (("init", "checkpoint"), np.stack([N / 1.1e6] * len(SEEDS)))},
         {"clamp": list(runs), "held": list(held), "init": SEEDS, "sequences": N, "checkpoint": N},
     )  # fmt: skip
 
@@ -430,6 +433,9 @@ BAD: list[tuple[str, str, Change]] = [
     ("fig10", "match: time", at("progress", smooth(N), held="match")),
     ("fig10", "previous-token: time",
      at("progress", smooth(N), held="previous-token attention")),
+    ("fig10", "A evolves smoothly", at("previous_token", (N > 4e5) * 1.0)),
+    ("fig10", "B evolves smoothly", at("progress", (N < 4e5) * 1.0, held="layer1+copy")),
+    ("fig10", "C evolves smoothly", at("progress", (N < 4e5) * 1.0, held="match")),
     ("fig11", "any previous-token head will do", at("pair", 0.4, kept="pv", early=2, init=5)),
     ("fig11", "better than another head", at("pair", 0.8, kept="pv")),
     ("fig11", "not through values", at("pair", 0.5, kept="pp")),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
@@ -22,24 +23,66 @@ from ih_jax.claims import (
     ratio,
     time_of,
 )
-from ih_jax.experiments import Experiment, Found, Options
+from ih_jax.experiments import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import chance, curves, over_sequences, tidy
-from ih_jax.experiments.probing import along, config, probe
+from ih_jax.experiments.probing import HEADS, along, config, probe
 from ih_jax.experiments.trainings import CLAMPS
+from ih_jax.measure.heads import previous_token_strength
 from ih_jax.measure.learning import plateaus
 from ih_jax.measure.performance import under
 
 GIVEN = {"previous-token attention": "#E69F00", "match": "#009E73"}
+# What shows A, B and C forming in a run without clamps: the strongest previous-token head, and the
+# losses given all but B and all but C.
+PARTS = {"A": "previous_token", "B": "layer1+copy", "C": "match"}
+FROM, WINDOW = 50_000, 0.1  # sequences; share of those after that
 
 
 def measure(options: Options, found: Found) -> xr.Dataset:
-    """Training loss [clamp, init, sequences]; progress measures [held, init, checkpoint]."""
+    """Training loss [clamp, init, sequences]; progress measures [held, init, checkpoint].
+
+    `whole` [init, checkpoint]: the loss at checkpoints; `previous_token`: of the strongest head.
+    """
     trained = found["clamps"]
     batch = probe(options, trained.study.task)
-    clamps = {name: CLAMPS[name] for name in GIVEN}
-    scores = along(trained, under(clamps, config(trained)), batch, {"held": list(clamps)})
+    clamps = {name: CLAMPS[name] for name in ("none", *GIVEN, "layer1+copy")}
+    scores = along(trained, under(clamps, config(trained)), batch, {"held": list(clamps)})["loss"]
+    layers = {"layer": range(2), "head": range(HEADS)}
+    back = along(trained, previous_token_strength, batch, layers)["previous_token_strength"]
     curves = trained.results["loss"].sel(clamp=["none", *GIVEN])
-    return xr.Dataset({"loss": curves, "progress": scores["loss"]})
+    return xr.Dataset(
+        {
+            "loss": curves,
+            "progress": scores.sel(held=[*GIVEN, "layer1+copy"]),
+            "whole": scores.sel(held="none", drop=True),
+            "previous_token": back.sel(layer=0, drop=True).max("head"),
+        }
+    )
+
+
+def part(results: xr.Dataset, name: str) -> xr.DataArray:
+    """[..., checkpoint] what shows A, B or C."""
+    if PARTS[name] == "previous_token":
+        return results["previous_token"]
+    return results["progress"].sel(held=PARTS[name], drop=True)
+
+
+def sharpness(curve: xr.DataArray) -> float:
+    """0 to 1: the most that a curve, [checkpoint], changes within WINDOW, over all it changes.
+
+    From FROM on; a straight line has WINDOW, a jump 1.
+    """
+    values = curve.sel(checkpoint=slice(FROM, None)).dropna("checkpoint").values
+    width = max(1, round(WINDOW * (len(values) - 1)))
+    if len(values) <= width:
+        return float("nan")
+    span = float(values.max() - values.min())
+    return float(np.max(np.abs(values[width:] - values[:-width]))) / span if span else 0.0
+
+
+def _smoother(name: str) -> Callable[[xr.Dataset], float]:
+    """Sharpness of a part's curve over that of the loss."""
+    return lambda seed: sharpness(part(seed, name)) / sharpness(seed["whole"])
 
 
 def _lagging(seed: xr.Dataset) -> float:
@@ -119,13 +162,42 @@ CLAIMS = (
             "quotient", _later("previous-token attention"), lambda v: v.more_than(1)
         ),
     ),
+    *(
+        Claim(
+            f"{name} evolves smoothly",
+            f"In a run without clamps what shows {name} ({words}) has no jump as sharp as the "
+            "loss's: it changes less, as a share of all it changes, within a tenth of training.",
+            paper="smooth (section 5)",
+            decide=in_every_seed(
+                "sharpness over the loss's", _smoother(name), lambda v: v.within(0, 1)
+            ),
+        )
+        for name, words in (
+            ("A", "the strongest previous-token head's attention"),
+            ("B", "the loss given layer 1 and copying"),
+            ("C", "the loss given a match"),
+        )
+    ),
 )
+
+
+def tables(results: xr.Dataset) -> list[Table]:
+    """How sharply each curve changes."""
+    rows = []
+    for seed in results["init"].values.tolist():
+        mine = results.sel(init=seed)
+        cells = [f"{sharpness(part(mine, name)):.2f}" for name in PARTS]
+        rows.append([str(seed), f"{sharpness(mine['whole']):.2f}", *cells])
+    header = ("init", "loss", "A: previous-token head", "B: loss given the rest",
+              "C: loss given the rest")  # fmt: skip
+    title = f"Most that a curve changes within {WINDOW:.0%} of training, over all it changes"
+    return [Table(title, header, rows)]
 
 
 def draw(results: xr.Dataset) -> Figure:
     """Left clamped in training, right given to unclamped checkpoints."""
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
+    figure = Figure(figsize=(14, 3.8), layout="constrained")
+    left, right, parts = figure.subplots(1, 3)
     for axes, title in ((left, "Clamped in training"), (right, "Given when measured only")):
         curves(axes, results["loss"].sel(clamp="none", drop=True), "#000000", "nothing")
         for name, colour in GIVEN.items():
@@ -140,6 +212,18 @@ def draw(results: xr.Dataset) -> Figure:
         tidy(axes, title)
     left.set_ylabel("loss (nats)")
     left.legend(frameon=False, fontsize=9)
+    colours = {"A": "#0072B2", "B": "#E69F00", "C": "#009E73"}
+    lines = {"loss": ("#000000", results["whole"])}
+    lines |= {name: (colours[name], part(results, name)) for name in PARTS}
+    for name, (colour, line) in lines.items():
+        late = line.sel(checkpoint=slice(FROM, None))
+        # All from 1 down to 0, so that shapes compare.
+        scaled = (late - late.min("checkpoint")) / (late.max("checkpoint") - late.min("checkpoint"))
+        curves(parts, 1 - scaled if name == "A" else scaled, colour, name)
+    parts.set(xlim=(0, 600_000), ylim=(-0.02, 1.02), ylabel="share of its range after 50k")
+    over_sequences(parts)
+    parts.legend(frameon=False, fontsize=9)
+    tidy(parts, "Parts of unclamped networks")
     return figure
 
 
@@ -149,11 +233,13 @@ experiment = Experiment(
     paper="Singh et al. 2024, appendix, fig. 10",
     summary="Left: a part of the circuit is perfect from the first step of training on. Right: "
     "networks trained without, at every checkpoint given that part only while the loss is "
-    "measured (a progress measure). Head 3 of layer 1 does the induction in both. Every seed thin, "
-    "medians bold.",
+    "measured (a progress measure); and how parts of the circuit form in such a network: A, the "
+    "attention of its strongest previous-token head, B and C, its loss given all but B or all but "
+    "C. Head 3 of layer 1 does the induction. Every seed thin, medians bold.",
     measure=measure,
     claims=CLAIMS,
     draw=draw,
+    tables=tables,
     needs=("clamps",),
     seconds=lambda options: (6.0 if options.quick else 80.0) * max(options.seeds, 1) / 2,
 )
