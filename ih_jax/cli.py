@@ -14,7 +14,17 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
-from ih_jax import bench, blocks, engine, estimate, experiments, report, running, store
+from ih_jax import (
+    authors_runs,
+    bench,
+    blocks,
+    engine,
+    estimate,
+    experiments,
+    report,
+    running,
+    store,
+)
 from ih_jax.errors import UserError
 from ih_jax.experiments import Options
 from ih_jax.trajectory import Trajectories
@@ -84,7 +94,7 @@ class Plot:
 class Bench:
     """Measure what training costs on this machine, so that sweeps choose block widths by it.
 
-    Takes minutes; leave the machine alone meanwhile. One device is timed: on CPU that is a core.
+    Takes about ten minutes; leave the machine alone meanwhile. All devices work at once.
     """
 
     out: Path = Path("results/bench")
@@ -97,11 +107,26 @@ class Bench:
     """Widths 1, 4 and 16, three pairs."""
 
 
+@dataclass(frozen=True)
+class Import:
+    """Read a run of the authors' code (icl-dynamics) and write it as a sweep of ours."""
+
+    folder: Positional[Path]
+    """The run's folder: config.json, checkpoints/*.eqx, log.h5."""
+    data: str
+    """HDF5 file of the features that it was trained on."""
+    out: Path
+    """A new folder; `ih_jax.load` and every measure read it."""
+    data_key: str | None = None
+    """Which dataset of the file, where it holds several."""
+
+
 Command = (
     Annotated[Run, tyro.conf.subcommand("run")]
     | Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Plot, tyro.conf.subcommand("plot")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
+    | Annotated[Import, tyro.conf.subcommand("import")]
 )
 
 
@@ -119,6 +144,8 @@ def main(arguments: list[str] | None = None) -> int:
             list_experiments()
         elif isinstance(command, Bench):
             measure_costs(command)
+        elif isinstance(command, Import):
+            import_run(command)
         else:
             print(report.table(report.redraw(command.folder), console.is_terminal, console.width))
     except (UserError, store.Damaged) as error:
@@ -186,6 +213,16 @@ def measure_costs(command: Bench) -> None:
     bench.write(found, command.out)
     console.print(*bench.tables(found), sep="\n")
     console.print(f"written to {command.out}/")
+
+
+def import_run(command: Import) -> None:
+    """Write a run of the authors' code as a sweep."""
+    written = authors_runs.import_run(command.folder, command.data, command.data_key, command.out)
+    console.print(
+        f"{written.study.name}: {len(written.steps(0))} checkpoints, clamp "
+        f"{written.study.runs[0].clamp.describe()}; in {command.out}: "
+        f"ih_jax.load({str(command.out)!r})"
+    )
 
 
 def _options(command: Run) -> Options:

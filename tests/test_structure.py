@@ -13,7 +13,7 @@ FLOW = [
     "study", "store", "trajectory", "blocks", "sharing", "programs", "writer", "cards", "progress",
     "engine", "measure.learning", "measure.probes", "measure.heads", "measure.performance",
     "measure.circuits", "measure.saddle", "claims", "toy", "estimate",
-    "experiments", "report", "running", "bench", "compat", "cli",
+    "experiments", "report", "running", "bench", "compat", "authors_runs", "cli",
 ]  # fmt: skip
 
 
