@@ -21,10 +21,13 @@ from ih_jax import (
     engine,
     estimate,
     experiments,
+    programs,
     report,
     running,
     store,
 )
+from ih_jax.data import contact, encoders, glyphs, images, omniglot
+from ih_jax.data.features import of_file, of_glyphs
 from ih_jax.errors import UserError
 from ih_jax.experiments import Options
 from ih_jax.trajectory import Trajectories
@@ -48,9 +51,16 @@ class Run:
     seeds: int | None = None
     """How many initialisation seeds; by default 2, with --quick 1."""
     data: str = "glyphs"
-    """"glyphs" (drawn here, nothing to download) or an HDF5 file of features."""
+    """"glyphs" (drawn here, nothing to download), "omniglot" (its drawings, encoded when needed) or
+    an HDF5 file of features."""
     data_key: str | None = None
     """Which dataset of the file, where it holds several."""
+    images: tuple[Path, ...] = ()
+    """With --data omniglot: its folders or zip archives; by default those in IH_JAX_DATA_DIR."""
+    encoder: encoders.Name = "random-conv"
+    """With --data omniglot: what makes features of drawings."""
+    weights: Path | None = None
+    """With --encoder resnet18: a safetensors file of ImageNet weights."""
     classes: int = 50
     """Classes to train on."""
     exemplars: int = 1
@@ -108,6 +118,44 @@ class Bench:
 
 
 @dataclass(frozen=True)
+class MakeFeatures:
+    """Make features of Omniglot's drawings: a file that --data takes."""
+
+    images: tuple[Path, ...] = ()
+    """Omniglot's folders or zip archives; by default those in IH_JAX_DATA_DIR."""
+    encoder: encoders.Name = "random-conv"
+    """What makes features of drawings."""
+    weights: Path | None = None
+    """With --encoder resnet18: a safetensors file of ImageNet weights."""
+    upright: bool = False
+    """Only characters as they stand, without turned and mirrored ones as further classes."""
+    drawings: int = omniglot.KEPT
+    """Of each character."""
+    seed: int = 0
+    """Of the order of classes."""
+    out: Path | None = None
+    """The file; by default one in the cache folder."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Show what data holds: classes, drawings, norms, how far apart classes are; and a picture."""
+
+    data: Positional[str] = "glyphs"
+    """"glyphs", "omniglot" or an HDF5 file of features."""
+    data_key: str | None = None
+    """Which dataset of the file, where it holds several."""
+    images: tuple[Path, ...] = ()
+    """With omniglot: its folders or zip archives; by default those in IH_JAX_DATA_DIR."""
+    encoder: encoders.Name = "random-conv"
+    """With omniglot: what makes features of drawings."""
+    weights: Path | None = None
+    """With --encoder resnet18: a safetensors file of ImageNet weights."""
+    out: Path = Path("data.png")
+    """The picture: drawings where there are some, else how alike classes are."""
+
+
+@dataclass(frozen=True)
 class Import:
     """Read a run of the authors' code (icl-dynamics) and write it as a sweep of ours."""
 
@@ -126,6 +174,8 @@ Command = (
     | Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Plot, tyro.conf.subcommand("plot")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
+    | Annotated[MakeFeatures, tyro.conf.subcommand("features")]
+    | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Import, tyro.conf.subcommand("import")]
 )
 
@@ -146,6 +196,10 @@ def main(arguments: list[str] | None = None) -> int:
             measure_costs(command)
         elif isinstance(command, Import):
             import_run(command)
+        elif isinstance(command, MakeFeatures):
+            make_features(command)
+        elif isinstance(command, Data):
+            show_data(command)
         else:
             print(report.table(report.redraw(command.folder), console.is_terminal, console.width))
     except (UserError, store.Damaged) as error:
@@ -225,6 +279,62 @@ def import_run(command: Import) -> None:
     )
 
 
+def make_features(command: MakeFeatures) -> None:
+    """Encode drawings."""
+    engine.use_compilation_cache()
+    path = omniglot.prepare(
+        command.images, encoders.make(command.encoder, command.weights), _features_cache(),
+        variants=not command.upright, kept=command.drawings, seed=command.seed, out=command.out,
+        progress=True,
+    )  # fmt: skip
+    features = of_file(path)
+    console.print(f"{features.classes:,} classes of {features.exemplars} drawings, "
+                  f"{features.features} features: --data {path}")  # fmt: skip
+
+
+def show_data(command: Data) -> None:
+    """Print and draw what a choice of data holds."""
+    engine.use_compilation_cache()
+    data = _data(command)
+    features = of_glyphs() if data is None else of_file(data, command.data_key)
+    numbers = omniglot.nearest(features)
+    told = {
+        "classes": f"{features.classes:,}",
+        "drawings of each": f"{features.exemplars}",
+        "features": f"{features.features}",
+        "length of a feature vector": f"{numbers['norm']:.1f}",
+        "cosine between classes": f"{numbers['cosine']:.2f}",
+        "drawings nearer to another class": f"{numbers['confused']:.0%}",
+        "picture": f"{command.out}",
+    }
+    if command.data == "glyphs":
+        glyphs.sheet(command.out)
+    elif command.data == "omniglot":
+        drawings = images.read(*(command.images or omniglot.find_archives()))
+        contact.sheet(drawings, command.out)
+        told["characters"] = f"{len(drawings.characters)} of {len(drawings.alphabets)} alphabets"
+    else:
+        contact.likeness(features, command.out)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, value in told.items():
+        table.add_row(name, value)
+    console.print(table)
+
+
+def _features_cache() -> Path:
+    return programs.cache_folder() / "features"
+
+
+def _data(command: Run | Data) -> str | None:
+    """The file of features that --data means; None for glyphs."""
+    if command.data != "omniglot":
+        if command.images or command.weights:
+            raise UserError(f"--images and --weights go with --data omniglot, not {command.data}")
+        return None if command.data == "glyphs" else command.data
+    encoder = encoders.make(command.encoder, command.weights)
+    return str(omniglot.prepare(command.images, encoder, _features_cache(), progress=True))
+
+
 def _options(command: Run) -> Options:
     """What the command line says of an experiment. Raises UserError for numbers out of range."""
     for name, value in (("seeds", command.seeds), ("width", command.width)):
@@ -233,7 +343,7 @@ def _options(command: Run) -> Options:
     if not 0 < command.scale <= 1:
         raise UserError(f"--scale is {command.scale}: give a number above 0, up to 1")
     seeds = command.seeds or (1 if command.quick else Options.seeds)
-    data = None if command.data == "glyphs" else command.data
+    data = _data(command)
     same = ("data_key", "classes", "exemplars", "labels", "clamps", "scale", "quick")
     return Options(seeds=seeds, data=data, **{name: getattr(command, name) for name in same})
 

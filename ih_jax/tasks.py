@@ -121,8 +121,9 @@ class FewShot:
     def splits(self) -> dict[str, dict[str, np.ndarray]]:
         """Classes, exemplars and label pairs by split (train, val, test)."""
         return {
-            "classes": split_classes(
-                self.data.classes, self.classes, self.test_classes, self.class_split
+            "classes": _split_by_group(
+                split_classes(self.data.classes, self.classes, self.test_classes, self.class_split),
+                self.data,
             ),
             "exemplars": split_exemplars(self.data.exemplars, self.exemplars, self.val_exemplars),
             "label_pairs": split_label_pairs(self.labels, self.label_pair_shares, self.label_split),
@@ -186,6 +187,27 @@ class FewShot:
         return found
 
 
+def _split_by_group(classes: dict[str, np.ndarray], data: Features) -> dict[str, np.ndarray]:
+    """Without variants of a class to train on among the others.
+
+    Unseen classes move up from "val" in the places of those left out. Raises UserError where there
+    are too few.
+    """
+    if data.groups is None:
+        return classes
+    trained = set(data.groups[classes["train"]].tolist())
+    rest = np.concatenate([classes["val"], classes["test"]])
+    fresh = rest[[group not in trained for group in data.groups[rest].tolist()]]
+    count = len(classes["test"])
+    if len(fresh) < count:
+        raise UserError(
+            f"{data.name} has {len(fresh)} classes of other characters than those trained on, "
+            f"{count} unseen ones are asked for: lower test_classes or classes"
+        )
+    cut = len(fresh) - count
+    return {**classes, "val": fresh[:cut], "test": fresh[cut:]}
+
+
 @struct.dataclass
 class TaskArrays:
     """One run's data."""
@@ -231,6 +253,9 @@ def fewshot(
         settings["val_exemplars"] = max(0, min(4, spare))
     if "test_classes" not in settings:
         spare = chosen.classes - settings.get("classes", 50)
+        if chosen.groups is not None:  # a class takes its variants out of the unseen
+            largest = int(np.bincount(chosen.groups).max())
+            spare = chosen.classes - largest * settings.get("classes", 50)
         settings["test_classes"] = max(0, min(100, spare))
     if "evaluation_sets" not in settings:
         settings["evaluation_sets"] = tuple(

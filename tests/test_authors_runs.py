@@ -200,4 +200,4 @@ def test_a_real_run_has_the_loss_that_it_recorded(tmp_path: Path) -> None:
     with h5py.File(REAL / "log.h5") as log:
         recorded = log["fsl_train/loss"][-1]
     error = recorded.std() / np.sqrt(len(recorded))
-    assert abs(float(fresh) - recorded.mean()) < 3 * error
+    assert abs(fresh.item() - recorded.mean()) < 3 * error

@@ -8,7 +8,8 @@ import ih_jax
 ROOT = Path(ih_jax.__file__).parent
 # From upstream to downstream; a file may import from those before it.
 FLOW = [
-    "errors", "data.fewshot", "data.glyphs", "data.features", "model", "holds", "activations",
+    "errors", "data.fewshot", "data.glyphs", "data.features", "data.images",
+    "data.contact", "data.encoders", "data.omniglot", "model", "holds", "activations",
     "rules", "parts", "lowering", "recipes", "clamp", "forward", "tasks", "train", "per_seed",
     "study", "store", "trajectory", "blocks", "sharing", "programs", "writer", "cards", "progress",
     "engine", "measure.learning", "measure.probes", "measure.heads", "measure.performance",

@@ -32,6 +32,8 @@ class Features:
     features: int
     read: Callable[[Sequence[int], Sequence[int]], Floats] = field(repr=False, compare=False)
     origin: Mapping[str, Any] = field(default_factory=dict, compare=False)  # for `of_origin`
+    # [C] what classes are variants of, where splits must keep variants on one side.
+    groups: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
 
     def select(self, classes: Sequence[int], exemplars: Sequence[int]) -> Floats:
         """[len(classes), len(exemplars), F] float32. Raises UserError for NaN or infinity."""
@@ -115,6 +117,7 @@ def of_file(path: str | Path, key: str | None = None) -> Features:
             if file[key].dtype.kind not in "fiu":
                 raise UserError(f"{path}: {key} holds {file[key].dtype}: give a dataset of numbers")
             file[key][-1, -1]  # a truncated file fails here, not in the middle of a run
+            groups = _groups(path, file, shapes[key][0])
     except OSError as error:
         reason = str(error).split("(")[-1].rstrip(")") or type(error).__name__
         raise UserError(
@@ -133,7 +136,16 @@ def of_file(path: str | Path, key: str | None = None) -> Features:
 
     origin = {"kind": "file", "path": str(path.absolute()), "key": key}
     C, E, F = shapes[key]
-    return Features(f"{path.name}:{key}", C, E, F, read, origin)
+    return Features(f"{path.name}:{key}", C, E, F, read, origin, groups)
+
+
+def _groups(path: Path, file: h5py.File, classes: int) -> NDArray[np.int64] | None:
+    """The characters that classes show, of a file that says it is to be split by them."""
+    if file.attrs.get("split_by") != "character":
+        return None
+    if "character" not in file or file["character"].shape != (classes,):
+        raise UserError(f"{path} is to be split by character, but does not say which classes show")
+    return np.asarray(file["character"][()], np.int64)
 
 
 def of_origin(origin: Mapping[str, Any]) -> Features:

@@ -1,0 +1,162 @@
+"""Drawings of characters from Omniglot's own folders or zip archives, read safely.
+
+Layout: .../alphabet/character/drawing.png, as Omniglot is published (Lake et al. 2015). Nothing is
+unpacked to disk, so no path of an archive can lead anywhere; members are read up to a size, and
+what is no drawing is refused by name.
+
+Shapes: C characters, E drawings of each, S pixels a side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ih_jax.errors import UserError
+
+MOST_BYTES = 2**20  # of one drawing, unpacked; Omniglot's have a few hundred
+MOST_DRAWINGS = 200_000
+MOST_PIXELS = 2048  # a side
+IGNORED = ("__MACOSX", ".DS_Store", "Thumbs.db")
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """Characters with their drawings, ink 1 and paper 0."""
+
+    characters: tuple[str, ...]  # "alphabet/character"
+    images: NDArray[np.uint8]  # [C, E, S, S]
+    checksum: str  # of names and pixels
+
+    @property
+    def alphabets(self) -> tuple[str, ...]:
+        """Each once, in order."""
+        return tuple(dict.fromkeys(name.split("/")[0] for name in self.characters))
+
+
+def read(*paths: str | Path) -> Drawings:
+    """All distinct characters of folders and archives, in the order of their names.
+
+    A character that several hold, such as Omniglot's two small sets, is taken once. Where
+    characters have different numbers of drawings, each gives as many as the fewest.
+
+    Raises:
+        UserError: nothing is there, something is no archive or holds other things than drawings, or
+            drawings differ in size.
+    """
+    found: dict[str, dict[str, tuple[str, NDArray[np.uint8]]]] = {}
+    count = 0
+    for path in paths:
+        begun = count
+        for where, content in _members(Path(path)):
+            parts = PurePosixPath(where).parts
+            if len(parts) < 3:
+                raise UserError(
+                    f"{path}: {where} is not alphabet/character/drawing.png: give Omniglot's "
+                    "folders or archives"
+                )
+            alphabet, character, drawing = parts[-3:]
+            image = _decode(path, where, content)
+            own = found.setdefault(f"{alphabet}/{character}", {})
+            own.setdefault(drawing, (f"{path}: {where}", image))
+            count += 1
+            if count > MOST_DRAWINGS:
+                raise UserError(f"{path} holds more than {MOST_DRAWINGS:,} drawings: give fewer")
+        if count == begun:
+            raise UserError(
+                f"{path} holds no drawings: alphabet/character/drawing.png is looked for"
+            )
+    if not found:
+        raise UserError("no folder or archive is given: give Omniglot's, with --images")
+    fewest = min(len(drawings) for drawings in found.values())
+    names = sorted(found)
+    rows = [[found[name][d] for d in sorted(found[name])[:fewest]] for name in names]
+    shape = rows[0][0][1].shape
+    for where, image in (each for row in rows for each in row):
+        if image.shape != shape:
+            raise UserError(
+                f"{where} has {image.shape[1]} x {image.shape[0]} pixels, others "
+                f"{shape[1]} x {shape[0]}: all drawings must have one size"
+            )
+    images = np.stack([np.stack([image for _, image in row]) for row in rows])
+    digest = hashlib.sha256("\n".join(names).encode() + images.tobytes())
+    return Drawings(tuple(names), images, digest.hexdigest()[:16])
+
+
+def turned(images: NDArray[np.uint8], turns: Sequence[int], flips: bool) -> NDArray[np.uint8]:
+    """[C * V, E, S, S]: every character in each of V orientations, the V of one side by side.
+
+    Quarter turns to the left, then the same of the mirror image where `flips`. Turned characters
+    are classes of their own (Santoro et al. 2016).
+    """
+    found = [np.rot90(images, k, axes=(2, 3)) for k in turns]
+    if flips:
+        found += [np.rot90(images[..., ::-1], k, axes=(2, 3)) for k in turns]
+    stacked = np.stack(found, axis=1)  # [C, V, E, S, S]
+    return np.ascontiguousarray(stacked.reshape(-1, *images.shape[1:]))
+
+
+def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of every drawing in a folder or archive."""
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            where = file.relative_to(path).as_posix()
+            if not file.is_file() or _is_ignored(where):
+                continue
+            if not file.resolve().is_relative_to(path.resolve()):
+                raise UserError(
+                    f"{path}: {where} is a link that leads out of the folder: remove it"
+                )
+            _refuse_other(path, where, file.stat().st_size)
+            # The folder itself may be the alphabet's parent's name: keep what is below it.
+            yield f"{path.name}/{where}", file.read_bytes()
+        return
+    if not path.is_file():
+        raise UserError(f"there is no {path}: give Omniglot's folders or zip archives")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                where = info.filename
+                if info.is_dir() or _is_ignored(where):
+                    continue
+                if where.startswith("/") or ".." in PurePosixPath(where).parts:
+                    raise UserError(f"{path}: {where!r} leads out of the archive: it is not read")
+                _refuse_other(path, where, info.file_size)
+                with archive.open(info) as member:
+                    content = member.read(MOST_BYTES + 1)
+                _refuse_other(path, where, len(content))  # the archive may have said less
+                yield where, content
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        raise UserError(f"{path} is no whole zip archive ({error}): load it again") from None
+
+
+def _is_ignored(where: str) -> bool:
+    return any(part in IGNORED for part in PurePosixPath(where).parts)
+
+
+def _refuse_other(path: Path, where: str, size: int) -> None:
+    if not where.lower().endswith(".png"):
+        raise UserError(f"{path} holds {where}, which is no drawing (.png): give Omniglot's own")
+    if size > MOST_BYTES:
+        raise UserError(
+            f"{path}: {where} has {size:,} bytes unpacked, drawings at most {MOST_BYTES:,}"
+        )
+
+
+def _decode(path: str | Path, where: str, content: bytes) -> NDArray[np.uint8]:
+    """[S, S], ink 1: dark on light in the file."""
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+            if max(image.size) > MOST_PIXELS:
+                raise UserError(f"{path}: {where} has {image.size} pixels, at most {MOST_PIXELS}")
+            return (np.asarray(image.convert("L")) < 128).astype(np.uint8)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path}: {where} is no PNG image ({error})") from None

@@ -1,0 +1,152 @@
+"""Omniglot's characters as a file of features: read, turned, encoded, shuffled, kept.
+
+A file has the layout of the paper's own (`ENCODER/SIDE/feat`, [classes, drawings, features]), with
+what each class shows beside it: `character`, `quarter_turns`, `mirrored`. Turned and mirrored
+characters are classes of their own, and it is split by character: no character is both trained on
+and unseen. Its name in the cache holds a digest of all that made it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ih_jax.data import images as images_
+from ih_jax.data.encoders import Encoder
+from ih_jax.data.features import Features
+from ih_jax.data.images import Drawings
+from ih_jax.errors import UserError
+
+FORMAT = 1  # of the file; another is made anew
+ARCHIVES = (
+    "images_background.zip", "images_evaluation.zip", "images_background_small1.zip",
+    "images_background_small2.zip",
+)  # fmt: skip
+KEPT = 5  # drawings of each character, as the paper's file
+
+
+def find_archives() -> list[Path]:
+    """Omniglot's archives in the folder IH_JAX_DATA_DIR. Raises UserError where there are none."""
+    folder = os.environ.get("IH_JAX_DATA_DIR")
+    found = [Path(folder) / name for name in ARCHIVES if folder and (Path(folder) / name).is_file()]
+    # The two large sets hold the small ones.
+    large = [path for path in found if "small" not in path.name]
+    if not found:
+        raise UserError(
+            "there are no drawings of Omniglot: give --images with its archives or folders "
+            "(github.com/brendenlake/omniglot, in python/), or set IH_JAX_DATA_DIR to a folder "
+            f"that holds some of {', '.join(ARCHIVES)}"
+        )
+    return large or found
+
+
+def prepare(
+    paths: Sequence[str | Path],
+    encoder: Encoder,
+    cache: Path,
+    *,
+    variants: bool = True,
+    kept: int = KEPT,
+    seed: int = 0,
+    out: Path | None = None,
+    progress: bool = False,
+) -> Path:
+    """The file of features of these drawings, made where it is not in the cache.
+
+    Args:
+        paths: folders and archives; none: those in IH_JAX_DATA_DIR.
+        encoder: from drawings to features.
+        cache: a folder for files of features.
+        variants: four quarter turns of every character and of its mirror image, as classes.
+        kept: drawings of each character.
+        seed: of the order of classes.
+        out: write here instead of the cache.
+        progress: show a bar.
+
+    Raises:
+        UserError: as `images.read`, or `out` is there already and is of something else.
+    """
+    drawings = images_.read(*(paths or find_archives()))
+    made_of = {
+        "format": FORMAT, "drawings": drawings.checksum, "encoder": encoder.key,
+        "variants": variants, "kept": kept, "seed": seed,
+    }  # fmt: skip
+    text = json.dumps(made_of, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    path = out or cache / f"omniglot-{encoder.name}-{digest}.h5"
+    if path.is_file():
+        if _made_of(path) == made_of:
+            return path
+        raise UserError(f"{path} was made otherwise ({_made_of(path)}): give another --out")
+    _write(path, drawings, encoder, made_of, progress)
+    return path
+
+
+def _write(
+    path: Path, drawings: Drawings, encoder: Encoder, made_of: dict[str, Any], progress: bool
+) -> None:
+    """Encode and write, whole or not at all."""
+    turns, flips = ((0, 1, 2, 3), True) if made_of["variants"] else ((0,), False)
+    each = len(turns) * (1 + flips)
+    few = drawings.images[:, : made_of["kept"]]
+    features = encoder(images_.turned(few, turns, flips), progress)
+    classes = np.arange(len(features))
+    order = np.random.default_rng(made_of["seed"]).permutation(classes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    try:
+        with h5py.File(temporary, "w") as file:
+            file.create_dataset(
+                f"{encoder.name}/{encoder.side}/feat", data=features[order], dtype=np.float32,
+                compression="gzip", compression_opts=4,
+            )  # fmt: skip
+            file["character"] = (classes // each)[order]
+            file["quarter_turns"] = (classes % len(turns))[order]
+            file["mirrored"] = (classes % each >= len(turns))[order]
+            file["names"] = np.array(drawings.characters, dtype=h5py.string_dtype())
+            file.attrs["split_by"] = "character"
+            file.attrs["made_of"] = json.dumps(made_of)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _made_of(path: Path) -> dict[str, Any] | None:
+    """What a file of features says it was made of; None where it says nothing or is damaged."""
+    try:
+        with h5py.File(path, "r") as file:
+            return dict(json.loads(file.attrs["made_of"]))
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def nearest(features: Features, most: int = 500) -> dict[str, float]:
+    """How far apart classes are: of up to `most` classes, their first and second drawings.
+
+    norm: of a feature vector, mean; cosine: of two classes, mean; confused: the share of second
+    drawings that are nearer, by cosine, to the first drawing of another class than of their own
+    (NaN with one drawing a class).
+    """
+    chosen = np.linspace(0, features.classes - 1, min(most, features.classes)).astype(int)
+    several = features.exemplars > 1
+    values = features.select(chosen.tolist(), [0, 1] if several else [0])
+    norms = np.linalg.norm(values, axis=-1, keepdims=True)
+    unit = values / np.maximum(norms, 1e-12)
+    alike = unit[:, 0] @ unit[:, 0].T
+    n = len(chosen)
+    found = {
+        "norm": float(norms.mean()),
+        "cosine": float((alike.sum() - np.trace(alike)) / max(1, n * (n - 1))),
+        "confused": float("nan"),
+    }
+    if several:
+        across = unit[:, 1] @ unit[:, 0].T
+        found["confused"] = float((across.argmax(1) != np.arange(n)).mean())
+    return found
