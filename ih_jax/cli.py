@@ -26,7 +26,7 @@ from ih_jax import (
     running,
     store,
 )
-from ih_jax.data import contact, encoders, glyphs, images, omniglot
+from ih_jax.data import contact, encoders, glyphs, omniglot
 from ih_jax.data.features import of_file, of_glyphs
 from ih_jax.errors import UserError
 from ih_jax.experiments import Options
@@ -57,6 +57,8 @@ class Run:
     """Which dataset of the file, where it holds several."""
     images: tuple[Path, ...] = ()
     """With --data omniglot: its folders or zip archives; by default those in IH_JAX_DATA_DIR."""
+    download: bool = False
+    """With --data omniglot: load the drawings from the network, with tensorflow-datasets."""
     encoder: encoders.Name = "random-conv"
     """With --data omniglot: what makes features of drawings."""
     weights: Path | None = None
@@ -123,6 +125,8 @@ class MakeFeatures:
 
     images: tuple[Path, ...] = ()
     """Omniglot's folders or zip archives; by default those in IH_JAX_DATA_DIR."""
+    download: bool = False
+    """Load the drawings from the network, with tensorflow-datasets."""
     encoder: encoders.Name = "random-conv"
     """What makes features of drawings."""
     weights: Path | None = None
@@ -147,6 +151,8 @@ class Data:
     """Which dataset of the file, where it holds several."""
     images: tuple[Path, ...] = ()
     """With omniglot: its folders or zip archives; by default those in IH_JAX_DATA_DIR."""
+    download: bool = False
+    """With omniglot: load the drawings from the network, with tensorflow-datasets."""
     encoder: encoders.Name = "random-conv"
     """With omniglot: what makes features of drawings."""
     weights: Path | None = None
@@ -285,7 +291,7 @@ def make_features(command: MakeFeatures) -> None:
     path = omniglot.prepare(
         command.images, encoders.make(command.encoder, command.weights), _features_cache(),
         variants=not command.upright, kept=command.drawings, seed=command.seed, out=command.out,
-        progress=True,
+        download=command.download, progress=True,
     )  # fmt: skip
     features = of_file(path)
     console.print(f"{features.classes:,} classes of {features.exemplars} drawings, "
@@ -310,7 +316,7 @@ def show_data(command: Data) -> None:
     if command.data == "glyphs":
         glyphs.sheet(command.out)
     elif command.data == "omniglot":
-        drawings = images.read(*(command.images or omniglot.find_archives()))
+        drawings = omniglot.drawings_of(command.images, _features_cache(), command.download)
         contact.sheet(drawings, command.out)
         told["characters"] = f"{len(drawings.characters)} of {len(drawings.alphabets)} alphabets"
     else:
@@ -332,7 +338,10 @@ def _data(command: Run | Data) -> str | None:
             raise UserError(f"--images and --weights go with --data omniglot, not {command.data}")
         return None if command.data == "glyphs" else command.data
     encoder = encoders.make(command.encoder, command.weights)
-    return str(omniglot.prepare(command.images, encoder, _features_cache(), progress=True))
+    path = omniglot.prepare(
+        command.images, encoder, _features_cache(), download=command.download, progress=True
+    )
+    return str(path)
 
 
 def _options(command: Run) -> Options:

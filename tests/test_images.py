@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import zipfile
@@ -291,6 +292,38 @@ def test_the_commands(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     assert "set IH_JAX_DATA_DIR" in capsys.readouterr().err
     assert main(["run", "fig5b", "--images", packed]) == 2
     assert "go with --data omniglot" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(DATA is None, reason="needs Omniglot's archives: set IH_JAX_DATA_DIR")
+def test_tensorflow_datasets_yields_the_same_drawings(tmp_path: Path, monkeypatch: Any) -> None:
+    """Its real builder; its download step finds the small archives, in the large ones' places."""
+    pytest.importorskip("tensorflow")
+    tfds = pytest.importorskip("tensorflow_datasets")
+    assert DATA is not None
+    folders = {}
+    for name, split in (("small1", "train"), ("small2", "eval")):
+        folders[split] = folders[name] = tmp_path / name
+        with zipfile.ZipFile(Path(DATA) / f"images_background_{name}.zip") as file:
+            file.extractall(tmp_path / name)
+    monkeypatch.setattr(
+        tfds.download.DownloadManager, "download_and_extract",
+        lambda self, urls: {key: str(folders[key]) for key in urls},
+    )  # fmt: skip
+    builder = importlib.import_module("tensorflow_datasets.image_classification.omniglot")
+    get_names = builder._get_names
+
+    def all_names(folders: Any) -> tuple[set[str], list[str]]:
+        """The names found, filled up to the 50 and 1,623 that the builder insists on."""
+        alphabets, labels = get_names(folders)
+        alphabets |= {f"~{i}" for i in range(50 - len(alphabets))}
+        return alphabets, [*labels, *(f"~{i}" for i in range(1623 - len(labels)))]
+
+    monkeypatch.setattr(builder, "_get_names", all_names)
+    theirs = omniglot.from_tfds(tmp_path / "tfds")
+    ours = images.read(*omniglot.find_archives())
+    assert theirs.characters == ours.characters
+    for a, b in zip(theirs.images, ours.images, strict=True):
+        assert {one.tobytes() for one in a} == {one.tobytes() for one in b}
 
 
 @pytest.mark.skipif(DATA is None, reason="needs Omniglot's archives: set IH_JAX_DATA_DIR")

@@ -41,10 +41,66 @@ def find_archives() -> list[Path]:
     if not found:
         raise UserError(
             "there are no drawings of Omniglot: give --images with its archives or folders "
-            "(github.com/brendenlake/omniglot, in python/), or set IH_JAX_DATA_DIR to a folder "
-            f"that holds some of {', '.join(ARCHIVES)}"
+            "(github.com/brendenlake/omniglot, in python/), set IH_JAX_DATA_DIR to a folder that "
+            f"holds some of {', '.join(ARCHIVES)}, or load them with --download"
         )
     return large or found
+
+
+def from_tfds(folder: Path) -> Drawings:
+    """The drawings of all splits of tensorflow-datasets' own `omniglot`, downloaded where needed.
+
+    Its records do not say who drew them: drawings of a character are in the order of their pixels.
+
+    Args:
+        folder: where tensorflow-datasets keeps what it loads.
+
+    Raises:
+        UserError: TensorFlow is not installed, or the download fails.
+    """
+    try:
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder("omniglot", data_dir=folder)
+        builder.download_and_prepare()
+        records = [
+            record
+            for split in builder.info.splits
+            for record in tfds.as_numpy(builder.as_dataset(split=split))
+        ]
+    except ImportError as error:
+        raise UserError(
+            f"tensorflow-datasets needs TensorFlow ({error}): pip install 'ih_jax[omniglot]', or "
+            "give --images with Omniglot's archives"
+        ) from None
+    except Exception as error:  # of TensorFlow, of the network, of checksums
+        raise UserError(
+            f"tensorflow-datasets could not load omniglot ({str(error).splitlines()[0][:200]}): "
+            "give --images with its archives"
+        ) from None
+    alphabet = builder.info.features["alphabet"].int2str
+    found: dict[str, set[bytes]] = {}
+    side = 0
+    for record in records:
+        ink = (record["image"][..., 0] < 128).astype(np.uint8)
+        side = len(ink)
+        number = int(record["alphabet_char_id"]) + 1
+        name = f"{alphabet(int(record['alphabet']))}/character{number:02d}"
+        found.setdefault(name, set()).add(ink.tobytes())  # splits overlap
+    names = sorted(found)
+    fewest = min(len(each) for each in found.values())
+    pages = [sorted(found[name])[:fewest] for name in names]
+    images = np.frombuffer(b"".join(page for row in pages for page in row), np.uint8)
+    images = images.reshape(len(names), fewest, side, side)
+    digest = hashlib.sha256("\n".join(names).encode() + images.tobytes())
+    return Drawings(tuple(names), images, digest.hexdigest()[:16])
+
+
+def drawings_of(paths: Sequence[str | Path], cache: Path, download: bool = False) -> Drawings:
+    """Of these folders and archives; of none: of a download, or of those in IH_JAX_DATA_DIR."""
+    if download and not paths:
+        return from_tfds(cache / "tensorflow-datasets")
+    return images_.read(*(paths or find_archives()))
 
 
 def prepare(
@@ -56,24 +112,26 @@ def prepare(
     kept: int = KEPT,
     seed: int = 0,
     out: Path | None = None,
+    download: bool = False,
     progress: bool = False,
 ) -> Path:
     """The file of features of these drawings, made where it is not in the cache.
 
     Args:
-        paths: folders and archives; none: those in IH_JAX_DATA_DIR.
+        paths: folders and archives; none: see `drawings_of`.
         encoder: from drawings to features.
         cache: a folder for files of features.
         variants: four quarter turns of every character and of its mirror image, as classes.
         kept: drawings of each character.
         seed: of the order of classes.
         out: write here instead of the cache.
+        download: where no paths are given, load the drawings with tensorflow-datasets.
         progress: show a bar.
 
     Raises:
         UserError: as `images.read`, or `out` is there already and is of something else.
     """
-    drawings = images_.read(*(paths or find_archives()))
+    drawings = drawings_of(paths, cache, download)
     made_of = {
         "format": FORMAT, "drawings": drawings.checksum, "encoder": encoder.key,
         "variants": variants, "kept": kept, "seed": seed,
