@@ -7,7 +7,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -21,6 +21,7 @@ from ih_jax import (
     engine,
     estimate,
     experiments,
+    export,
     programs,
     report,
     running,
@@ -30,7 +31,7 @@ from ih_jax.data import contact, encoders, glyphs, omniglot
 from ih_jax.data.features import of_file, of_glyphs
 from ih_jax.errors import UserError
 from ih_jax.experiments import Options
-from ih_jax.trajectory import Trajectories
+from ih_jax.trajectory import Trajectories, load
 
 console = Console()
 
@@ -175,6 +176,22 @@ class Import:
     """Which dataset of the file, where it holds several."""
 
 
+@dataclass(frozen=True)
+class Export:
+    """Write a network as safetensors, with the names and config of TransformerLens."""
+
+    folder: Positional[Path]
+    """A sweep: the folder that holds its card.json and trajectory."""
+    out: Path
+    """The file."""
+    run: int = 0
+    """Which run, by number."""
+    step: int | None = None
+    """Which checkpoint; by default the last."""
+    format: Literal["safetensors"] = "safetensors"
+    """The only one there is."""
+
+
 Command = (
     Annotated[Run, tyro.conf.subcommand("run")]
     | Annotated[List, tyro.conf.subcommand("list")]
@@ -183,6 +200,7 @@ Command = (
     | Annotated[MakeFeatures, tyro.conf.subcommand("features")]
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Import, tyro.conf.subcommand("import")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
 )
 
 
@@ -202,6 +220,9 @@ def main(arguments: list[str] | None = None) -> int:
             measure_costs(command)
         elif isinstance(command, Import):
             import_run(command)
+        elif isinstance(command, Export):
+            config = export.export(load(command.folder), command.out, command.run, command.step)
+            console.print(f"{command.out}: {config}")
         elif isinstance(command, MakeFeatures):
             make_features(command)
         elif isinstance(command, Data):

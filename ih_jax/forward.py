@@ -140,7 +140,7 @@ def forward(
     stream = _embed(params, batch)
     stream = _same(stream, hold("embed", 0, stream.value))
     if config.positions in ("sinusoidal", "learned"):
-        stream = Stream(stream.value + _position_columns(params, T)[..., None])
+        stream = Stream(stream.value + position_columns(params, T)[..., None])
     for layer, block in enumerate(params.blocks):
         short = rows == "query" and layer == config.layers - 1
         stream = _layer(params, block, layer, stream, hold, T, short)
@@ -207,7 +207,7 @@ def _norm(norm: Norm | None, x: Array) -> Array:
     return scaled * norm.scale.reshape(shape) + norm.bias.reshape(shape)
 
 
-def _position_columns(params: Params, T: int) -> Array:
+def position_columns(params: Params, T: int) -> Array:
     """[D, T], what is added to tokens (or to inputs of queries and keys)."""
     config = params.config
     if config.positions != "sinusoidal":
@@ -231,7 +231,7 @@ def _layer(
     q, k, v = _project(config, block, [q_in, k_in, v_in])
     if config.positions == "shortformer":
         W_q, W_k, _ = _matrices(config, block.attention)
-        table = _position_columns(params, T)
+        table = position_columns(params, T)
         q = q + (W_q @ table[:, -q.shape[1] :])[..., None]
         k = k + (W_k @ table)[..., None]
     R = 2 if config.positions == "rope" else 1
