@@ -560,6 +560,17 @@ def test_censored_times_are_taken_as_later() -> None:
     assert predict.fit(x, np.minimum(y, 11), 0 * late)[0][0] < 1.8
 
 
+def test_what_is_learnt_while_it_is_given_does_not_count() -> None:
+    n = np.arange(0, 500_001, 10_000)
+    curve = xr.DataArray(phase(n, 300e3), coords={"sequences": n}, dims="sequences")
+    alone = pulse.time_by_itself(curve, 100_000, 50_000)
+    helped = curve.where((n < 100_000) | (n >= 150_000), 0.01)
+    assert pulse.time_by_itself(helped, 100_000, 50_000) == alone
+    assert alone.low > 300_000
+    kept = curve.where(n < 100_000, 0.01)  # learnt, and kept when the help is over
+    assert pulse.time_by_itself(kept, 100_000, 50_000) == (150_000, 150_000)
+
+
 def test_correlation_needs_three_pairs() -> None:
     assert math.isnan(correlation(np.array([1.0, 2.0]), np.array([1.0, 2.0])))
     assert correlation(np.array([1, 2, np.nan, 4]), np.array([2, 4, 1, 8])) == pytest.approx(1)
