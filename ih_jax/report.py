@@ -23,7 +23,7 @@ from rich.table import Table
 
 from ih_jax.claims import Claim, Finding, decide
 from ih_jax.errors import UserError
-from ih_jax.experiments import Experiment, find
+from ih_jax.experiments import Experiment, find, registry
 
 Findings = Sequence[tuple[Claim, Finding]]
 FILES = ("README.md", "figure.png", "figure.svg", "results.nc", "card.json", "trajectory")
@@ -102,6 +102,31 @@ def table_of_all(
     every: list[str] = [finding.verdict for each in all_findings.values() for _, finding in each]
     counts = ", ".join(f"{every.count(verdict)} {verdict}" for verdict in COLOURS)
     return f"{_table(list(all_findings.items()), colour, width)}\n{len(every)} claims: {counts}\n"
+
+
+def write_index(folder: str | os.PathLike[str]) -> Path:
+    """README.md of a folder of experiments: every claim of those whose results are there."""
+    folder = Path(folder)
+    there = [name for name in registry() if (folder / name / "results.nc").is_file()]
+    every = {name: findings(find(name), folder / name) for name in there}
+    rows = [
+        (f"[{name}]({name}/README.md)" if number == 0 else "", claim.name, claim.paper,
+         finding.ours, f"**{finding.verdict}**")
+        for name, own in every.items()
+        for number, (claim, finding) in enumerate(own)
+    ]  # fmt: skip
+    verdicts: list[str] = [finding.verdict for own in every.values() for _, finding in own]
+    counts = ", ".join(f"{verdicts.count(each)} {each}" for each in COLOURS)
+    text = [
+        "# Claims, and what became of them",
+        f"{len(verdicts)} claims: {counts}. Each was written before the runs that decide it; its "
+        "text, intervals over seeds and figure are in the experiment's folder.",
+        _markdown(("experiment", "claim", "paper", "ours", "verdict"), rows),
+    ]
+    path = folder / "README.md"
+    with _whole(path) as partial:
+        partial.write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    return path
 
 
 def _table(named: Sequence[tuple[str, Findings]], colour: bool, width: int) -> str:

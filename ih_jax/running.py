@@ -117,6 +117,9 @@ def run(experiments: Sequence[Experiment], options: Options, how: How) -> dict[s
             trained.train(name)
         folder = how.folder(experiment, several)
         findings[experiment.name] = _finish(experiment, options, trained, folder, how)
+    if several:
+        index = report.write_index(how.out or RESULTS)
+        how.console.print(f"all claims: {index}")
     return findings
 
 

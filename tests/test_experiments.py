@@ -613,6 +613,13 @@ def smallest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_all_claims_stand_in_one_table(smallest: Path) -> None:
+    text = (smallest / "README.md").read_text()
+    for name in (*PAPER, *BEYOND):
+        assert f"[{name}]({name}/README.md)" in text
+        assert f"| {find(name).claims[-1].name.replace('<', '&lt;')} |" in text
+
+
 @pytest.mark.parametrize("name", [*PAPER, *BEYOND])
 def test_the_smallest_version_runs_to_its_end(smallest: Path, name: str) -> None:
     folder = smallest / name
