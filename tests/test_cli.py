@@ -66,7 +66,7 @@ def test_list_names_every_experiment(capsys):
 
 @pytest.mark.parametrize(
     ("command", "told"),
-    [([], "{run,list,plot,bench}"), (["run"], "--data-key"), (["plot"], "results folder")],
+    [([], "{run,list,plot,bench"), (["run"], "--data-key"), (["plot"], "results folder")],
 )
 def test_help_says_what_a_person_needs(command, told, capsys):
     with pytest.raises(SystemExit) as left:
