@@ -192,6 +192,8 @@ def _readme(
         "\n".join(_sentence(claim, finding) for claim, finding in findings),
         HOW_TO_READ,
     ]
+    if experiment.differs:
+        parts += ["## Where ours differs from the paper", experiment.differs]
     for made in experiment.tables(results):
         parts += [f"## {made.title}", _markdown(made.header, made.rows)]
     return "\n\n".join([*parts, "## What was run", _what_was_run(card)]) + "\n"

@@ -98,6 +98,7 @@ class Experiment:
     draw: Callable[[xr.Dataset], Figure]
     tables: Callable[[xr.Dataset], Sequence[Table]] = lambda results: ()
     needs: tuple[str, ...] = ()  # names in `trainings.TRAININGS`
+    differs: str = ""  # where results committed here differ from the paper, and why, if known
     # What measuring and drawing take on the machine of `estimate`, for the options.
     seconds: Callable[[Options], float] = lambda options: 3.0
 
