@@ -220,5 +220,5 @@ def test_fig5b_is_the_papers_six_runs() -> None:
     assert set(CLAMPS) == set(HORIZONS) == set(PAPER)
     assert len(set(CLAMPS.values())) == 6
     assert find("fig5b").claims == CLAIMS
-    with pytest.raises(UserError, match="there are: paper, fig5a"):
+    with pytest.raises(UserError, match="there are: paper, beyond"):
         find("fig5c")

@@ -217,12 +217,15 @@ def draw(results: xr.Dataset) -> Figure:
     lines |= {name: (colours[name], part(results, name)) for name in PARTS}
     for name, (colour, line) in lines.items():
         late = line.sel(checkpoint=slice(FROM, None))
+        if not late.sizes["checkpoint"]:  # cut short
+            continue
         # All from 1 down to 0, so that shapes compare.
         scaled = (late - late.min("checkpoint")) / (late.max("checkpoint") - late.min("checkpoint"))
         curves(parts, 1 - scaled if name == "A" else scaled, colour, name)
     parts.set(xlim=(0, 600_000), ylim=(-0.02, 1.02), ylabel="share of its range after 50k")
     over_sequences(parts)
-    parts.legend(frameon=False, fontsize=9)
+    if parts.get_legend_handles_labels()[0]:
+        parts.legend(frameon=False, fontsize=9)
     tidy(parts, "Parts of unclamped networks")
     return figure
 

@@ -210,7 +210,7 @@ def paths_of(groups: Mapping[str, Sequence[int]]) -> dict[str, Clamp]:
     only; "without_NAME_pv": values preserved, so that it misses them in its queries and keys only.
     """
     return {
-        f"without_{name}_{short}": ablate(0, heads) & preserve(kept)
+        f"without_{name}_{short}": (ablate(0, heads) if heads else Clamp()) & preserve(kept)
         for name, heads in groups.items()
         for short, kept in (("pp", "patterns"), ("pv", "values"))
     }
