@@ -248,6 +248,10 @@ experiment = Experiment(
     "away again. A head's match needs what layer 0 would bring it, so that giving B gives A too. "
     "Head 3 of layer 1 does the induction; time is that until the training loss falls below "
     "0.4 ln 2 without help: evaluations during the pulse do not count, its sequences do.",
+    differs="A pulse that begins late can save no more than what is left of the time to learn, so "
+    "the share saved falls with the onset even where nothing is critical about when. The claims of "
+    "critical periods, written down before, do not allow for that; that they fail does not show "
+    "that there is one.",
     measure=measure,
     claims=CLAIMS,
     draw=draw,
