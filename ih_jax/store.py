@@ -21,6 +21,7 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,9 +63,8 @@ def make_folder(folder: Path) -> None:
     """Make a results folder. Raises UserError where that is not possible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.write_text("")
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass  # under no name that another process, making the same folder, could meet
     except OSError as error:
         raise UserError(
             f"cannot write results to {folder} ({error.strerror}): give a folder that is writable"
