@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shlex
 import sys
 from dataclasses import dataclass
@@ -409,5 +410,17 @@ def _run_file(command: Run) -> None:
         after(trajectories)
 
 
+def program() -> int:
+    """The `ih-jax` command: `main` in a process of its own."""
+    store.silence_late_threads()
+    code = main()
+    if code == 1:
+        # A save failed. Its threads would print tracebacks over our one line while Python ends.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

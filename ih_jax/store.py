@@ -21,6 +21,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -38,6 +39,21 @@ _ONE_AT_A_TIME = threading.Lock()
 
 # Orbax's threads log, with a traceback each, what `save_part` raises in one line.
 logging.getLogger("absl").addFilter(lambda record: "_SignalingThread" not in str(record.msg))
+
+
+def silence_late_threads() -> None:
+    """Keep what Orbax's threads say after a save has failed off the terminal.
+
+    Their callbacks meet an event loop that is closed by then, and Python prints a traceback for
+    each; `save_part` has said in one line what is wrong. For programs, since the hook is global.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            before(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def write_text(path: Path, text: str) -> None:
