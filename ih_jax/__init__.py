@@ -29,20 +29,23 @@ from ih_jax.clamp import (
     temperature,
 )
 from ih_jax.data.fewshot import Batch, Burst
+from ih_jax.data.tokens import Tokens
 from ih_jax.engine import Interrupted, Sweep, sweep, use_all_cores
 from ih_jax.errors import UserError
 from ih_jax.forward import Activations, apply
 from ih_jax.model import Config, Params, init
-from ih_jax.tasks import FewShot, fewshot
+from ih_jax.tasks.fewshot import FewShot, fewshot
+from ih_jax.tasks.language import Language, language
 from ih_jax.trajectory import Trajectories, load
 
 # JAX divides the CPU into devices only before it starts, so this cannot wait for a sweep.
 use_all_cores()
 
 __all__ = [
-    "Activations", "Batch", "Burst", "Clamp", "Config", "FewShot", "Interrupted", "Params",
-    "Sweep", "Trajectories", "UserError", "Weights", "ablate", "apply", "copy_from", "fewshot",
-    "freeze", "graft", "hold", "induction", "init", "labels_only", "load", "match_by_similarity",
-    "mean", "no_previous_token", "perfect_previous_layer", "preserve", "previous_token",
-    "resample", "rule", "stop_gradient", "sweep", "temperature",
+    "Activations", "Batch", "Burst", "Clamp", "Config", "FewShot", "Interrupted", "Language",
+    "Params", "Sweep", "Tokens", "Trajectories", "UserError", "Weights", "ablate", "apply",
+    "copy_from", "fewshot", "freeze", "graft", "hold", "induction", "init", "labels_only",
+    "language", "load", "match_by_similarity", "mean", "no_previous_token",
+    "perfect_previous_layer", "preserve", "previous_token", "resample", "rule", "stop_gradient",
+    "sweep", "temperature",
 ]  # fmt: skip

@@ -28,7 +28,7 @@ from ih_jax.data.fewshot import EVALUATION_SETS, Burst
 from ih_jax.engine import Sweep, save_results
 from ih_jax.errors import UserError
 from ih_jax.model import Config, Params
-from ih_jax.tasks import METRICS, FewShot, fewshot
+from ih_jax.tasks.fewshot import METRICS, FewShot, fewshot
 from ih_jax.trajectory import Trajectories, assemble
 
 MOST_BYTES = 2**30  # of one checkpoint; the paper's have 1.4 MB
@@ -121,7 +121,7 @@ def write(run: AuthorsRun, data: Features, folder: str | Path) -> Trajectories:
     weights = [jax.tree.map(np.asarray, run.checkpoints[each]) for each in seen]
     # [checkpoint, run, ...], of one run.
     params = jax.tree.map(lambda *leaves: np.stack(leaves)[:, None], *weights)
-    names = [each.name for each in study.task.evaluation_sets]
+    names = list(study.task.evaluation_names)
     own = run.scores.reindex(set=names)
     scores = np.stack([own[metric].values for metric in METRICS], axis=-1)[:, None]
     about = {

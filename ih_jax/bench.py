@@ -51,11 +51,12 @@ from ih_jax.programs import (
     remember_cost,
 )
 from ih_jax.study import Study
-from ih_jax.tasks import fewshot
+from ih_jax.tasks.fewshot import fewshot
 from ih_jax.train import ALL_SETS, TRAIN_SET, State, compiler_options, start, step
 from ih_jax.writer import SAVE_EVERY_SECONDS, Writer
 
 PAPER_FLOP, HONEST_FLOP = 51e6, 45.6e6  # of a step of one run
+TOKENS = 5  # of a sequence of the few-shot paper
 HEADLINE = 16  # runs of the block in the ratios
 REPEATS = 3  # of a measurement that is not paired
 STEPS = 8 * CHUNK  # of one measurement, at least; a sweep takes some 250 a call
@@ -160,7 +161,7 @@ def describe(devices: Sequence[jax.Device]) -> Json:
         "cpu_model": cpu_model(),
         "machine": platform.platform(),
         "matmul_precision": str(jax.config.values["jax_default_matmul_precision"]),
-        "compiler_options": compiler_options(device.platform),
+        "compiler_options": compiler_options(device.platform, TOKENS),
         "versions": cards.versions("ih_jax", "jax", "jaxlib"),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": cards.commit(),
@@ -246,7 +247,7 @@ def fastest_matmul(devices: Sequence[jax.Device], seconds: float) -> Matmul:
     """The size that these devices multiply fastest."""
     platform = devices[0].platform
     sizes = (512, 1024, 2048) if platform == "cpu" else (2048, 4096, 8192)
-    options = compiler_options(platform)
+    options = compiler_options(platform, TOKENS)
     found = []
     for size in sizes:
         entries = np.random.default_rng(0).normal(size=(size, size)) / math.sqrt(size)
@@ -387,7 +388,7 @@ def baseline(block: Measure, devices: Sequence[jax.Device], effort: Effort) -> J
     try:
         jax.block_until_ready(one_step(run, state, np.int32(0)))
     except Exception:  # XLA raises many kinds where its defaults cannot compile this
-        options = compiler_options(device.platform)
+        options = compiler_options(device.platform, TOKENS)
         one_step = jax.jit(partial(step, program), compiler_options=options)
 
     def next_step(kept: tuple[State, int]) -> tuple[State, int]:

@@ -83,7 +83,7 @@ def make_card(study: Study, plan: Plan, about: dict[str, Any]) -> dict[str, Any]
         "signature": {
             "platform": devices[0].platform,
             **versions("jax", "jaxlib"),
-            "compiler_options": compiler_options(devices[0].platform),
+            "compiler_options": compiler_options(devices[0].platform, study.task.context_length),
             "matmul_precision": str(jax.config.values["jax_default_matmul_precision"]),
             "programs": [_signature(group) for group in study.groups],
         },

@@ -157,6 +157,10 @@ def induction(
     Each other label token gets 1 - `strength`. With two pairs in context that sums to 1, as in the
     paper (its "induction strength" axis is 2 * strength - 1); with more, `normalise=True` shares
     `strength` among the right tokens and the rest among the others.
+
+    In a language model every token attends: with `strength`, in equal shares, to the tokens that
+    followed its earlier occurrences, and with the rest to the first token (BOS), which a token that
+    did not occur before gets whole (Olsson et al. 2022, "prefix matching").
     """
     return _clamp("induction", layer=index("layer", layer), heads=head_indices(heads),
                   strength=number("strength", strength), normalise=bool(normalise))  # fmt: skip
@@ -321,7 +325,8 @@ def rule(
     Args:
         site: a name of `holds.SITES`.
         function: `function(batch, activations, **arguments) -> value`, for one sequence:
-            `batch.examples` [P, F], `batch.labels` [P]; `activations` has every site computed so
+            `batch.examples` [P, F], `batch.labels` [P] (language: `batch.tokens` [T]);
+            `activations` has every site computed so
             far without a batch axis (`activations.pattern[-1]` is [H, Tq, Tk]), the value that
             stands at `site` included; the value broadcasts to the site's public shape.
         layer: which layer.

@@ -24,7 +24,7 @@ from ih_jax.errors import UserError
 from ih_jax.forward import Rows, forward, public
 from ih_jax.holds import Holds
 from ih_jax.model import MLP, Attention, Block, Config, Norm, Params
-from ih_jax.tasks import query_loss
+from ih_jax.tasks.fewshot import query_loss
 
 NESTED_PASS = "opto_specific_fn"
 SWITCHES = (
@@ -216,6 +216,8 @@ def params_from_arrays(arrays: Mapping[str, np.ndarray], config: Config) -> Para
 def arrays_from_params(params: Params) -> dict[str, jax.Array]:
     """The inverse of `params_from_arrays`: weights by the authors' names."""
     D = params.config.d_model
+    if params.b_E is None or params.W_L is None:
+        raise UserError("a language model has no names in the authors' few-shot code")
     named = {
         "example_embed.weight": params.W_E,
         "example_embed.bias": params.b_E,

@@ -181,8 +181,8 @@ def _train_blocks(
         share,
     )
     stop = threading.Event()
-    total = sum(block.steps * len(block.runs) for block in blocks.todo) * study.task.batch
-    with progress.bar(show, total) as advance, _stop_on_interrupt(stop):
+    total = sum(block.steps * len(block.runs) for block in blocks.todo) * study.unit
+    with progress.bar(show, total, study.task.unit) as advance, _stop_on_interrupt(stop):
 
         def work(device: jax.Device) -> None:
             with ThreadPoolExecutor(1) as saver:
@@ -193,7 +193,7 @@ def _train_blocks(
                                 return
                             # Beside others nobody reads again what another has just written.
                             if share and _finished(folder, given):
-                                advance(given.steps * len(given.runs) * study.task.batch)
+                                advance(given.steps * len(given.runs) * study.unit)
                                 continue
                             _train_block(
                                 study, given, programs, device, folder, saver, stop, advance
@@ -219,7 +219,7 @@ def _train_block(
 ) -> None:  # fmt: skip
     writer = Writer(folder, plan, saver)
     done, at = writer.last_good(programs.state(plan.group))
-    advance(at * len(plan.runs) * study.task.batch)
+    advance(at * len(plan.runs) * study.unit)
     if at >= plan.steps:
         return
     compiled = programs.of(plan.group, device)
@@ -235,7 +235,7 @@ def _train_block(
         scores = np.asarray(scores)[: len(some)]
         before, at = at, some[-1][0]
         writer.add(some, scores, state)
-        advance((at - before) * len(plan.runs) * study.task.batch)
+        advance((at - before) * len(plan.runs) * study.unit)
         if at >= plan.steps or stop.is_set() or writer.due():
             writer.flush(state, at)
         if stop.is_set():

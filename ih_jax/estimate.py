@@ -17,7 +17,6 @@ import numpy as np
 
 from ih_jax.blocks import plan_blocks
 from ih_jax.study import Study
-from ih_jax.tasks import evaluation_names
 from ih_jax.train import ALL_SETS
 
 # Of the reference machine.
@@ -88,7 +87,7 @@ def _seconds(study: Study, machine: Machine, width: int) -> float:
 
 def _looks(study: Study, steps: int) -> int:
     """Sequences on which one run of so many steps is evaluated."""
-    sets = len(evaluation_names([run.task for run in study.runs]))
+    sets = len(study.task.evaluation_names)
     kinds = [kind for _, kind, _ in study.timetable(steps)]
     evaluated = sum((sets if kind == ALL_SETS else 1) for kind in kinds if kind)
     return evaluated * study.task.evaluation_sequences

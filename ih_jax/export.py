@@ -20,6 +20,9 @@ from safetensors.numpy import save_file
 from ih_jax.errors import UserError
 from ih_jax.forward import position_columns
 from ih_jax.model import Norm, Params
+from ih_jax.tasks.base import Task
+from ih_jax.tasks.fewshot import FewShot
+from ih_jax.tasks.language import Language
 from ih_jax.trajectory import Trajectories
 
 FORMATS = ("safetensors",)
@@ -44,12 +47,9 @@ def export(
     path = Path(path)
     params = trained.params(run, max(trained.steps(run)) if step is None else step)
     spec = trained.study.runs[run]
-    source = spec.task.source("train", "train", "train")
-    exemplars = np.asarray(source.table, np.float32).reshape(-1, params.config.features)
-    arrays = arrays_of(params, exemplars)
-    config = config_of(params, len(exemplars), spec.task.context_length)
-    tokens = [f"class {c}" for c in np.asarray(source.class_labels).tolist()]
-    tokens += [f"label {label}" for label in range(params.config.labels)]
+    embedded, tokens = _vocabulary(params, spec.task)
+    arrays = arrays_of(params, embedded)
+    config = config_of(params, len(tokens), spec.task.context_length)
     told = {
         "config": json.dumps(config),
         "tokens": json.dumps(tokens),
@@ -65,7 +65,20 @@ def export(
     return config
 
 
-def config_of(params: Params, exemplars: int, length: int) -> dict[str, Any]:
+def _vocabulary(params: Params, task: Task) -> tuple[NDArray[np.float32], list[str]]:
+    """Embeddings of tokens [V, D] and their names; exemplars and then labels are a vocabulary."""
+    if isinstance(task, Language):
+        return np.asarray(params.W_E).T, task.data.token_names()
+    assert isinstance(task, FewShot)
+    source = task.source("train", "train", "train")
+    exemplars = np.asarray(source.table, np.float32).reshape(-1, params.config.features)
+    embedded = exemplars @ np.asarray(params.W_E).T + np.asarray(params.b_E)
+    tokens = [f"class {c}" for c in np.asarray(source.class_labels).tolist()]
+    tokens += [f"label {label}" for label in range(params.config.labels)]
+    return np.concatenate([embedded, np.asarray(params.W_L).T]), tokens
+
+
+def config_of(params: Params, vocabulary: int, length: int) -> dict[str, Any]:
     """Arguments of TransformerLens' `HookedTransformerConfig`."""
     config = params.config
     if params.blocks[0].attention.smear is not None:
@@ -78,7 +91,7 @@ def config_of(params: Params, exemplars: int, length: int) -> dict[str, Any]:
         "d_head": config.d_head,
         "n_heads": config.heads,
         "n_ctx": len(_positions(params)) if kind != "rotary" else length,
-        "d_vocab": exemplars + config.labels,
+        "d_vocab": vocabulary,
         "d_vocab_out": config.labels,
         "attn_only": config.mlp_ratio is None,
         "positional_embedding_type": kind,
@@ -93,13 +106,12 @@ def config_of(params: Params, exemplars: int, length: int) -> dict[str, Any]:
     return found
 
 
-def arrays_of(params: Params, exemplars: NDArray[np.float32]) -> Arrays:
-    """Weights by TransformerLens' names; biases that ours has not are 0."""
+def arrays_of(params: Params, embedded: NDArray[np.float32]) -> Arrays:
+    """Weights by TransformerLens' names, tokens embedded as [V, D]; biases ours has not are 0."""
     config = params.config
     heads, width, inner = config.heads, config.d_model, config.d_head
-    embedded = exemplars @ np.asarray(params.W_E).T + np.asarray(params.b_E)
     found: dict[str, Any] = {
-        "embed.W_E": np.concatenate([embedded, np.asarray(params.W_L).T]),
+        "embed.W_E": embedded,
         "unembed.W_U": np.asarray(params.W_U).T,
         "unembed.b_U": np.asarray(params.b_U),
     }

@@ -9,7 +9,7 @@ them costs nothing and there are no hooks.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,11 @@ from flax import struct
 from jax import Array
 
 from ih_jax.activations import Activations, Sites, from_public, public
-from ih_jax.data.fewshot import Batch
+from ih_jax.attention import causal_attention
+from ih_jax.data.tokens import Sequences, Tokens
 from ih_jax.errors import UserError
 from ih_jax.holds import SITES, Holds, apply_hold, query_axis, to_public
-from ih_jax.model import MLP, Attention, Block, Config, Norm, Params
+from ih_jax.model import MLP, Attention, Block, Config, Norm, Params, Rows
 from ih_jax.rules import Scene
 
 __all__ = ["Activations", "Rows", "apply", "forward", "from_public", "public"]
@@ -30,8 +31,6 @@ CAUSAL = -1e20  # below any score that a clamp blocks, so that a blocked row sta
 BROADCAST_UP_TO = 16  # positions; longer sequences are faster through batched matrix products
 ONE_HOT_UP_TO = 512  # distinct tokens; beyond, a gather beats a product with one-hot columns
 
-
-Rows = Literal["all", "query"]
 HoldAt = Callable[[str, int, Array], Array]  # (site, layer, value) -> the value after all holds
 
 
@@ -58,7 +57,7 @@ class Stream:
 
 def apply(
     params: Params,
-    batch: Batch,
+    batch: Sequences,
     clamp: Lowers | Holds | None = None,
     *,
     rows: Rows = "all",
@@ -69,15 +68,16 @@ def apply(
 
     Args:
         params: the weights of one network.
-        batch: B few-shot sequences of T = 2 P - 1 tokens.
+        batch: B few-shot sequences of T = 2 P - 1 tokens, or for a language model `Tokens`.
         clamp: a `Clamp`, one run's `Holds`, or None: nothing is held.
-        rows: "all", or "query": the last layer answers for the query only, which is faster.
+        rows: "all", or "query": the last layer answers for the query (the last token) only, which
+            is faster.
         given: the finished pass that holds such as `preserve` read; None: a clean one, computed
             here if it is needed.
         seen: sequences (language: tokens) seen so far, for clamps with `during`.
 
     Raises:
-        UserError: the clamp does not fit the model, or `given` has too few rows.
+        UserError: the clamp or the batch does not fit the model, or `given` has too few rows.
     """
     if clamp is None:
         holds = Holds()
@@ -89,7 +89,7 @@ def apply(
 
 def forward(
     params: Params,
-    batch: Batch,
+    batch: Sequences,
     holds: Holds,
     rows: Rows = "all",
     given: Sites | None = None,
@@ -113,7 +113,7 @@ def forward(
     if holds.needs_given and given is None:
         given = forward(params, batch, Holds(), rows)
     config = params.config
-    T = 2 * batch.labels.shape[-1] - 1
+    T = batch.positions
     if params.W_pos is not None and len(params.W_pos) < T:
         raise UserError(
             f"sequences have {T} tokens, the model has positions for {len(params.W_pos)}: "
@@ -157,16 +157,30 @@ def _same(stream: Stream, value: Array) -> Stream:
     return stream if value is stream.value else Stream(value)
 
 
-def _embed(params: Params, batch: Batch) -> Stream:
-    """Tokens x1 y1 x2 y2 ... xq; a label beyond the model's own embeds as zero."""
-    exemplars = _linear(params.W_E, batch.table.T) + params.b_E[:, None]
-    zero = jnp.zeros((params.config.d_model, 1))
-    columns = jnp.concatenate([exemplars, params.W_L, zero], axis=1)
-    V, C = exemplars.shape[1], params.config.labels
-    B, P = batch.labels.shape
-    rows = jnp.arange(B * P).reshape(B, P) if batch.rows is None else batch.rows
-    labels = V + jnp.where((batch.labels >= 0) & (batch.labels < C), batch.labels, C)
-    index = jnp.stack([rows.T, labels.T], axis=1).reshape(2 * P, B)[:-1]  # [T, B]
+def _embed(params: Params, batch: Sequences) -> Stream:
+    """Tokens, or x1 y1 x2 y2 ... xq; a token or label beyond the model's own embeds as zero."""
+    D, C = params.config.d_model, params.config.labels
+    if isinstance(batch, Tokens) != params.config.language:
+        raise UserError(
+            f"a batch of {type(batch).__name__} for a model of {C} "
+            f"{'tokens' if params.config.language else 'labels'}: give the model's own kind "
+            "(Tokens for a language model, Batch for a few-shot one)"
+        )
+    zero = jnp.zeros((D, 1))
+    if isinstance(batch, Tokens):
+        known = (batch.tokens >= 0) & (batch.tokens < C)
+        columns = jnp.concatenate([params.W_E, zero], axis=1)
+        index = jnp.where(known, batch.tokens, C).T  # [T, B]
+    else:
+        assert params.b_E is not None
+        assert params.W_L is not None
+        exemplars = _linear(params.W_E, batch.table.T) + params.b_E[:, None]
+        columns = jnp.concatenate([exemplars, params.W_L, zero], axis=1)
+        V = exemplars.shape[1]
+        B, P = batch.labels.shape
+        rows = jnp.arange(B * P).reshape(B, P) if batch.rows is None else batch.rows
+        labels = V + jnp.where((batch.labels >= 0) & (batch.labels < C), batch.labels, C)
+        index = jnp.stack([rows.T, labels.T], axis=1).reshape(2 * P, B)[:-1]  # [T, B]
     if columns.shape[1] > ONE_HOT_UP_TO:
         return Stream(columns[:, index])
     one_hot = (index[None] == jnp.arange(columns.shape[1])[:, None, None]).astype(columns.dtype)
@@ -239,13 +253,16 @@ def _layer(
     q = hold("q", layer, q.reshape(*paired, *q.shape[1:]))
     k = hold("k", layer, k.reshape(*paired, *k.shape[1:]))
     v = hold("v", layer, v.reshape(config.heads, config.d_head, *v.shape[1:]))
-    k = _smear(block.attention, k)
-    scores = _scores(_rope(config, q, T), _rope(config, k, T)) * config.d_head**-0.5
-    causal = np.tril(np.ones((T, T), bool))
-    causal = causal[None, -scores.shape[1] :, :, None]
-    scores = hold("attn_scores", layer, jnp.where(causal, scores, CAUSAL))
-    pattern = hold("pattern", layer, jax.nn.softmax(scores, axis=2))
-    z = hold("z", layer, _mix(pattern, v))
+    q, k = _rope(config, q, T), _rope(config, _smear(block.attention, k), T)
+    causal = np.tril(np.ones((T, T), bool))[None, -q.shape[3] :, :, None]
+    learned = jnp.where(causal, _scores(q, k) * config.d_head**-0.5, CAUSAL)
+    scores = hold("attn_scores", layer, learned)
+    softmax = jax.nn.softmax(scores, axis=2)
+    pattern = hold("pattern", layer, softmax)
+    held = scores is not learned or pattern is not softmax
+    # Both are the same; nobody computes a pattern that nobody reads.
+    plain = held or short or T <= BROADCAST_UP_TO
+    z = hold("z", layer, _mix(pattern, v) if plain else causal_attention(q, k, v))
     W_out = block.attention.W_out.reshape(config.d_model, -1)
     attn_out = hold("attn_out", layer, _linear(W_out, z.reshape(-1, *z.shape[2:])))
     x = (stream.value[:, -1:] if short else stream.value) + attn_out

@@ -27,6 +27,8 @@ from ih_jax.holds import (
 from ih_jax.model import Config, Params, init
 from ih_jax.parts import Part, name_of
 
+FEW_SHOT_ONLY = ("match_by_similarity", "labels_only", "perfect_previous_layer", "copy_from")
+BY_ROWS = ("previous_token", "no_previous_token")
 PRESERVED = {"patterns": "pattern", "values": "v", "queries": "q", "keys": "k"}
 
 
@@ -132,6 +134,10 @@ class _Lowering:
     def holds(self) -> list[Hold]:
         """What the part holds; weights that it freezes or replaces are no holds."""
         part, kind = self.part, self.part.kind
+        if self.config.language and (
+            kind in FEW_SHOT_ONLY or (kind in BY_ROWS and part["rows"] == "label")
+        ):
+            raise self.error("is of exemplars and labels, the model reads tokens: leave it out")
         if kind in ("mean", "resample", "stop_gradient", "hold", "rule"):
             return [self._at_site()]
         if kind == "freeze":
@@ -197,6 +203,9 @@ class _Lowering:
         if kind == "previous_token":
             made = rules.previous_token[part["rows"]]
             return self.hold("pattern", layer, made, gate, {"strength": gate * part["strength"]})
+        if kind == "induction" and self.config.language:
+            given = {"strength": gate * part["strength"]}
+            return self.hold("pattern", layer, rules.induction_of_tokens, gate, given)
         if kind == "induction":
             given = {name: gate * part[name] for name in ("strength", "normalise")}
             return self.hold("pattern", layer, rules.induction, gate, given)

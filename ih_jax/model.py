@@ -4,7 +4,7 @@ Paper: Singh et al. 2024, section 2 and appendix A; smeared keys: Olsson et al. 
 
 Glossary of shapes:
     L  layers            D  d_model                F  features of an exemplar
-    H  heads a layer     E  d_head, D / H          C  labels (logits)
+    H  heads a layer     E  d_head, D / H          C  labels or tokens of a language (logits)
     M  hidden units of an MLP                      N  positions in a learned table
 """
 
@@ -22,6 +22,7 @@ from jax.nn.initializers import lecun_normal
 
 from ih_jax.errors import UserError
 
+Rows = Literal["all", "query"]  # of the last layer: all, or that of the last token only
 Positions = Literal["rope", "shortformer", "sinusoidal", "learned"]
 
 
@@ -29,6 +30,7 @@ Positions = Literal["rope", "shortformer", "sinusoidal", "learned"]
 class Config:
     """What decides shapes and program. The defaults are the few-shot paper's (66,629 parameters).
 
+    `features` 0: a language model, whose `labels` are its vocabulary.
     `positions`: "rope" rotates queries and keys in pairs (0, 1), (2, 3) ... of each head;
     "shortformer" adds a learned table to the inputs of queries and keys only; "sinusoidal" and
     "learned" add to the embedded tokens. `mlp_ratio` None means attention only.
@@ -49,8 +51,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.positions not in get_args(Positions):
             raise UserError(f"positions is {self.positions!r}: give one of {get_args(Positions)}")
-        sizes = (self.features, self.labels, self.layers, self.d_model, self.heads)
-        if min(sizes) < 1:
+        sizes = (self.labels, self.layers, self.d_model, self.heads)
+        if min(sizes) < 1 or self.features < 0:
             raise UserError(f"a size below 1 in {self}: give 1 or more each")
         if self.d_model % self.heads:
             raise UserError(
@@ -67,6 +69,11 @@ class Config:
     def d_head(self) -> int:
         """Dimensions of one head, E."""
         return self.d_model // self.heads
+
+    @property
+    def language(self) -> bool:
+        """Whether this reads tokens, not exemplars and labels."""
+        return self.features == 0
 
 
 @struct.dataclass
@@ -130,9 +137,9 @@ class Block:
 class Params:
     """All weights of a network, with the `Config` that shaped them as static data."""
 
-    W_E: Array  # [D, F], exemplars
-    b_E: Array  # [D]
-    W_L: Array  # [D, C], labels
+    W_E: Array  # [D, F], exemplars; of a language model [D, C], tokens
+    b_E: Array | None  # [D]; None: a language model
+    W_L: Array | None  # [D, C], labels; None: a language model
     W_pos: Array | None  # [N, D], positions "learned" and "shortformer"
     blocks: tuple[Block, ...]
     norm: Norm | None
@@ -145,7 +152,8 @@ def init(key: Array, config: Config, scale: Array | np.ndarray | float = 1.0) ->
     """Initial weights of one network.
 
     `scale` multiplies every weight matrix. A draw does not depend on the number of labels, so a
-    network with 5 labels has the first 5 columns of one with 15.
+    network with 5 labels has the first 5 columns of one with 15. Tokens of a language embed with
+    standard deviation D ** -0.5.
     """
     scale = jnp.asarray(scale)
     D, H, E = config.d_model, config.heads, config.d_head
@@ -186,10 +194,15 @@ def init(key: Array, config: Config, scale: Array | np.ndarray | float = 1.0) ->
         W_pos = scale * jax.random.uniform(next(keys), shape, minval=-limit, maxval=limit)
     elif config.positions == "shortformer":
         W_pos = 0.3 * scale * jax.random.normal(next(keys), (config.max_positions, D))
+
+    def of_tokens(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+        return D**-0.5 * jax.random.normal(key, shape, dtype)
+
+    language = config.language
     return Params(
-        W_E=matrix(D, config.features),
-        b_E=jnp.zeros(D),
-        W_L=rows_of_labels(small).T,  # type: ignore[arg-type]
+        W_E=rows_of_labels(of_tokens).T if language else matrix(D, config.features),  # type: ignore[arg-type]
+        b_E=None if language else jnp.zeros(D),
+        W_L=None if language else rows_of_labels(small).T,  # type: ignore[arg-type]
         W_pos=W_pos,
         blocks=tuple(block() for _ in range(config.layers)),
         norm=norm(),

@@ -22,7 +22,6 @@ from jax.sharding import SingleDeviceSharding
 from ih_jax.blocks import COST_ELSEWHERE, COSTS, Cost, choose_width
 from ih_jax.errors import UserError
 from ih_jax.study import Study
-from ih_jax.tasks import evaluation_names
 from ih_jax.train import Block, Packing, Run, State, advancer, packing, starter
 
 CHUNK = 8  # evaluations in one call of the compiled program
@@ -56,7 +55,7 @@ class Programs:
 
     def __init__(self, study: Study, width: int) -> None:
         self.study, self.width = study, width
-        self._sets = len(evaluation_names([run.task for run in study.runs]))
+        self._sets = len(study.task.evaluation_names)
         self._lock = threading.Lock()
         self._traced: dict[int, tuple[Run, Packing, Any, Any, threading.Lock]] = {}
         self._compiled: dict[tuple[int, Any], Compiled] = {}
@@ -104,9 +103,9 @@ class Programs:
 
         def size(group: int) -> float:
             program = self.study.groups[group].program
-            config, layout = program.config, program.layout
-            tokens = program.batch * (2 * layout.pairs + 1)
-            return config.layers * config.d_model * (12 * config.d_model + tokens)
+            config, tokens = program.config, program.batch * program.tokens
+            each = 12 * config.d_model + tokens * (1 + program.tokens / config.d_head)
+            return config.layers * config.d_model * each
 
         return max(range(len(self.study.groups)), key=size)
 

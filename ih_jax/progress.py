@@ -19,23 +19,27 @@ from rich.text import Text
 
 
 class _Speed(ProgressColumn):
-    """Sequences a second."""
+    """Sequences or tokens a second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} sequences/s" if speed else "compiling")
+        return Text(f"{speed:,.0f} {self.unit}/s" if speed else "compiling")
 
 
 @contextlib.contextmanager
-def bar(show: bool, total: float) -> Iterator[Any]:
-    """A function that is told how many sequences were seen, and shows them."""
+def bar(show: bool, total: float, unit: str = "sequences") -> Iterator[Any]:
+    """A function that is told how many sequences (or tokens) were seen, and shows them."""
     if not show:
-        yield lambda sequences: None
+        yield lambda seen: None
         return
     columns = (
         TextColumn("training"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
-        _Speed(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        _Speed(unit), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns) as shown:
         task = shown.add_task("train", total=total)
-        yield lambda sequences: shown.advance(task, sequences)
+        yield lambda seen: shown.advance(task, seen)

@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 
 from ih_jax.activations import Activations, Sites
-from ih_jax.data.fewshot import Batch
+from ih_jax.data.tokens import Sequences, Tokens
 from ih_jax.errors import UserError
 from ih_jax.holds import PAIRED_SITES, Rule, to_program
 from ih_jax.model import Config, Params
@@ -29,7 +29,7 @@ BLOCKED = -1e9  # a score that softmax turns into 0 while whole blocked rows sta
 class Scene:
     """What a rule may look at: the batch, the sites computed so far and finished passes."""
 
-    batch: Batch
+    batch: Sequences
     config: Config
     layer: int
     site: str
@@ -42,7 +42,8 @@ class Scene:
 
     @property
     def labels(self) -> Array:
-        """[P, B] int32, the target last."""
+        """[P, B] int32, the target last; few-shot only."""
+        assert not isinstance(self.batch, Tokens), "a language batch has no labels"
         return self.batch.labels.T
 
     @property
@@ -53,7 +54,7 @@ class Scene:
     @property
     def positions(self) -> int:
         """T, of the whole sequence."""
-        return 2 * self.batch.labels.shape[-1] - 1
+        return self.batch.positions
 
 
 def _at_labels(weights: Array) -> Array:
@@ -94,9 +95,28 @@ def _induction(scene: Scene, strength: Array, normalise: Array) -> Array:
     return _at_labels(jnp.where(normalise[..., None] > 0, shared, each))
 
 
+def _induction_of_tokens(scene: Scene, strength: Array) -> Array:
+    """[H, T, T, B]: `strength` shared over the tokens that followed earlier occurrences.
+
+    The rest, and rows of tokens that did not occur before, go to the first token (BOS), where
+    induction heads of language models rest. `strength` is [H, 1, 1].
+    """
+    assert isinstance(scene.batch, Tokens)
+    tokens = scene.batch.tokens.T  # [T, B]
+    T = len(tokens)
+    before = jnp.concatenate([jnp.full_like(tokens[:1], -1), tokens[:-1]])
+    # Key k followed an occurrence of the query's token, at k - 1 < q.
+    followed = (tokens[:, None] == before[None]) & np.tril(np.ones((T, T), bool))[..., None]
+    count = followed.sum(1, keepdims=True)
+    share = strength[..., None] * followed / jnp.maximum(count, 1)  # [H, T, T, B]
+    first = (np.arange(T) == 0)[None, None, :, None]
+    return share + first * (1 - share.sum(2, keepdims=True))
+
+
 def _match_by_similarity(scene: Scene, temperature: Array) -> Array:
     """[H, 1, T, B]: the query's row, softmax of cosine similarities of raw exemplars; 0 is max."""
     batch = scene.batch
+    assert not isinstance(batch, Tokens)
     size = jnp.linalg.norm(batch.table, axis=-1, keepdims=True)
     unit = batch.table / jnp.where(size > 0, size, 1.0)
     if batch.rows is None:
@@ -145,6 +165,7 @@ previous_token = {
     for rows in ("all", "label")
 }
 induction = Rule("induction", _induction, rows="query", order=50)
+induction_of_tokens = Rule("induction[tokens]", _induction_of_tokens, order=50)
 match_by_similarity = Rule("match_by_similarity", _match_by_similarity, rows="query", order=55)
 no_previous_token = {
     rows: Rule(f"no_previous_token[{rows}]", _no_previous_token, rows=rows, order=41)
@@ -210,18 +231,24 @@ constant = Rule("hold", _constant, order=60)
 def public(function: Callable[..., Array], name: str, query_only: bool) -> Rule:
     """A user's rule: `function(batch, activations, **arguments) -> value`, for one sequence.
 
-    `batch.labels` is [P], `batch.examples` [P, F]; `activations` has what was computed so far in
-    the public layout without a batch axis; the value broadcasts to the site's public shape.
+    `batch.labels` is [P], `batch.examples` [P, F] (language: `batch.tokens` [T]); `activations` has
+    what was computed so far in the public layout without a batch axis; the value broadcasts to the
+    site's public shape.
     """
 
     def run(scene: Scene, **arguments: Array) -> Array:
         activations, shape = scene.public()
         batch = scene.batch
-        B, P = batch.labels.shape
-        rows = jnp.arange(B * P).reshape(B, P) if batch.rows is None else batch.rows
+        if isinstance(batch, Tokens):
+            sequences: Sequences = batch
+        else:  # one table of exemplars for all
+            B, P = batch.labels.shape
+            rows = jnp.arange(B * P).reshape(B, P) if batch.rows is None else batch.rows
+            sequences = replace(batch, table=jnp.zeros((B, 0)), rows=rows)
 
-        def one(sequence: Batch, activations: Activations) -> Array:
-            sequence = replace(sequence, table=batch.table)
+        def one(sequence: Sequences, activations: Activations) -> Array:
+            if not isinstance(batch, Tokens) and not isinstance(sequence, Tokens):
+                sequence = replace(sequence, table=batch.table)
             value = jnp.asarray(function(sequence, activations, **arguments), jnp.float32)
             try:
                 fits = np.broadcast_shapes(value.shape, shape) == shape
@@ -235,7 +262,6 @@ def public(function: Callable[..., Array], name: str, query_only: bool) -> Rule:
             wide = value.reshape((1,) * (len(shape) - value.ndim) + value.shape)
             return jnp.broadcast_to(wide, shape)
 
-        sequences = replace(batch, table=jnp.zeros((B, 0)), rows=rows)
         value = jax.vmap(one, out_axes=-1)(sequences, activations)
         return to_program(scene.site, value, scene.halves)
 

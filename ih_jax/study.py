@@ -18,21 +18,23 @@ import numpy as np
 
 from ih_jax import per_seed
 from ih_jax.clamp import Clamp
-from ih_jax.data import features as features_
-from ih_jax.data.fewshot import EVALUATION_SETS, Burst
 from ih_jax.errors import UserError
 from ih_jax.holds import Holds
 from ih_jax.model import Config
-from ih_jax.tasks import FewShot, TaskArrays, fewshot
+from ih_jax.tasks import language
+from ih_jax.tasks.base import Task, TaskArrays
+from ih_jax.tasks.fewshot import FewShot
 from ih_jax.train import ALL_SETS, TRAIN_SET, Hyper, Optimiser, Program, Run, Schedule, stack_runs
 
-# The settings of one run that belong neither to its task nor to its model; the paper's values.
+# The settings of one run that belong neither to its task nor to its model; the few-shot paper's
+# values. A task may have others (`Task.defaults`).
 RUN_SETTINGS: dict[str, Any] = {
     "init": 0,
     "order": 0,
-    "sequences": 1_000_000,
+    "sequences": 1_000_000,  # of a task that counts tokens: "tokens"
     "learning_rate": 1e-5,
     "optimiser": "adam",
+    "beta2": 0.999,
     "schedule": "constant",
     "weight_decay": 0.0,
     "clip_norm": None,
@@ -45,8 +47,6 @@ RUN_SETTINGS: dict[str, Any] = {
 MODEL_SETTINGS = tuple(
     f.name for f in dataclasses.fields(Config) if f.name not in ("features", "labels")
 )
-TASK_SETTINGS = tuple(f.name for f in dataclasses.fields(FewShot) if f.name != "data")
-TASK_SIZES = ("classes", "test_classes", "exemplars", "val_exemplars")  # shapes of its arrays
 Clamps = Mapping[str, Clamp | Mapping[int, Clamp] | per_seed.PerSeed | None] | Clamp | None
 GRID_RATIO = 1.05  # of one evaluation to the next, in sequences seen
 GRID_START = 1_000  # sequences seen at the first evaluation after the start
@@ -62,27 +62,28 @@ class RunSpec:
     place: tuple[int, ...]  # along the study's axes
     names: dict[str, Any]  # axis -> label
     clamp: Clamp
-    task: FewShot
+    task: Task
     settings: dict[str, Any]
     config: Config
 
     @property
     def steps(self) -> int:
         """How long this run trains."""
-        return math.ceil(self.settings["sequences"] / self.task.batch)
+        return math.ceil(self.settings[self.task.unit] / self.program.unit)
 
-    @property
+    @cached_property
     def program(self) -> Program:
         return Program(
             config=self.config,
-            layout=self.task.layout,
+            task=self.task.objective(),
+            tokens=self.task.context_length,
             batch=self.task.batch,
             evaluation_sequences=self.task.evaluation_sequences,
             optimiser=self.settings["optimiser"],
             schedule=self.settings["schedule"],
             clips=self.settings["clip_norm"] is not None,
             decays=self.settings["weight_decay"] != 0,
-            masks_labels=self.task.labels_of_program is not None,
+            beta2=self.settings["beta2"],
         )
 
     def arrays(self, task: TaskArrays) -> Run:
@@ -123,16 +124,16 @@ class Study:
     """The runs of a product of axes.
 
     Args:
-        task: what is learned (`fewshot(...)`).
+        task: what is learned (`fewshot(...)` or `language(...)`).
         clamp: {name: Clamp}, an axis of its own; one Clamp or None is named "none". A clamp that
             differs between networks is {init: Clamp}.
-        evaluate: sequences seen at which runs are evaluated: a list, or None for a geometric grid.
-        checkpoints: sequences seen at which weights are kept: a list, or None for every eighth
-            evaluation.
+        evaluate: when runs are evaluated, in sequences seen (language: tokens): a list, or None for
+            a geometric grid.
+        checkpoints: when weights are kept: a list, or None for every eighth evaluation.
         name: what results are called on the card.
         settings: settings of runs (`RUN_SETTINGS`), of the model (fields of `Config`) and of the
-            task (fields of `FewShot`). A list, tuple, range or array is an axis. `sequences`, the
-            horizon, may be {clamp name: sequences}.
+            task (fields of `FewShot` or `Language`). A list, tuple, range or array is an axis.
+            `sequences` (language: `tokens`), the horizon, may be {clamp name: sequences}.
 
     Raises:
         UserError: for an unknown setting, a value out of range, and clamps that do not fit.
@@ -140,7 +141,7 @@ class Study:
 
     def __init__(
         self,
-        task: FewShot,
+        task: Task,
         *,
         clamp: Clamps = None,
         evaluate: Sequence[float] | None = None,
@@ -155,7 +156,7 @@ class Study:
         self.axes: dict[str, list[Any]] = {"clamp": list(self.clamps), "init": [0]}
         fixed: dict[str, Any] = {}
         for key, value in settings.items():
-            _refuse_unknown(key)
+            self._refuse_unknown(key)
             if _is_axis(key, value):
                 self.axes[key] = [_plain(v) for v in value]
                 _refuse_repeats(key, self.axes[key])
@@ -163,11 +164,24 @@ class Study:
                 fixed[key] = value
         if "init" in fixed:
             self.axes["init"] = [fixed.pop("init")]
-        self.horizons = fixed.pop("sequences", RUN_SETTINGS["sequences"])
+        self.horizons = fixed.pop(task.unit, self.run_settings[task.unit])
         self.runs = self._make_runs(fixed)
         self.evaluations = self._grid(evaluate, "evaluate")
         self.checkpoints = self._checkpoint_steps(checkpoints)
         self.schedule_given = {"evaluate": evaluate, "checkpoints": checkpoints}
+
+    @cached_property
+    def run_settings(self) -> dict[str, Any]:
+        """What the settings of a run are where they are not given."""
+        known = {**RUN_SETTINGS, self.task.unit: RUN_SETTINGS["sequences"]}
+        if self.task.unit != "sequences":
+            del known["sequences"]
+        return known | {k: v for k, v in self.task.defaults.items() if k in known}
+
+    @property
+    def unit(self) -> int:
+        """How far a step takes a run along its axis, in sequences or tokens seen."""
+        return self.runs[0].program.unit
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -178,32 +192,37 @@ class Study:
         """The runs by program and by the shapes of their data, in order of first appearance."""
         found: dict[Any, list[RunSpec]] = {}
         for run in self.runs:
-            sizes = tuple(getattr(run.task, name) for name in TASK_SIZES)
-            found.setdefault((run.program, sizes), []).append(run)
+            found.setdefault((run.program, run.task.sizes()), []).append(run)
         return tuple(Group(program, tuple(runs)) for (program, _), runs in found.items())
+
+    def _refuse_unknown(self, key: str) -> None:
+        known = (*self.run_settings, *MODEL_SETTINGS, *self.task.settings)
+        if key not in known:
+            raise UserError(f"no setting {key!r}: there are {', '.join(known)}")
 
     def _make_runs(self, fixed: dict[str, Any]) -> tuple[RunSpec, ...]:
         runs = []
-        tasks: dict[Any, FewShot] = {}
+        tasks: dict[Any, Task] = {}
         indices = [range(len(labels)) for labels in self.axes.values()]
         for number, place in enumerate(itertools.product(*indices)):
             names = {axis: self.axes[axis][i] for axis, i in zip(self.axes, place, strict=True)}
             chosen = {**fixed, **{k: v for k, v in names.items() if k != "clamp"}}
-            horizon = chosen.pop("sequences", self.horizons)
+            horizon = chosen.pop(self.task.unit, self.horizons)
             if isinstance(horizon, Mapping):
                 if names["clamp"] not in horizon:
-                    raise UserError(f"sequences has no horizon for clamp {names['clamp']!r}")
+                    raise UserError(f"{self.task.unit} has no horizon for clamp {names['clamp']!r}")
                 horizon = horizon[names["clamp"]]
-            own = {k: v for k, v in chosen.items() if k in RUN_SETTINGS}
-            settings = {**RUN_SETTINGS, **own, "sequences": horizon}
-            _check_settings(settings)
-            of_task = {k: v for k, v in chosen.items() if k in TASK_SETTINGS}
+            own = {k: v for k, v in chosen.items() if k in self.run_settings}
+            settings = {**self.run_settings, **own, self.task.unit: horizon}
+            _check_settings(settings, self.task.unit)
+            of_task = {k: v for k, v in chosen.items() if k in self.task.settings}
             key = tuple(sorted((k, str(v)) for k, v in of_task.items()))
             if key not in tasks:
-                tasks[key] = dataclasses.replace(self.task, **of_task) if of_task else self.task
+                tasks[key] = self.task.replace(**of_task) if of_task else self.task
             task = tasks[key]
-            of_model = {k: v for k, v in chosen.items() if k in MODEL_SETTINGS}
-            config = Config(features=task.data.features, labels=task.logits, **of_model)
+            of_model = {k: v for k, v in task.defaults.items() if k in MODEL_SETTINGS}
+            of_model |= {k: v for k, v in chosen.items() if k in MODEL_SETTINGS}
+            config = task.config(**of_model)
             table = config.positions in ("learned", "shortformer")
             if table and task.context_length > config.max_positions:
                 raise UserError(
@@ -219,18 +238,21 @@ class Study:
 
     def _grid(self, given: Sequence[float] | None, what: str) -> list[int]:
         """Steps at which the runs are looked at, with the start and every horizon among them."""
-        batch = self.runs[0].task.batch
-        if len({run.task.batch for run in self.runs}) > 1:
-            raise UserError("runs of one study have one batch size: make a study for each")
+        unit = self.unit
+        if len({run.program.unit for run in self.runs}) > 1:
+            raise UserError(
+                "runs of one study have one batch size and length: make a study for each"
+            )
         horizons = sorted({run.steps for run in self.runs})
         if given is None:
-            count = max(0, math.log(horizons[-1] * batch / GRID_START, GRID_RATIO))
-            seen = [GRID_START * GRID_RATIO**i for i in range(math.floor(count) + 1)]
+            begin = GRID_START * self.runs[0].program.task.unit_per_sequence
+            count = max(0, math.log(horizons[-1] * unit / begin, GRID_RATIO))
+            seen = [begin * GRID_RATIO**i for i in range(math.floor(count) + 1)]
         else:
             seen = [float(each) for each in given]
             if not seen or min(seen) < 0 or not np.isfinite(seen).all():
-                raise UserError(f"{what} is {list(given)}: give sequences seen, 0 or more")
-        steps = {math.ceil(each / batch) for each in seen if each <= horizons[-1] * batch}
+                raise UserError(f"{what} is {list(given)}: give {self.task.unit} seen, 0 or more")
+        steps = {math.ceil(each / unit) for each in seen if each <= horizons[-1] * unit}
         return sorted(steps | {0} | set(horizons)) if what == "evaluate" else sorted(steps)
 
     def _checkpoint_steps(self, given: Sequence[float] | None) -> list[int]:
@@ -257,7 +279,7 @@ class Study:
         return {
             "name": self.name,
             "task": self.task.describe(),
-            "origin": self.task.data.origin,
+            "origin": self.task.origin(),
             "clamps": {name: clamp.to_json() for name, clamp in self.clamps.items()},
             "settings": {k: _for_card(v) for k, v in self.given.items()},
             **{k: _for_card(v) for k, v in self.schedule_given.items()},
@@ -266,36 +288,19 @@ class Study:
     @classmethod
     def from_card(cls, described: Mapping[str, Any]) -> Study:
         """The study that `describe` described. Raises UserError where its data is gone."""
-        task = described["task"]
-        fields = {k: v for k, v in task.items() if k in TASK_SETTINGS}
-        fields["mixture"] = tuple(Burst(**burst) for burst in task["mixture"])
-        fields["mixture_weights"] = tuple(task["mixture_weights"])
-        fields["label_pair_shares"] = tuple(task["label_pair_shares"])
-        named = {each.name: each for each in EVALUATION_SETS}
-        fields["evaluation_sets"] = tuple(named[name] for name in task["evaluation_sets"])
-        data = features_.of_origin(described["origin"])
-        study = cls(
-            fewshot(data, **fields),
+        kind = language.Language if "language" in described["task"] else FewShot
+        return cls(
+            kind.of_card(described["task"], described["origin"]),
             clamp={n: per_seed.from_json(text) for n, text in described["clamps"].items()},
             evaluate=described["evaluate"],
             checkpoints=described["checkpoints"],
             name=described["name"],
             **described["settings"],
         )
-        checksum = study.task.describe()["data"]["checksum_of_training_classes"]
-        if checksum != task["data"]["checksum_of_training_classes"]:
-            raise UserError(f"{task['data']['name']} is not the data that this sweep trained on")
-        return study
 
 
 def _scalar(value: Any, kind: type = np.float32) -> np.ndarray:
     return np.asarray(value, kind)
-
-
-def _refuse_unknown(key: str) -> None:
-    known = (*RUN_SETTINGS, *MODEL_SETTINGS, *TASK_SETTINGS)
-    if key not in known:
-        raise UserError(f"no setting {key!r}: there are {', '.join(known)}")
 
 
 def _is_axis(key: str, value: Any) -> bool:
@@ -321,18 +326,20 @@ def _for_card(value: Any) -> Any:
     return _plain(value)
 
 
-def _check_settings(s: dict[str, Any]) -> None:
+def _check_settings(s: dict[str, Any], unit: str) -> None:
     for name, accepted in (("optimiser", get_args(Optimiser)), ("schedule", get_args(Schedule))):
         if s[name] not in accepted:
             raise UserError(f"{name} is {s[name]!r}: give one of {', '.join(accepted)}")
     for name in ("init", "order"):
         if isinstance(s[name], bool) or not isinstance(s[name], int) or not 0 <= s[name] < 2**31:
             raise UserError(f"{name} is {s[name]!r}: give a seed, a whole number of 0 or more")
-    for name in ("sequences", "learning_rate", "initial_scale"):
+    for name in (unit, "learning_rate", "initial_scale"):
         if isinstance(s[name], str) or not (np.isfinite(s[name]) and s[name] > 0):
             raise UserError(f"{name} is {s[name]!r}: give a number above 0")
     for name in ("weight_decay", "warmup_steps", "decay_steps"):
         if isinstance(s[name], str) or not (np.isfinite(s[name]) and s[name] >= 0):
             raise UserError(f"{name} is {s[name]!r}: give a number of 0 or more")
+    if isinstance(s["beta2"], str) or not 0 <= s["beta2"] < 1:
+        raise UserError(f"beta2 is {s['beta2']!r}: give a number from 0 up to, not including, 1")
     if s["clip_norm"] is not None and not s["clip_norm"] > 0:
         raise UserError(f"clip_norm is {s['clip_norm']!r}: give a number above 0, or None")

@@ -1,6 +1,7 @@
 """Training: one run as a pure loop, many runs side by side under one `vmap`.
 
-Paper: Singh et al. 2024, section 2 and appendix A (Adam, learning rate 1e-5, batch 32).
+Papers: Singh et al. 2024, section 2 and appendix A (Adam, learning rate 1e-5, batch 32); language
+models are trained as in Olsson et al. 2022, "Model Details" (warm-up, weight decay).
 
 A chunk of training is one compiled program: a scan over the evaluations in it, each after a loop
 over steps with traced bounds. So one program serves every schedule, and 20 and 30 steps give the
@@ -23,17 +24,20 @@ import optax
 from flax import struct
 from jax import Array
 
-from ih_jax.data.fewshot import Batch, Layout, Leaf, sample
+from ih_jax.data.fewshot import Leaf
+from ih_jax.data.tokens import Sequences
 from ih_jax.forward import forward
 from ih_jax.holds import Holds
 from ih_jax.model import Config, Params, init
-from ih_jax.tasks import METRICS, TaskArrays, query_loss, scores
+from ih_jax.tasks.base import Objective, TaskArrays
 
 Optimiser = Literal["adam", "sgd"]
-Schedule = Literal["constant", "warmup_decay", "cosine"]
-EVALUATE_AT_ONCE = 256  # sequences
-# Runs that take turns with the rest of their block, so that what a step touches stays in the cache.
-AT_ONCE = {"cpu": 4}
+Schedule = Literal["constant", "warmup", "warmup_decay", "cosine"]
+EVALUATE_AT_ONCE = 1280  # tokens
+# Tokens of a step of runs that take turns with the rest of their block, so that what a step touches
+# stays in the cache: four runs of the few-shot paper, one of a language model.
+AT_ONCE = {"cpu": 640}
+LONG = 16  # tokens of a sequence; beyond, attention is the most of a step, and products are large
 TRAIN_SET, ALL_SETS = 1, 2  # how much an evaluation looks at; 0 is nothing
 
 
@@ -42,14 +46,20 @@ class Program:
     """What is compiled, apart from shapes: the static half of a run."""
 
     config: Config
-    layout: Layout
+    task: Objective
+    tokens: int  # T, of a sequence
     batch: int = 32
     evaluation_sequences: int = 1000
     optimiser: Optimiser = "adam"
     schedule: Schedule = "constant"
     clips: bool = False
     decays: bool = False
-    masks_labels: bool = False
+    beta2: float = 0.999  # of Adam
+
+    @property
+    def unit(self) -> int:
+        """How far a step takes a run along its axis: sequences or tokens seen."""
+        return self.batch * self.task.unit_per_sequence
 
 
 @struct.dataclass
@@ -95,21 +105,25 @@ def _direction(program: Program) -> optax.GradientTransformation:
     """From gradients to steps of unit learning rate, downhill negated later."""
     if program.optimiser == "sgd":
         return optax.identity()
-    return optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
+    return optax.scale_by_adam(b1=0.9, b2=program.beta2, eps=1e-8)
 
 
 def learning_rate(program: Program, hyper: Hyper, step: Array) -> Leaf:
     """At a step, counted from 0.
 
-    "constant"; "warmup_decay": linear up to the rate, then down by the square root law;
-    "cosine": linear up, then half a cosine down. Both as in the authors' code.
+    "constant"; "warmup": linear up to the rate, then constant; "warmup_decay": linear up, then
+    down by the square root law; "cosine": linear up, then half a cosine down. The last two as in
+    the authors' code of Singh et al. 2024.
     """
     peak, first, last = hyper.learning_rate, hyper.first_learning_rate, hyper.last_learning_rate
     if program.schedule == "constant":
         return peak
     n = step.astype(jnp.float32)
     up = first + (peak - first) * n / jnp.maximum(hyper.warmup_steps, 1.0)
-    if program.schedule == "warmup_decay":
+    down: Leaf
+    if program.schedule == "warmup":
+        down = peak
+    elif program.schedule == "warmup_decay":
         done = jnp.clip((n - hyper.warmup_steps) / jnp.maximum(hyper.decay_steps, 1.0), 0.0, 1.0)
         # The guard keeps the gradient of a power finite; nobody differentiates it, but jit checks.
         down = last + (peak - last) * jnp.sqrt(jnp.maximum(1.0 - done, 0.0))
@@ -123,12 +137,12 @@ def learning_rate(program: Program, hyper: Hyper, step: Array) -> Leaf:
 def step(program: Program, run: Run, state: State, number: Array) -> State:
     """One step of one run; a run whose loss is not finite stays where it was."""
     key = jax.random.fold_in(jax.random.key(run.order), number)
-    batch = sample(key, program.layout, run.task.train, program.batch)
-    holds = run.holds.at(number * program.batch)
-    labels = run.task.label_count if program.masks_labels else None
+    task = program.task
+    batch = task.sample(key, run.task.train, program.batch)
+    holds = run.holds.at(number * program.unit)
 
     def loss_of(params: Params) -> Array:
-        return query_loss(forward(params, batch, holds, "query"), batch, labels)
+        return task.loss(forward(params, batch, holds, task.rows), batch, run.task)
 
     loss, gradients = jax.value_and_grad(loss_of)(state.params)
     if program.clips:
@@ -156,29 +170,22 @@ def step(program: Program, run: Run, state: State, number: Array) -> State:
 
 
 def evaluate(program: Program, run: Run, params: Params, seen: Array, sets: Sequence[int]) -> Array:
-    """[len(sets), 3] `METRICS` of one run on these evaluation sets, each fixed by the seed."""
-    holds = run.holds.at(seen)
-    labels = run.task.label_count if program.masks_labels else None
+    """[len(sets), M] metrics of one run on these evaluation sets, each fixed by the seed."""
+    holds, task = run.holds.at(seen), program.task
     key = jax.random.key(run.task.evaluation_seed)
-    count = program.evaluation_sequences
     # A few sequences at a time stay in the cache; all at once would not.
-    pieces = next(n for n in range(-(-count // EVALUATE_AT_ONCE), count + 1) if count % n == 0)
+    at_once = max(EVALUATE_AT_ONCE // program.tokens, 1)
     found = []
     for index in sets:
         source = run.task.evaluation[index]
-        batch = sample(jax.random.fold_in(key, index), program.layout, source, count)
+        own = jax.random.fold_in(key, index)
+        batch: Sequences = task.sample(own, source, program.evaluation_sequences)
 
-        def score(own: tuple[Array | None, Array], batch: Batch = batch) -> Array:
-            piece = Batch(batch.table, *own)
-            return scores(forward(params, piece, holds, "query"), piece, labels)
+        def score(piece: Sequences) -> Array:
+            return task.scores(forward(params, piece, holds, task.rows), piece, run.task)
 
-        if batch.rows is None:  # noisy exemplars are a table of their own: no pieces of it
-            whole = score((None, batch.labels))
-        else:
-            split = (x.reshape(pieces, count // pieces, -1) for x in (batch.rows, batch.labels))
-            whole = jax.lax.map(score, tuple(split)).mean(0)
-        some = source.pair_count > 0  # few labels leave no pairs to hold out
-        found.append(jnp.where(some, whole, jnp.nan))
+        whole = batch.mean_of(score, at_once)
+        found.append(jnp.where(task.there_are(source), whole, jnp.nan))
     return jnp.stack(found)
 
 
@@ -226,7 +233,13 @@ def packing(runs: Run) -> Packing:
 def stack_runs(runs: Sequence[Run], holds: Holds) -> Run:
     """Runs along a new first axis, with `holds` (already stacked) as theirs."""
     bare = [run.replace(holds=Holds()) for run in runs]  # type: ignore[attr-defined]
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *bare)
+
+    def stack(*leaves: Leaf) -> np.ndarray:
+        if all(leaf is leaves[0] for leaf in leaves):  # a corpus, say: no copies
+            return np.broadcast_to(leaves[0], (len(leaves), *leaves[0].shape))
+        return np.stack(leaves)
+
+    stacked = jax.tree.map(stack, *bare)
     return stacked.replace(holds=holds)  # type: ignore[no-any-return]
 
 
@@ -246,21 +259,27 @@ def advancer(
 
     It takes (state, block, bounds [N + 1] steps, kinds [N]): before evaluation i it trains from
     bounds[i] to bounds[i + 1]; kinds[i] is 0, TRAIN_SET or ALL_SETS. It gives the new state and
-    the scores [N, R, S, 3], NaN where nothing was looked at. The state is donated.
+    the scores [N, R, S, M], NaN where nothing was looked at. The state is donated.
 
     All runs step together; where a cache would overflow, a few go through the chunk after the
     others.
     """
+    metrics = len(program.task.metrics)
 
     def advance(state: State, block: Block, bounds: Array, kinds: Array) -> tuple[State, Array]:
         def each(function: Callable[[Run, State], Any], state: State) -> Any:
+            # One run alone needs no vmap, under which its large products would be slower.
+            if program.tokens > LONG and len(state.diverged) == 1:
+                own, one = jax.tree.map(lambda x: x[0], (block.varying, state))
+                found = function(pack.one(own, block.shared), one)
+                return jax.tree.map(lambda x: x[None], found)
             return jax.vmap(
                 lambda own, one: function(pack.one(own, block.shared), one)
             )(block.varying, state)  # fmt: skip
 
         def look(state: State, seen: Array, kind: Array) -> Array:
             def scores_of(some: range, least: int) -> Array:
-                nothing = jnp.full((state.diverged.shape[0], len(some), len(METRICS)), jnp.nan)
+                nothing = jnp.full((state.diverged.shape[0], len(some), metrics), jnp.nan)
                 return jax.lax.cond(
                     kind >= least,
                     lambda: each(
@@ -280,7 +299,7 @@ def advancer(
                 begin, end,
                 lambda i, s: each(lambda run, one: step(program, run, one, i), s), state,
             )  # fmt: skip
-            return state, look(state, end * program.batch, kind)
+            return state, look(state, end * program.unit, kind)
 
         return jax.lax.scan(stretch, state, (bounds[:-1], bounds[1:], kinds))
 
@@ -288,7 +307,7 @@ def advancer(
         state: State, block: Block, bounds: Array, kinds: Array
     ) -> tuple[State, Array]:
         width = state.diverged.shape[0]
-        some = _at_once(width, platform)
+        some = runs_at_once(width, program.batch * program.tokens, platform)
         if some == width:
             return advance(state, block, bounds, kinds)
         parts = jax.tree.map(
@@ -300,20 +319,27 @@ def advancer(
         state = jax.tree.map(lambda x: x.reshape(width, *x.shape[2:]), state)
         return state, jnp.moveaxis(scores, 0, 1).reshape(len(kinds), width, *scores.shape[3:])
 
-    return jax.jit(advance_some, donate_argnums=0, compiler_options=compiler_options(platform))
+    options = compiler_options(platform, program.tokens)
+    return jax.jit(advance_some, donate_argnums=0, compiler_options=options)
 
 
-def _at_once(width: int, platform: str) -> int:
-    """The most runs up to `AT_ONCE` that a block has a whole number of; all if these are few."""
-    most = min(width, AT_ONCE.get(platform, width))
+def runs_at_once(width: int, tokens: int, platform: str) -> int:
+    """How many of a block's runs step together, each with so many tokens a step.
+
+    The most up to `AT_ONCE` that the block has a whole number of; all if these are few.
+    """
+    most = min(width, max(AT_ONCE.get(platform, width * tokens) // tokens, 1))
     return next((n for n in range(most, most // 2, -1) if width % n == 0), width)
 
 
-def compiler_options(platform: str) -> dict[str, str]:
+def compiler_options(platform: str, tokens: int) -> dict[str, str]:
     """Options that make the program faster where they are known, and none where not.
 
-    On CPU, XLA's fusion of matrix products into its other library slows the batch-last layout.
+    On CPU, XLA's fusion of matrix products into its other library slows the batch-last layout of
+    short sequences; the large products of long ones it makes faster.
     """
+    if tokens > LONG:
+        return {}
     options = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": ""}}.get(platform, {})
     with contextlib.suppress(Exception):
         jax.jit(lambda x: x + 1, compiler_options=options).lower(1.0).compile()

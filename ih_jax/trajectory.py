@@ -25,13 +25,13 @@ import xarray as xr
 from jax import Array
 
 from ih_jax import store
-from ih_jax.data.fewshot import Batch, Leaf, sample
+from ih_jax.data.fewshot import Leaf
+from ih_jax.data.tokens import Sequences
 from ih_jax.errors import UserError
 from ih_jax.holds import Holds
 from ih_jax.model import Params, init
 from ih_jax.study import Group, RunSpec, Study
-from ih_jax.tasks import METRICS, evaluation_names
-from ih_jax.train import AT_ONCE, Packing, compiler_options, packing
+from ih_jax.train import Packing, compiler_options, packing, runs_at_once
 
 MEASURE_AT_ONCE = 64  # (run, checkpoint) pairs in a device's memory together
 
@@ -55,7 +55,7 @@ class BlockRecord:
             found.append((path, json.loads((path / "manifest.json").read_text())["about"]))
 
     def scores(self) -> tuple[list[int], np.ndarray]:
-        """Steps [N] and scores [N, R, S, 3]."""
+        """Steps [N] and scores [N, R, S, M]."""
         steps: list[int] = []
         scores: list[np.ndarray] = []
         for path, about in self.parts:
@@ -163,8 +163,8 @@ class Trajectories:
 
     def measure(
         self,
-        function: Callable[[Params, Holds, Batch], Any],
-        probe: Batch | None = None,
+        function: Callable[[Params, Holds, Any], Any],
+        probe: Sequences | None = None,
         *,
         runs: Sequence[int] | None = None,
         steps: Sequence[int] | None = None,
@@ -181,8 +181,8 @@ class Trajectories:
             sequences: how many a probe of None has.
 
         Returns:
-            The axes of the study, then `sequences` (seen at the checkpoint; NaN past a run's
-            horizon), then the axes of the array. A Dataset where the function gives a dict.
+            The axes of the study, then `sequences` or `tokens` (seen at the checkpoint; NaN past a
+            run's horizon), then the axes of the array. A Dataset where the function gives a dict.
         """
         wanted = list(range(len(self.study.runs))) if runs is None else list(runs)
         kept = sorted({s for run in wanted for s in self.steps(run)})
@@ -194,8 +194,8 @@ class Trajectories:
             members = [spec for spec in group.runs if spec.index in wanted]
             if members:
                 self._measure_group(group, members, function, probe, chosen, sequences, filled)
-        batch = self.study.task.batch
-        axes = {**self.study.axes, "sequences": np.array(chosen) * batch}
+        seen = np.array(chosen) * self.study.unit
+        axes = {**self.study.axes, self.study.task.unit: seen}
         arrays = {}
         for name, values in filled.items():
             own = values.reshape(*self.study.shape, *values.shape[1:])
@@ -207,17 +207,20 @@ class Trajectories:
 
     def _measure_group(
         self, group: Group, members: list[RunSpec], function: Callable[..., Any],
-        probe: Batch | None, chosen: list[int], sequences: int, filled: dict[str, np.ndarray],
+        probe: Sequences | None, chosen: list[int], sequences: int, filled: dict[str, np.ndarray],
     ) -> None:  # fmt: skip
         arrays = group.arrays
         pack: Packing = packing(arrays)
         place = {spec.index: i for i, spec in enumerate(group.runs)}
 
-        platform = jax.devices()[0].platform
+        platform, program = jax.devices()[0].platform, group.program
+        # Where it looks at one network at a time, no vmap stands in the way of large products.
+        fitting = runs_at_once(MEASURE_AT_ONCE, program.batch * program.tokens, platform)
+        together = fitting if fitting > 1 else None
 
         # Without these options a gradient of shared weights under vmap corrupts memory on CPU
         # (JAX 0.10.2), and a measure may well differentiate.
-        @functools.partial(jax.jit, compiler_options=compiler_options(platform))
+        @functools.partial(jax.jit, compiler_options=compiler_options(platform, program.tokens))
         def measured(varying: list[Leaf], shared: list[Leaf], params: Params, step: Array) -> Any:
             def one(network: tuple[list[Leaf], Params, Array]) -> Any:
                 own, params, step = network
@@ -226,12 +229,11 @@ class Trajectories:
                 if batch is None:
                     key = jax.random.fold_in(jax.random.key(run.task.evaluation_seed), 0)
                     source = run.task.evaluation[0]
-                    batch = sample(key, group.program.layout, source, sequences)
-                holds = run.holds.at(step * group.program.batch)
+                    batch = program.task.sample(key, source, sequences)
+                holds = run.holds.at(step * program.unit)
                 found = function(params, holds, batch)
                 return found if isinstance(found, dict) else {"value": found}
 
-            together = AT_ONCE.get(platform, MEASURE_AT_ONCE)
             return jax.lax.map(one, (varying, params, step), batch_size=together)
 
         def measure_on(device: jax.Device, some: list[tuple[RunSpec, int]], weights: Params) -> Any:
@@ -286,25 +288,26 @@ class Trajectories:
 def assemble(study: Study, blocks: Sequence[BlockRecord]) -> xr.Dataset:
     """The curves of all runs, labelled.
 
-    Variables: `loss` (nats), `accuracy` and `in_context_accuracy` on the first evaluation set
-    [axes ..., sequences]; `eval_loss` ... on every set [axes ..., set, eval_sequences]; `horizon`
-    (sequences) and `diverged_at` (sequences; NaN: never) [axes ...]. NaN past a run's horizon.
+    Variables: the task's metrics, such as `loss` (nats), on the first evaluation set [axes ...,
+    sequences]; `eval_loss` ... on every set [axes ..., set, eval_sequences]; `horizon` (sequences)
+    and `diverged_at` (sequences; NaN: never) [axes ...]. NaN past a run's horizon. Where a task
+    counts tokens, dims are `tokens` and `eval_tokens`.
     """
-    batch = study.task.batch
-    names = evaluation_names([run.task for run in study.runs])
+    unit, over = study.unit, study.task.unit
+    names, metrics = study.task.evaluation_names, study.runs[0].program.task.metrics
     longest = max(run.steps for run in study.runs)
     table = study.timetable(longest)
     dense = [step for step, kind, _ in table if kind > 0]
     sparse = [step for step, kind, _ in table if kind > 1]
-    curves = np.full((len(study.runs), len(dense), len(METRICS)), np.nan, np.float32)
-    sets = np.full((len(study.runs), len(names), len(sparse), len(METRICS)), np.nan, np.float32)
+    curves = np.full((len(study.runs), len(dense), len(metrics)), np.nan, np.float32)
+    sets = np.full((len(study.runs), len(names), len(sparse), len(metrics)), np.nan, np.float32)
     diverged = np.full(len(study.runs), np.nan, np.float32)
     for block in blocks:
         steps, scores = block.scores()
         for place, index in enumerate(block.runs):
             at = block.diverged[place]
             if 0 <= at < study.runs[index].steps:  # later its block trains on, and nobody looks
-                diverged[index] = at * batch
+                diverged[index] = at * unit
             for step, row in zip(steps, scores, strict=True):
                 if step > study.runs[index].steps or (0 <= at < step):
                     continue
@@ -314,22 +317,22 @@ def assemble(study: Study, blocks: Sequence[BlockRecord]) -> xr.Dataset:
     axes = dict(study.axes)
     shape = study.shape
     data: dict[str, Any] = {}
-    for i, metric in enumerate(METRICS):
-        data[metric] = ([*axes, "sequences"], curves[..., i].reshape(*shape, -1))
+    for i, metric in enumerate(metrics):
+        data[metric] = ([*axes, over], curves[..., i].reshape(*shape, -1))
         whole = sets[..., i].reshape(*shape, len(names), -1)
-        data[f"eval_{metric}"] = ([*axes, "set", "eval_sequences"], whole)
-    horizon = np.array([run.steps * batch for run in study.runs], np.int64)
+        data[f"eval_{metric}"] = ([*axes, "set", f"eval_{over}"], whole)
+    horizon = np.array([run.steps * unit for run in study.runs], np.int64)
     data["horizon"] = (list(axes), horizon.reshape(shape))
     data["diverged_at"] = (list(axes), diverged.reshape(shape))
     coordinates = {
         **{axis: [_label(v) for v in labels] for axis, labels in axes.items()},
-        "sequences": np.array(dense) * batch,
-        "eval_sequences": np.array(sparse) * batch,
+        over: np.array(dense) * unit,
+        f"eval_{over}": np.array(sparse) * unit,
         "set": list(names),
     }
     found = xr.Dataset(data, coordinates)
     found["loss"].attrs["units"] = "nats"
-    found["sequences"].attrs["long_name"] = "sequences seen"
+    found[over].attrs["long_name"] = f"{over} seen"
     return found
 
 

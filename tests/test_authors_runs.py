@@ -18,7 +18,7 @@ from ih_jax.authors_runs import import_run, read, read_checkpoint
 from ih_jax.cli import main
 from ih_jax.compat import arrays_from_params
 from ih_jax.forward import forward
-from ih_jax.tasks import scores
+from ih_jax.tasks.fewshot import scores
 
 DATA = os.environ.get("IH_JAX_DATA_DIR")
 REAL = None if DATA is None else Path(DATA).parent / "reference" / "icl_dynamics_run"

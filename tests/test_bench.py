@@ -13,7 +13,7 @@ from ih_jax.blocks import Cost
 from ih_jax.cli import main
 from ih_jax.data.fewshot import EVALUATION_SETS
 from ih_jax.programs import known_cost
-from ih_jax.tasks import fewshot
+from ih_jax.tasks.fewshot import fewshot
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from ih_jax.errors import UserError
 from ih_jax.forward import apply
 from ih_jax.holds import Holds
 from ih_jax.measure import circuits, heads, performance, probes, saddle
-from ih_jax.tasks import fewshot
+from ih_jax.tasks.fewshot import fewshot
 from ih_jax.train import compiler_options
 
 CONFIG = small()

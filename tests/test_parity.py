@@ -25,7 +25,7 @@ from ih_jax.compat import (
 )  # fmt: skip
 from ih_jax.data.fewshot import Batch
 from ih_jax.forward import forward, public
-from ih_jax.tasks import query_loss
+from ih_jax.tasks.fewshot import query_loss
 
 TOLERANCE = 1e-5
 FILE = Path(__file__).parent / "golden" / "parity.npz"

@@ -156,6 +156,10 @@ def test_a_run_that_diverges_is_frozen_and_its_neighbours_keep_their_bits():
             {"schedule": "cosine", "warmup_steps": 5, "decay_steps": 15},
             optax.adam(optax.warmup_cosine_decay_schedule(0.0, 1e-3, 5, 15)),
         ),
+        (
+            {"schedule": "warmup", "warmup_steps": 5, "beta2": 0.98, "weight_decay": 0.01},
+            optax.adamw(optax.linear_schedule(0.0, 1e-3, 5), b2=0.98, weight_decay=0.01),
+        ),
     ],
 )
 def test_optimisers_are_those_of_optax(settings, optimiser):
@@ -170,10 +174,11 @@ def test_optimisers_are_those_of_optax(settings, optimiser):
     @jax.jit
     def theirs(params, state, i):
         key = jax.random.fold_in(jax.random.key(run.order), i)
-        batch = train.sample(key, program.layout, run.task.train, program.batch)
+        batch = program.task.sample(key, run.task.train, program.batch)
 
         def loss(p):
-            return train.query_loss(train.forward(p, batch, run.holds, "query"), batch)
+            sites = train.forward(p, batch, run.holds, "query")
+            return program.task.loss(sites, batch, run.task)
 
         updates, state = optimiser.update(jax.grad(loss)(params), state, params)
         return optax.apply_updates(params, updates), state

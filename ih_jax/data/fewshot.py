@@ -16,9 +16,10 @@ Glossary of shapes:
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +47,27 @@ class Batch:
     def of(cls, examples: Array, labels: Array) -> Batch:
         """The batch of these exemplars [B, P, F] and labels [B, P]."""
         return cls(examples.reshape(-1, examples.shape[-1]), None, labels)
+
+    @property
+    def positions(self) -> int:
+        """T, tokens of a sequence; also of one sequence without the batch axis."""
+        return 2 * int(self.labels.shape[-1]) - 1
+
+    def mean_of(self, function: Callable[[Batch], Any], at_once: int, few: int = 1) -> Any:
+        """The mean over pieces of what `function(piece)` gives, itself a mean over sequences.
+
+        Pieces are equal and have at most `at_once` sequences and at least `few`; they come one
+        after the other, so that memory does not grow with the batch. It is taken whole where no
+        such pieces are, or where its exemplars are a table of their own.
+        """
+        count = len(self.labels)
+        sizes = range(min(at_once, count), few - 1, -1)
+        size = next((n for n in sizes if count % n == 0), count)
+        if self.rows is None or size == count:
+            return function(self)
+        pieces = tuple(x.reshape(count // size, size, -1) for x in (self.rows, self.labels))
+        found = jax.lax.map(lambda piece: function(Batch(self.table, *piece)), pieces)
+        return jax.tree.map(lambda x: x.mean(0), found)
 
     @property
     def examples(self) -> Array:

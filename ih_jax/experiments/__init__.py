@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from ih_jax.claims import Claim
 from ih_jax.clamp import Clamp
 from ih_jax.errors import UserError
-from ih_jax.tasks import FewShot, fewshot
+from ih_jax.tasks.fewshot import FewShot, fewshot
 from ih_jax.trajectory import Trajectories
 
 # Modules here: Singh et al. 2024, as `ih-jax run paper` runs them, and what goes beyond.

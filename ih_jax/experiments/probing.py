@@ -12,14 +12,14 @@ from ih_jax.data.fewshot import Batch
 from ih_jax.experiments import Options
 from ih_jax.measure.probes import exhaustive, subset
 from ih_jax.model import Config
-from ih_jax.tasks import FewShot
+from ih_jax.tasks.base import Task
 from ih_jax.trajectory import Trajectories
 
 QUICK_EVERY = 7  # of all sequences, every so-manyth is looked at with --quick
 HEADS = 8  # of a layer
 
 
-def probe(options: Options, task: FewShot) -> Batch:
+def probe(options: Options, task: Task) -> Batch:
     """Every training sequence (78,400 in the paper's setting); every seventh with --quick."""
     every = exhaustive(task)
     return subset(every, QUICK_EVERY) if options.quick else every

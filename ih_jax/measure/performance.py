@@ -28,7 +28,7 @@ from ih_jax.forward import forward
 from ih_jax.holds import Holds
 from ih_jax.measure.probes import by_pieces
 from ih_jax.model import Config, Params
-from ih_jax.tasks import METRICS, masked_logits, scores
+from ih_jax.tasks.fewshot import METRICS, masked_logits, scores
 
 Measure = Callable[[Params, Holds, Batch], dict[str, Array]]
 Clamps = Mapping[str, Clamp]

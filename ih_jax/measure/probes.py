@@ -9,24 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 from jax import Array
 
 from ih_jax.data import fewshot
 from ih_jax.data.fewshot import Batch
 from ih_jax.errors import UserError
-from ih_jax.tasks import FewShot
+from ih_jax.tasks.base import Task
+from ih_jax.tasks.fewshot import FewShot
 
 AT_ONCE = 512  # sequences; what few cores' caches hold, and enough to fill their vector lanes
 
 
-def exhaustive(task: FewShot) -> Batch:
+def exhaustive(task: Task) -> Batch:
     """Every training sequence: class pairs x label pairs x orders (78,400 in the paper's setting).
 
-    Raises UserError for a task whose sequences cannot be listed: several exemplars a class, noise,
-    or not the default layout.
+    Raises UserError for a task whose sequences cannot be listed: not few-shot, several exemplars a
+    class, noise, or not the default layout.
     """
+    if not isinstance(task, FewShot):
+        raise UserError("only the sequences of a few-shot task can be listed: sample a probe")
     if task.exemplars != 1 or task.layout != fewshot.Layout():
         raise UserError(
             f"{task.exemplars} exemplars a class, {task.layout}: only for one exemplar and the "
@@ -42,17 +44,7 @@ def by_pieces(function: Callable[[Batch], Any], batch: Batch, at_once: int = AT_
     divisor above a fifth of that; else it is taken whole), one after the other, so that memory does
     not grow with it.
     """
-    count = len(batch.labels)
-    size = next((n for n in range(min(at_once, count), at_once // 5, -1) if count % n == 0), count)
-    if batch.rows is None or size == count:
-        return function(batch)
-
-    def split(x: Array) -> Array:
-        return x.reshape(count // size, size, *x.shape[1:])
-
-    pieces = tuple(split(x) for x in (batch.rows, batch.labels))
-    found = jax.lax.map(lambda piece: function(Batch(batch.table, *piece)), pieces)
-    return jax.tree.map(lambda x: x.mean(0), found)
+    return batch.mean_of(function, at_once, at_once // 5 + 1)
 
 
 def subset(batch: Batch, every: int) -> Batch:

@@ -23,7 +23,7 @@ from ih_jax.forward import forward
 from ih_jax.holds import Holds
 from ih_jax.measure.probes import by_pieces
 from ih_jax.model import Params
-from ih_jax.tasks import query_loss
+from ih_jax.tasks.fewshot import query_loss
 
 STEPS = 48  # a few dozen settle both ends of a spectrum; memory is STEPS times the weights
 State = tuple[Array, Array, Array]  # of Lanczos' method: vectors so far, the next, largest product

@@ -1,18 +1,17 @@
-"""What a network is trained on and how it is scored: the few-shot task of Singh et al. 2024.
+"""The few-shot task of Singh et al. 2024: exemplars and labels, loss on the query alone.
 
 Glossary of shapes: B sequences, C labels (logits), P exemplars of a sequence (query last).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jax import Array
 from numpy.typing import ArrayLike
 
@@ -28,14 +27,60 @@ from ih_jax.data.fewshot import (
     Leaf,
     Scheme,
     Source,
+    sample,
     split_classes,
     split_exemplars,
     split_label_pairs,
     zipf_logits,
 )
 from ih_jax.errors import UserError
+from ih_jax.model import Config, Rows
+from ih_jax.tasks.base import TaskArrays
 
 METRICS = ("loss", "accuracy", "in_context_accuracy")
+SIZES = ("classes", "test_classes", "exemplars", "val_exemplars")  # shapes of its arrays
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The traced half (`tasks.base.Objective`)."""
+
+    layout: Layout
+    masks_labels: bool = False
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """`METRICS`."""
+        return METRICS
+
+    @property
+    def rows(self) -> Rows:
+        """Only the query answers."""
+        return "query"
+
+    @property
+    def unit_per_sequence(self) -> int:
+        """Sequences are counted."""
+        return 1
+
+    def sample(self, key: Array, source: Source, sequences: int) -> Batch:
+        """See `data.fewshot.sample`."""
+        return sample(key, self.layout, source, sequences)
+
+    def loss(self, sites: Sites, batch: Batch, arrays: TaskArrays) -> Array:
+        """See `query_loss`."""
+        return query_loss(sites, batch, self._label_count(arrays))
+
+    def scores(self, sites: Sites, batch: Batch, arrays: TaskArrays) -> Array:
+        """See `scores`."""
+        return scores(sites, batch, self._label_count(arrays))
+
+    def there_are(self, source: Source) -> Array:
+        """Few labels leave no pairs to hold out."""
+        return jnp.asarray(source.pair_count) > 0
+
+    def _label_count(self, arrays: TaskArrays) -> Leaf | None:
+        return arrays.label_count if self.masks_labels else None
 
 
 @dataclass(frozen=True)
@@ -109,6 +154,42 @@ class FewShot:
         )  # fmt: skip
 
     @property
+    def unit(self) -> str:
+        """What learning curves are over."""
+        return "sequences"
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """What may be an axis of a study."""
+        return tuple(f.name for f in fields(self) if f.name != "data")
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """The study's own are the paper's."""
+        return {}
+
+    @property
+    def evaluation_names(self) -> tuple[str, ...]:
+        """The evaluation sets, the training set's own first."""
+        return tuple(each.name for each in self.evaluation_sets)
+
+    def replace(self, **settings: Any) -> FewShot:
+        """With other settings."""
+        return replace(self, **settings)
+
+    def config(self, **settings: Any) -> Config:
+        """The model for this task."""
+        return Config(features=self.data.features, labels=self.logits, **settings)
+
+    def objective(self) -> Objective:
+        """The traced half."""
+        return Objective(self.layout, self.labels_of_program is not None)
+
+    def sizes(self) -> tuple[Any, ...]:
+        """What beside the objective decides the shapes of `arrays`."""
+        return tuple(getattr(self, name) for name in SIZES)
+
+    @property
     def logits(self) -> int:
         """C, the number of logits of the network."""
         return self.labels_of_program or self.labels
@@ -168,6 +249,36 @@ class FewShot:
             label_count=np.asarray(self.labels, np.int32),
         )
 
+    def origin(self) -> dict[str, Any]:
+        """Where the features can be found again."""
+        return dict(self.data.origin)
+
+    def in_words(self) -> dict[str, str]:
+        """For a reader of results."""
+        data, split = self.data, self.class_split
+        return {
+            "data": f"{data.name}, {data.classes} classes of {data.exemplars} exemplars",
+            "classes": f"{self.classes} to train on, {self.test_classes} unseen",
+            "other seeds": f"order 0, label split {self.label_split}, class split "
+            + ("as in the file" if split is None else str(split)),
+        }
+
+    @classmethod
+    def of_card(cls, described: Mapping[str, Any], origin: Mapping[str, Any]) -> FewShot:
+        """The task that `describe` and `origin` told of. UserError where its data is gone."""
+        own = {f.name for f in fields(cls)} - {"data"}
+        given = {name: value for name, value in described.items() if name in own}
+        given["mixture"] = tuple(Burst(**burst) for burst in described["mixture"])
+        given["mixture_weights"] = tuple(described["mixture_weights"])
+        given["label_pair_shares"] = tuple(described["label_pair_shares"])
+        named = {each.name: each for each in EVALUATION_SETS}
+        given["evaluation_sets"] = tuple(named[name] for name in described["evaluation_sets"])
+        task = fewshot(features_.of_origin(origin), **given)
+        checksum = "checksum_of_training_classes"
+        if task.describe()["data"][checksum] != described["data"][checksum]:
+            raise UserError(f"{described['data']['name']} is not the data that this trained on")
+        return task
+
     def describe(self) -> dict[str, Any]:
         """For the run card: every field, the data by name and checksum."""
         found = {
@@ -206,16 +317,6 @@ def _split_by_group(classes: dict[str, np.ndarray], data: Features) -> dict[str,
         )
     cut = len(fresh) - count
     return {**classes, "val": fresh[:cut], "test": fresh[cut:]}
-
-
-@struct.dataclass
-class TaskArrays:
-    """One run's data."""
-
-    train: Source
-    evaluation: tuple[Source, ...]
-    evaluation_seed: Leaf  # int32 scalar
-    label_count: Leaf  # int32 scalar, labels in use of the C logits
 
 
 def fewshot(
@@ -295,8 +396,3 @@ def scores(sites: Sites, batch: Batch, label_count: Leaf | None = None) -> Array
             jnp.mean(jnp.argmax(among, axis=0) == target),
         ]
     )
-
-
-def evaluation_names(tasks: Sequence[FewShot]) -> tuple[str, ...]:
-    """The names of the evaluation sets, the same for all tasks of a sweep."""
-    return tuple(each.name for each in tasks[0].evaluation_sets)
