@@ -23,6 +23,8 @@ from ih_jax import (
     estimate,
     experiments,
     export,
+    head_scores,
+    pretrained,
     programs,
     report,
     running,
@@ -42,12 +44,12 @@ class Run:
     """Train what an experiment needs, then measure, draw and check its claims.
 
     EXPERIMENT is a name that `ih-jax list` shows, "paper" for all of Singh et al. 2024, "beyond"
-    for what goes beyond it, or a Python file that defines `study`. What was trained before, for any
-    experiment, is not trained again.
+    for what goes beyond it, "olsson" for Olsson et al. 2022, or a Python file that defines `study`.
+    What was trained before, for any experiment, is not trained again.
     """
 
     experiment: Positional[str]
-    """Name of an experiment, "paper", "beyond", or a file such as my_study.py."""
+    """Name of an experiment, "paper", "beyond", "olsson", or a file such as my_study.py."""
     quick: bool = False
     """Fewer seeds, shorter runs and coarser grids: figures that look the same, sooner."""
     seeds: int | None = None
@@ -73,6 +75,10 @@ class Run:
     """Labels, of which a sequence uses two."""
     clamps: tuple[str, ...] = ()
     """Train only these of the experiment's clamps."""
+    text: str | None = None
+    """With olsson-text: a file or folder, or "tfds:NAME"; by default Python's standard library."""
+    tokenizer: Literal["bytes", "characters", "bpe"] | None = None
+    """With olsson-text: what a token is; by default a BPE trained on the text."""
     scale: float = 1.0
     """Share of the sequences to train for, to try things out."""
     out: Path | None = None
@@ -193,6 +199,25 @@ class Export:
     """The only one there is."""
 
 
+@dataclass(frozen=True)
+class Heads:
+    """Find induction and previous-token heads of a pretrained GPT-2 or GPT-NeoX (Pythia).
+
+    Scores of Olsson et al. 2022, with a table and a figure. Needs no torch, and no network unless
+    it is asked for one that is on the hub.
+    """
+
+    model: str
+    """A folder with config.json and model.safetensors, or hub:OWNER/NAME or
+    hub:OWNER/NAME@REVISION to load one from the Hugging Face hub."""
+    out: Path | None = None
+    """Results folder; by default results/heads-NAME."""
+    seed: int = 0
+    """Of the random tokens that it is shown."""
+    quiet: bool = False
+    """No line that says what is measured."""
+
+
 Command = (
     Annotated[Run, tyro.conf.subcommand("run")]
     | Annotated[List, tyro.conf.subcommand("list")]
@@ -202,6 +227,7 @@ Command = (
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Import, tyro.conf.subcommand("import")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Heads, tyro.conf.subcommand("heads")]
 )
 
 
@@ -224,6 +250,8 @@ def main(arguments: list[str] | None = None) -> int:
         elif isinstance(command, Export):
             config = export.export(load(command.folder), command.out, command.run, command.step)
             console.print(f"{command.out}: {config}")
+        elif isinstance(command, Heads):
+            measure_heads(command)
         elif isinstance(command, MakeFeatures):
             make_features(command)
         elif isinstance(command, Data):
@@ -249,7 +277,7 @@ def list_experiments() -> None:
     for column in ("experiment", "what it shows", "paper", "trainings", "networks", "minutes"):
         table.add_column(column)
     chosen = {each.name: (each,) for each in experiments.registry().values()}
-    sets = {"paper": "Singh et al. 2024", "beyond": "beyond Singh et al. 2024"}
+    sets = experiments.SET_NAMES
     for name, some in {**chosen, **{each: experiments.choose(each) for each in sets}}.items():
         cost = running.cost(some, Options(), machine)
         title, paper = some[0].title, some[0].paper
@@ -269,6 +297,7 @@ def run(command: Run) -> None:
         _run_file(command)
         return
     chosen = experiments.choose(command.experiment)
+    _refuse_options_of_others(command, [each.name for each in chosen])
     how = running.How(
         out=command.out, trainings=command.trainings, resume=command.resume, width=command.width,
         share=command.share, progress=not command.quiet,
@@ -305,6 +334,21 @@ def import_run(command: Import) -> None:
         f"{written.study.runs[0].clamp.describe()}; in {command.out}: "
         f"ih_jax.load({str(command.out)!r})"
     )
+
+
+def measure_heads(command: Heads) -> None:
+    """Measure, write and print the scores of a pretrained network's heads."""
+    engine.use_compilation_cache()
+    told = Console(quiet=command.quiet)
+    with told.status("reading weights") as status:
+        model = pretrained.read(command.model)
+        folder = command.out or Path("results") / f"heads-{model.name}"
+        head_scores.check_free(model, folder)
+        store.make_folder(folder)
+        found = head_scores.measure(model, command.seed, lambda what: status.update(f"{what} ..."))
+        head_scores.write(found, folder)
+    console.print(head_scores.table(found))
+    console.print(*head_scores.sentences(found), f"written to {folder}/", sep="\n")
 
 
 def make_features(command: MakeFeatures) -> None:
@@ -366,6 +410,20 @@ def _data(command: Run | Data) -> str | None:
     return str(path)
 
 
+def _refuse_options_of_others(command: Run, names: list[str]) -> None:
+    """Raises UserError for an option that no chosen experiment reads."""
+    few_shot = ("data", "data_key", "images", "encoder", "weights", "classes", "exemplars",
+                "labels", "clamps")  # fmt: skip
+    of_text = ("text", "tokenizer")
+    unread = [] if any(not name.startswith("olsson") for name in names) else [*few_shot]
+    unread += [] if "olsson-text" in names else [*of_text]
+    for name in unread:
+        if getattr(command, name) != getattr(Run, name):
+            raise UserError(
+                f"{command.experiment} reads no --{name.replace('_', '-')}: leave it out"
+            )
+
+
 def _options(command: Run) -> Options:
     """What the command line says of an experiment. Raises UserError for numbers out of range."""
     for name, value in (("seeds", command.seeds), ("width", command.width)):
@@ -376,7 +434,11 @@ def _options(command: Run) -> Options:
     seeds = command.seeds or (1 if command.quick else Options.seeds)
     data = _data(command)
     same = ("data_key", "classes", "exemplars", "labels", "clamps", "scale", "quick")
-    return Options(seeds=seeds, data=data, **{name: getattr(command, name) for name in same})
+    text = {"corpus": command.text, "tokenizer": command.tokenizer}
+    return Options(
+        seeds=seeds, data=data, text={k: v for k, v in text.items() if v is not None},
+        **{name: getattr(command, name) for name in same},
+    )  # fmt: skip
 
 
 def _run_file(command: Run) -> None:
@@ -394,10 +456,10 @@ def _run_file(command: Run) -> None:
     if not isinstance(study, engine.Sweep):
         raise UserError(f"{path} defines no `study`: write study = ih_jax.sweep(...) in it")
     folder = command.out or Path("runs") / path.stem
-    sequences = estimate.sequences([study])
+    seen = estimate.seen([study])
     size = blocks.estimate_bytes(study) / 1e6
     console.print(
-        f"{len(study.runs)} networks, {sequences / 1e6:.1f} million sequences, "
+        f"{len(study.runs)} networks, {seen / 1e6:.1f} million {study.task.unit}, "
         f"about {size:,.0f} MB of trajectories, into {folder}/"
     )
     trajectories: Trajectories = study.train(

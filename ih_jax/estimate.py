@@ -1,8 +1,9 @@
 """How long training will take, said before it starts.
 
-A run of the paper's model (67,000 weights, sequences of five tokens, batch 32) costs the same for
-every step, so seconds follow from steps, evaluations and programs to compile. The constants are of
-a reference machine, two AVX-512 cores; another one is compared with it by half a second of matrix
+A run of the few-shot paper's model (67,000 weights, sequences of five tokens, batch 32) costs the
+same for every step, so seconds follow from steps, evaluations and programs to compile. The cost of
+a language model is counted: 6 operations a weight and token, and attention. The constants are of a
+reference machine, two AVX-512 cores; another one is compared with it by half a second of matrix
 products. Blocks are laid over devices as the engine lays them, so that idle devices count.
 """
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from ih_jax.blocks import plan_blocks
 from ih_jax.study import Study
-from ih_jax.train import ALL_SETS
+from ih_jax.train import ALL_SETS, LONG, Program
 
 # Of the reference machine.
 GFLOPS = 100.0  # of products of matrices of 1,024, all cores together
@@ -25,6 +26,7 @@ STEP_MILLISECONDS = 1.25  # of one run by 32 sequences on one core
 STEP_SEQUENCES = 32
 BLOCK = 0.3  # what a step of a block costs beside its runs, in runs
 LOOK = 0.3  # what evaluating a sequence costs, in training by one
+LANGUAGE_GFLOPS = 36.0  # of a language model's step, on one core
 COMPILE_SECONDS = 12.0  # of a program, on each core that runs it
 WIDTHS = (1, 2, 4, 8)
 TIMED_SECONDS = 0.5
@@ -64,9 +66,9 @@ def training_seconds(study: Study, machine: Machine = REFERENCE) -> float:
     return min(_seconds(study, machine, width) for width in WIDTHS) / machine.speed
 
 
-def sequences(studies: Iterable[Study]) -> int:
-    """That all runs see together."""
-    return sum(run.steps * run.task.batch for study in studies for run in study.runs)
+def seen(studies: Iterable[Study]) -> int:
+    """Sequences (or tokens, as a study counts) that all runs see together."""
+    return sum(run.steps * run.program.unit for study in studies for run in study.runs)
 
 
 def _seconds(study: Study, machine: Machine, width: int) -> float:
@@ -77,12 +79,25 @@ def _seconds(study: Study, machine: Machine, width: int) -> float:
         device = busy.index(min(busy))
         batch = study.task.batch
         looks = _looks(study, block.steps) * LOOK
-        steps = (width + BLOCK) * block.steps * batch + width * looks
-        busy[device] += steps * STEP_MILLISECONDS / 1000 / STEP_SEQUENCES
+        program = study.groups[block.group].program
+        idle = BLOCK if program.tokens <= LONG else 0.0
+        steps = (width + idle) * block.steps * batch + width * looks
+        busy[device] += steps * _sequence_seconds(program)
         if block.group not in compiled[device]:
             compiled[device].add(block.group)
             busy[device] += COMPILE_SECONDS
     return max(busy)
+
+
+def _sequence_seconds(program: Program) -> float:
+    """Of training one run by one sequence, on one core of the reference machine."""
+    if program.tokens <= LONG:
+        return STEP_MILLISECONDS / 1000 / STEP_SEQUENCES
+    config = program.config
+    D, of_mlp = config.d_model, 2 * (config.mlp_ratio or 0)
+    weights = config.layers * D * D * (4 + of_mlp) + 2 * D * config.labels
+    attention = 12 * config.layers * D * program.tokens
+    return program.tokens * (6 * weights + attention) / (LANGUAGE_GFLOPS * 1e9)
 
 
 def _looks(study: Study, steps: int) -> int:

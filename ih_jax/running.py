@@ -29,6 +29,7 @@ from ih_jax.errors import UserError
 from ih_jax.experiments import Experiment, Options
 from ih_jax.experiments.trainings import TRAININGS, in_order
 from ih_jax.report import Findings
+from ih_jax.study import Study
 from ih_jax.trajectory import Trajectories
 
 RESULTS = Path("results")
@@ -59,7 +60,6 @@ class Cost:
     """Of experiments for which nothing is trained yet."""
 
     networks: int
-    sequences: int
     seconds: float
 
 
@@ -174,7 +174,7 @@ def cost(experiments: Sequence[Experiment], options: Options, machine: estimate.
     training = sum(estimate.training_seconds(study, machine) for study in studies)
     measuring = sum(each.seconds(options) for each in experiments) / machine.speed
     networks = sum(len(study.runs) for study in studies)
-    return Cost(networks, estimate.sequences(studies), training + measuring)
+    return Cost(networks, training + measuring)
 
 
 def digest(study: Sweep) -> str:
@@ -229,9 +229,8 @@ def _announce(
     how.console.print(table)
     how.console.print(
         f"{len(experiments)} experiments, {sum(len(study.runs) for study in todo)} networks to "
-        f"train, {estimate.sequences(todo) / 1e6:.1f} million sequences, about {size:,.0f} MB of "
-        f"trajectories: {_minutes((training + measuring) / 60)} on this machine "
-        f"({machine.describe()})"
+        f"train, {_amount(todo)}, about {size:,.0f} MB of trajectories: "
+        f"{_minutes((training + measuring) / 60)} on this machine ({machine.describe()})"
     )
 
 
@@ -253,7 +252,16 @@ def _listed(values: Sequence[Any]) -> str:
 
 
 def _size(study: Sweep) -> str:
-    return f"{len(study.runs)} networks, {estimate.sequences([study]) / 1e6:.1f} M sequences"
+    return f"{len(study.runs)} networks, {_amount([study])}"
+
+
+def _amount(studies: Sequence[Study]) -> str:
+    """What the networks of studies see together: "3.2 million sequences, 8 million tokens"."""
+    said = []
+    for unit in ("sequences", "tokens"):
+        seen = estimate.seen([each for each in studies if each.task.unit == unit])
+        said += [f"{seen / 1e6:.1f} million {unit}"] if seen else []
+    return ", ".join(said) or "nothing"
 
 
 def _in_words(planned: Planned) -> str:
@@ -316,18 +324,16 @@ def _said(
     """What of the cards a reader of the results wants to know."""
     said: dict[str, Any] = {"command": card["command"]}
     if found:
-        one = next(iter(found.values()))
-        task = one.card["study"]["task"]
-        data = task["data"]
+        words: dict[str, list[str]] = {}
+        for each in found.values():
+            for name, value in each.study.task.in_words().items():
+                words.setdefault(name, []).append(value)
         said |= {
-            "data": f"{data['name']}, {data['shape'][0]} classes of {data['shape'][1]} exemplars",
-            "classes": f"{task['classes']} to train on, {task['test_classes']} unseen",
+            **{name: "; ".join(dict.fromkeys(values)) for name, values in words.items()},
             "init seeds": sorted({s for each in found.values() for s in each.study.axes["init"]}),
-            "other seeds": f"order 0, label split {task['label_split']}, class split "
-            + ("as in the file" if task["class_split"] is None else str(task["class_split"])),
             "trainings": ", ".join(each.folder.name for each in found.values()),
             "networks": sum(len(each.study.runs) for each in found.values()),
-            "sequences": f"{estimate.sequences([each.study for each in found.values()]):,}",
+            "seen": _amount([each.study for each in found.values()]),
             "clamps": {n: each.card["clamps_in_words"] for n, each in found.items()},
         }
         seconds += sum(each.card["seconds"] for each in found.values())

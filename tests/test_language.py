@@ -16,7 +16,7 @@ SMALL = {"d_model": 16, "heads": 2, "layers": 2}
 RECIPES = [
     Bigrams(tokens=8, length=24, successors=3),
     Bigrams(tokens=8, length=24, successors=0, own=1.0, follow=0.7),
-    Repeats(tokens=8, length=24, successors=4, shortest=2, longest=6, triggers=2),
+    Repeats(tokens=8, length=24, successors=4, shortest=2, spread=4, triggers=2),
     Markov(length=24),
     RandomRepeats(tokens=8, length=24, shortest=4, longest=7),
 ]
@@ -90,7 +90,7 @@ def test_random_repeats_have_a_period_of_the_lengths_asked_for():
 
 
 def test_pasted_spans_stand_earlier_in_the_sequence():
-    recipe = Repeats(tokens=64, length=128, paste=1.0, shortest=8, longest=8, triggers=0)
+    recipe = Repeats(tokens=64, length=128, paste=1.0, shortest=8, spread=0, triggers=0)
     without = dataclasses.replace(recipe, paste=0.0)
 
     def copied(recipe):
@@ -106,7 +106,7 @@ def test_pasted_spans_stand_earlier_in_the_sequence():
 
 
 def test_triggers_have_one_successor_in_a_sequence():
-    recipe = Repeats(tokens=16, length=200, paste=0.0, triggers=4, shortest=4, longest=8,
+    recipe = Repeats(tokens=16, length=200, paste=0.0, triggers=4, shortest=4, spread=4,
                      successors=8)  # fmt: skip
     always = []
     for row in draw(recipe, 100)[:, 1:]:
@@ -135,7 +135,7 @@ def test_chains_have_rows_of_their_own():
         (lambda: Bigrams(tokens=1), "tokens 1"),
         (lambda: Bigrams(own=1.5), "probability"),
         (lambda: Bigrams(tokens=6), "successors"),
-        (lambda: Repeats(shortest=9, longest=4), "shortest"),
+        (lambda: Repeats(shortest=120, spread=8), "shortest"),
         (lambda: RandomRepeats(shortest=0), "shortest"),
         (lambda: ih.language(early=60), "overlap"),
         (lambda: ih.language(late=64), "within 1 to 63"),

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from importlib import import_module
 from typing import Any, ClassVar
 
 import jax
@@ -143,18 +144,18 @@ class Bigrams(Recipe):
 class Repeats(Recipe):
     """A Markov background into which earlier spans of the sequence are pasted.
 
-    Segments have `shortest` to `longest` tokens. With probability `paste` one is a copy of a span
-    of what stands before it, from a random place; else it is background, of a fixed table like
-    that of `Bigrams` over tokens of Zipf-like frequency. In the background `triggers` tokens (drawn
-    for each sequence) are always followed by one and the same token, drawn for each sequence
-    (Bietti et al. 2023).
+    Segments have `shortest` to `shortest + spread` tokens. With probability `paste` one is a copy
+    of a span of what stands before it, from a random place; else it is background, of a fixed table
+    like that of `Bigrams` but with tokens of Zipf-like frequency (uniform with `successors` 0). In
+    the background `triggers` tokens (drawn for each sequence) are always followed by one and the
+    same token, drawn for each sequence (Bietti et al. 2023).
     """
 
     tokens: int = 64
     length: int = 128
     paste: float = 0.5
     shortest: int = 4
-    longest: int = 24
+    spread: int = 20
     triggers: int = 4
     successors: int = 16
     table_seed: int = 99
@@ -163,15 +164,15 @@ class Repeats(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.shortest <= self.longest < self.length:
+        if self.shortest < 1 or not 0 <= self.spread < self.length - self.shortest:
             raise UserError(
-                f"shortest {self.shortest}, longest {self.longest}: give 1 or more, and not less, "
-                f"below the length {self.length}"
+                f"shortest {self.shortest}, spread {self.spread}: give 1 or more and 0 or more, "
+                f"together less than the length {self.length}"
             )
-        if not 0 <= self.triggers <= self.tokens or not 1 <= self.successors <= self.tokens:
+        if not 0 <= self.triggers <= self.tokens or not 0 <= self.successors <= self.tokens:
             raise UserError(
                 f"triggers {self.triggers}, successors {self.successors}: give 0 to {self.tokens} "
-                f"(tokens), 1 to {self.tokens}"
+                "(tokens) each"
             )
 
     def sample(self, key: Array, source: Mapping[str, Array], sequences: int) -> Tokens:
@@ -182,14 +183,16 @@ class Repeats(Recipe):
         u = jax.random.uniform(chosen, (sequences, V))
         rank = jnp.sum(u[:, None] < u[:, :, None], axis=-1)
         successor = jnp.where(rank < self.triggers, successor, -1)
-        table = global_table(V, self.successors, self.table_seed, zipf=True)
+        table = None
+        if self.successors:
+            table = global_table(V, self.successors, self.table_seed, zipf=True)
         rows = jnp.arange(sequences)
 
         def step(state: tuple[Array, ...], now: tuple[Array, Array]) -> tuple[Any, None]:
             text, left, copy_from = state
             at, (paste, size, place, uniform) = now[0], now[1]
             new = left == 0
-            span = self.shortest + jnp.int32(size * (self.longest - self.shortest + 1))
+            span = self.shortest + jnp.int32(size * (self.spread + 1))
             pasted = (paste < source["paste"]) & (span <= at)
             begin = jnp.int32(place * (at - span + 1))
             left = jnp.where(new, span, left)
@@ -315,6 +318,7 @@ def table_of(recipe: Bigrams | Repeats) -> np.ndarray:
     return found
 
 
+# By name, for run cards; a recipe of one's own is added here by whoever defines it.
 RECIPES: dict[str, Callable[..., Recipe]] = {
     each.__name__: each for each in (Bigrams, Repeats, Markov, RandomRepeats)
 }
@@ -324,6 +328,8 @@ def of_card(described: Mapping[str, Any]) -> Recipe:
     """The recipe that `Recipe.describe` told of. Raises UserError for one that is not known."""
     settings = dict(described)
     name = settings.pop("recipe")
+    if name not in RECIPES:
+        import_module("ih_jax.data.text")  # downstream of this file; names its own in RECIPES
     if name not in RECIPES:
         raise UserError(f"no recipe {name!r}: there are {', '.join(RECIPES)}; give the study")
     return RECIPES[name](**settings)

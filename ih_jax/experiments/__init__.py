@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import xarray as xr
@@ -20,13 +20,19 @@ from ih_jax.errors import UserError
 from ih_jax.tasks.fewshot import FewShot, fewshot
 from ih_jax.trajectory import Trajectories
 
-# Modules here: Singh et al. 2024, as `ih-jax run paper` runs them, and what goes beyond.
+# Modules here: Singh et al. 2024, as `ih-jax run paper` runs them, what goes beyond, and (in
+# `olsson`) Olsson et al. 2022.
 PAPER = (
     "fig3", "fig4", "fig5a", "fig5b", "fig6", "fig7", "fig8", "fig9", "fig10", "fig11", "table1",
     "fig12", "fig13", "fig14", "fig15", "fig16", "table2", "fig17", "fig18",
 )  # fmt: skip
 BEYOND = ("saddle", "factorial", "pulse", "predict")
-NAMES = (*PAPER, *BEYOND)
+OLSSON = (
+    "olsson-smoke", "olsson-phase-change", "olsson-smeared-keys", "olsson-ablations",
+    "olsson-heads", "olsson-behaviours", "olsson-scaling", "olsson-universality", "olsson-clamped",
+    "olsson-repeats", "olsson-text",
+)  # fmt: skip
+NAMES = (*PAPER, *BEYOND, *OLSSON)
 FIRST_SEED = 5  # the paper's seed of initial weights; others follow it
 
 Found = Mapping[str, Trajectories]  # trained, by the name of the training
@@ -45,6 +51,7 @@ class Options:
     clamps: tuple[str, ...] = ()  # only these of the training "clamps"; empty: all
     scale: float = 1.0  # share of the sequences to train for
     quick: bool = False  # shorter runs and coarser grids, see `trainings`
+    text: Mapping[str, str] = field(default_factory=dict)  # of `data.text.Text`, for olsson-text
 
     @property
     def inits(self) -> list[int]:
@@ -60,7 +67,7 @@ class Options:
         return fewshot(self.data, self.data_key, **{**own, **settings})
 
     def horizon(self, sequences: int, quick: int | None = None) -> int:
-        """Sequences to train for: `quick` (where given) with --quick, times --scale."""
+        """Sequences (or tokens) to train for: `quick` (where given) with --quick, times --scale."""
         return round(self.scale * (quick if self.quick and quick is not None else sequences))
 
     def choose(self, clamps: Mapping[str, Clamp]) -> dict[str, Clamp]:
@@ -105,7 +112,11 @@ class Experiment:
 
 def registry() -> dict[str, Experiment]:
     """Every experiment by name."""
-    return {name: importlib.import_module(f"{__name__}.{name}").experiment for name in NAMES}
+    modules = {name: name.replace("olsson-", "olsson.").replace("-", "_") for name in NAMES}
+    return {
+        name: importlib.import_module(f"{__name__}.{module}").experiment
+        for name, module in modules.items()
+    }
 
 
 def find(name: str) -> Experiment:
@@ -117,11 +128,15 @@ def find(name: str) -> Experiment:
     return known[name]
 
 
-SETS = {"paper": PAPER, "beyond": BEYOND}
+SETS = {"paper": PAPER, "beyond": BEYOND, "olsson": OLSSON}
+SET_NAMES = {
+    "paper": "Singh et al. 2024", "beyond": "beyond Singh et al. 2024",
+    "olsson": "Olsson et al. 2022",
+}  # fmt: skip
 
 
 def choose(name: str) -> tuple[Experiment, ...]:
-    """The experiment of this name, or those of a set: "paper" (Singh et al. 2024), "beyond"."""
+    """The experiment of this name, or those of a set (`SETS`)."""
     if name in SETS:
         known = registry()
         return tuple(known[each] for each in SETS[name])

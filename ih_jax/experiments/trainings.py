@@ -21,6 +21,7 @@ import jax
 
 import ih_jax as ih
 from ih_jax.experiments import FIRST_SEED, Found, Options, roles
+from ih_jax.experiments.olsson import trainings as olsson
 
 HEADS = range(8)  # of a layer
 DONORS = 3  # networks that are grafted into one
@@ -291,6 +292,7 @@ TRAININGS: dict[str, Training] = {
         Training("factorial", factorial),
         Training("pulses", pulses),
         Training("predicted", predicted),
+        *(Training(f"olsson_{each.__name__}", each) for each in olsson.ALL),
     )
 }
 
