@@ -223,10 +223,13 @@ def packing(runs: Run) -> Packing:
     leaves, tree = jax.tree.flatten(runs)
     # Seeds are always a run's own: a sweep over one seed runs the same program as one over many.
     own = {id(runs.init), id(runs.hyper.learning_rate)}
-    varies = tuple(
-        id(leaf) in own or not np.array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))
-        for leaf in leaves
-    )
+
+    def differs(leaf: Leaf) -> bool:
+        if isinstance(leaf, np.ndarray) and leaf.strides[:1] == (0,):
+            return False  # one array of all runs: see `stack_runs`
+        return not np.array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))
+
+    varies = tuple(id(leaf) in own or differs(leaf) for leaf in leaves)
     return Packing(varies, tree)
 
 

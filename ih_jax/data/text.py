@@ -330,9 +330,8 @@ def of_bpe(documents: Sequence[bytes], size: int) -> Tokenizer:
         ) from None
     by_byte = pre_tokenizers.ByteLevel(add_prefix_space=False)
     by_line = pre_tokenizers.Split("\n", "merged_with_previous")
-    by_document = pre_tokenizers.Split(SEPARATOR.decode(), "isolated")
     bpe = tokenizers.Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([by_line, by_document, by_byte])
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([by_line, by_byte])
     trainer = trainers.BpeTrainer(
         vocab_size=size, min_frequency=2, show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),

@@ -28,6 +28,8 @@ from ih_jax.tasks.language import WINDOW, in_context_score, token_losses
 
 SHARE = 0.75  # of the change, that a phase change's window holds (Olsson et al. 2022, argument 1)
 LEAST = 0.15  # nats; a smaller change of the in-context learning score is none
+NEAR = 2**0.5  # half an octave of indices on either side
+STILL = 0.05  # of the travel before; a network that goes no further has no direction
 FEWEST = 5  # snapshots in which a phase change can be seen
 NOISE_OF_DIFFERENCES = 1.4826 / 2**0.5  # standard deviation, of normal noise, over their median
 
@@ -115,14 +117,21 @@ def in_context_scores(
     return np.stack(each, axis=-1)
 
 
-def derivative_by_log_index(losses: ArrayLike) -> np.ndarray:
-    """[..., T - 1]: d loss / d ln(index), by central differences, of losses [..., T - 1].
+def derivative_by_log_index(losses: ArrayLike, factor: float = NEAR) -> np.ndarray:
+    """[..., T - 1]: d loss / d ln(index), of losses [..., T - 1].
 
     Olsson et al. 2022: before the phase change about 0 beyond the first tens of tokens, after it
-    negative to the end of the context.
+    negative to the end of the context. At each index it is the slope of the least-squares line
+    through all indices within the factor, and next to it: late ones lie so close in ln(index) that
+    differences of neighbours are noise.
     """
     values = np.asarray(losses, float)
-    return np.gradient(values, np.log(np.arange(1, values.shape[-1] + 1)), axis=-1)
+    index = np.arange(1, values.shape[-1] + 1)
+    x = np.log(index)
+    near = np.abs(x[:, None] - x) <= np.log(factor)
+    near |= np.abs(index[:, None] - index) <= 1
+    centred = np.where(near, x - (near @ x / near.sum(1))[:, None], 0)
+    return values @ (centred / np.sum(centred**2, axis=1, keepdims=True)).T
 
 
 def derivative_by_log_tokens(loss: ArrayLike, tokens: ArrayLike) -> np.ndarray:
@@ -189,23 +198,26 @@ class Window(NamedTuple):
 
 
 def turning_angle(trajectory: ArrayLike, tokens: ArrayLike, window: Window) -> float:
-    """Degrees, 0 to 180, between the directions of travel before and after a window.
+    """Degrees, 0 to 180, between the directions of travel before a window and from there on.
 
-    Before: from the first snapshot to that at the window's start; after: from that at its end to
-    the last. NaN where there is no travel. The window may be another run's, to compare with.
+    Before: from the first snapshot to that at the window's start; after: from there to the last,
+    through the window, where most of the way is made. NaN where a network, such as one without a
+    phase change, all but stands still: where the way after is less than a twentieth of that before
+    (or the other way round), noise decides on its direction. The window may be another run's, to
+    compare with.
 
     Args:
         trajectory: [S, 2] or [S, count], `Components.coordinates` of one run.
         tokens: [S], rising.
-        window: only its start and end are used.
+        window: only its start is used.
     """
     path, seen = np.asarray(trajectory, float), np.asarray(tokens, float)
-    start, end = np.abs(seen - window.start).argmin(), np.abs(seen - window.end).argmin()
-    before, after = path[start] - path[0], path[-1] - path[end]
-    sizes = np.linalg.norm(before) * np.linalg.norm(after)
-    if not sizes > 0:
+    start = np.abs(seen - window.start).argmin()
+    before, after = path[start] - path[0], path[-1] - path[start]
+    sizes = np.linalg.norm([before, after], axis=1)
+    if not sizes.min() > STILL * sizes.max():
         return float("nan")
-    return float(np.degrees(np.arccos(np.clip(before @ after / sizes, -1, 1))))
+    return float(np.degrees(np.arccos(np.clip(before @ after / sizes.prod(), -1, 1))))
 
 
 # --- the shape of learning curves ---------------------------------------------------------------

@@ -190,8 +190,9 @@ class Language:
         )
 
     def sizes(self) -> tuple[Any, ...]:
-        """The objective decides all shapes."""
-        return ()
+        """Shapes of what sequences are drawn from, such as a text."""
+        both = (self.data.source(held) for held in (False, True))
+        return tuple(np.shape(leaf) for source in both for leaf in source.values())
 
     def describe(self) -> dict[str, Any]:
         """For the run card."""
@@ -233,7 +234,7 @@ def language(data: Recipe | None = None, **settings: Any) -> Language:
         UserError: for settings that are unknown or out of range.
     """
     task = Language(Bigrams() if data is None else data)
-    known = {*task.settings, "tokens"}
+    known = {*task.settings, *(f.name for f in fields(task.data) if f.init)}
     unknown = sorted(set(settings) - known)
     if unknown:
         raise UserError(

@@ -48,6 +48,8 @@ def time_of_change(seed: xr.Dataset, clamp: str) -> Bounds:
 def _over_none(clamp: str) -> Callable[[xr.Dataset], Bounds]:
     def value(seed: xr.Dataset) -> Bounds:
         ours, none = time_of_change(seed, clamp), time_of_change(seed, "none")
+        if none.low == 0:  # a network that never learns: any score is below half of nothing
+            return known(float("nan"))
         if none.high == float("inf"):
             return Bounds(0.0, ours.high / none.low)
         return Bounds(ours.low / none.low, ours.high / none.low)

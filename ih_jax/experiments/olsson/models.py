@@ -58,7 +58,7 @@ def with_mlp(layers: int) -> Model:
 
 def with_smeared_keys(layers: int) -> Model:
     """A model of `smeared`: "1L smeared"."""
-    return Model(f"{layers}L smeared", "olsson_smeared", {"layers": layers, "smeared_keys": True})
+    return Model(f"{layers}L smeared", "olsson_smeared", {"layers": layers})
 
 
 def every(found: Found) -> list[Model]:

@@ -192,24 +192,24 @@ def _bump_of_one_layer(seed: xr.Dataset) -> float:
     return max(map(height, shallow(seed))) / min(map(height, deep(seed)))
 
 
-def _slope(results: xr.Dataset, name: str, last: bool) -> float:
+def _slope(seed: xr.Dataset, name: str, last: bool) -> float:
     """Mean d loss / d ln(index) beyond FAR, at the end or before the window (first seed)."""
-    losses = results["index_loss"].sel(model=name)
+    losses = seed["index_loss"].sel(model=name)
     slopes = context.derivative_by_log_index(losses.values)[:, FAR:]
     if last:
         return float(slopes[-3:].mean())
-    window = models.window_of(results.isel(init=0), name)
+    window = models.window_of(seed, name)
     before = losses["snapshot"].values <= (np.inf if window is None else window.start)
     return float(slopes[before][-3:].mean())
 
 
 def _slope_after(seed: xr.Dataset) -> float:
-    return max(_slope(seed.expand_dims("init"), name, last=True) for name in deep(seed))
+    return max(_slope(seed, name, last=True) for name in deep(seed))
 
 
 def _slope_before(seed: xr.Dataset) -> float:
-    ahead = [abs(_slope(seed.expand_dims("init"), name, last=False)) for name in deep(seed)]
-    flat = [abs(_slope(seed.expand_dims("init"), name, last=True)) for name in shallow(seed)]
+    ahead = [abs(_slope(seed, name, last=False)) for name in deep(seed)]
+    flat = [abs(_slope(seed, name, last=True)) for name in shallow(seed)]
     return max(ahead + flat)
 
 
