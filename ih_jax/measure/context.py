@@ -254,9 +254,7 @@ def phase_change(
     count = len(every)
     if count < FEWEST:
         raise UserError(f"{count} snapshots of the score: give {FEWEST} or more")
-    padded = np.concatenate([every[:1], every, every[-1:]])
-    smooth = np.median(np.lib.stride_tricks.sliding_window_view(padded, 3), axis=1)
-    final = float(np.median(every[-max(3, count // 10) :]))
+    smooth, final = _smooth(every)
     step = max(1, count // 20)
     steepest = int(np.argmax(smooth[:-step] - smooth[step:]))
     plateau = float(np.median(smooth[: steepest + 1]))
@@ -282,6 +280,37 @@ def phase_change(
         share=change / final if final else float("nan"),
         duration=float((over[end] - over[start]) / (over[-1] - over[0])),
     )
+
+
+def largest_fall(scores: ArrayLike, tokens: ArrayLike, within: float = 0.2) -> tuple[float, float]:
+    """(nats, share of the final value): the most that a score falls within a share of training.
+
+    Olsson et al. 2022, argument 1: more than 75% of the final in-context learning score forms in
+    the window. Smoothed, and with a final value, as in `phase_change`, but without its plateau:
+    what formed before counts against the share. (0, 0) for a score that ends at 0 or above.
+
+    Args:
+        scores: [S], nats; snapshots of NaN are left out.
+        tokens: [S], rising.
+        within: of training.
+    """
+    every, over = np.asarray(scores, float), np.asarray(tokens, float)
+    known = np.isfinite(every)
+    every, over = every[known], over[known]
+    smooth, final = _smooth(every)
+    if not final < 0:
+        return 0.0, 0.0
+    lasting = over - over[:, None]
+    short = (lasting >= 0) & (lasting <= within * (over[-1] - over[0]) * (1 + 1e-9))
+    fall = float(np.where(short, smooth[:, None] - smooth, 0.0).max())
+    return fall, fall / -final
+
+
+def _smooth(values: np.ndarray) -> tuple[np.ndarray, float]:
+    """A running median of three, and the median of the last tenth (three snapshots at least)."""
+    padded = np.concatenate([values[:1], values, values[-1:]])
+    smooth = np.median(np.lib.stride_tricks.sliding_window_view(padded, 3), axis=1)
+    return smooth, float(np.median(values[-max(3, len(values) // 10) :]))
 
 
 class Bump(NamedTuple):

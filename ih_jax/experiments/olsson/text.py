@@ -19,6 +19,7 @@ from ih_jax.experiments.drawing import curves, over_sequences, tidy
 from ih_jax.experiments.olsson import models
 from ih_jax.experiments.olsson.models import Model
 from ih_jax.experiments.olsson.phase_change import colour_of
+from ih_jax.measure import context
 
 MODELS = tuple(
     Model(f"{layers}L{' smeared' if smeared else ''}", "olsson_text",
@@ -62,8 +63,9 @@ def _gain(seed: xr.Dataset, better: str, worse: str) -> float:
 
 
 def _window(seed: xr.Dataset) -> float:
-    found = models.window_of(seed, "2L")
-    return 0.0 if found is None or found.share < 0.75 or found.duration > 0.2 else -found.change
+    scores = seed["score"].sel(model="2L")
+    nats, share = context.largest_fall(scores.values, scores["tokens"].values)
+    return nats if share >= context.SHARE else 0.0
 
 
 CLAIMS = (
