@@ -2,17 +2,17 @@
 
 The plain formula writes scores and patterns [H, T, T, B] to memory and reads them back a dozen
 times a step; on CPU that costs more than all matrix products. Here a few sequences at a time go
-through, so that theirs stay in the cache; half of the queries at a time, so that a quarter of what
+through, so that theirs stay in the cache; half of the queries at a time, so that half of what
 causality masks is never computed; and the backward pass computes patterns again from the scores'
 log-sum-exp (Dao et al. 2022, "FlashAttention", algorithm 4) instead of keeping them.
 
-Glossary of shapes: as in `holds`; N sequences at a time, here batch first: [N, H, T, E].
+Glossary of shapes: as in `holds`; N sequences at a time, here batch first and positions last, as
+[N, H, E, T]: what stands batch last gets there by one plain transposition.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -51,14 +51,15 @@ causal_attention.defvjp(_forwards, _backwards)
 
 
 def _batch_first(x: Array) -> Array:
-    """[B, H, T, E] from [R, H, E/R, T, B]."""
+    """[B, H, E, T] from [R, H, E/R, T, B]."""
     R, H, half, T, B = x.shape
-    return x.transpose(4, 1, 3, 0, 2).reshape(B, H, T, R * half)
+    return x.transpose(4, 1, 0, 2, 3).reshape(B, H, R * half, T)
 
 
 def _batch_last(x: Array, halves: int) -> Array:
-    B, H, T, E = x.shape
-    return x.reshape(B, H, T, halves, E // halves).transpose(3, 1, 4, 2, 0)
+    """The inverse of `_batch_first`."""
+    B, H, E, T = x.shape
+    return x.reshape(B, H, halves, E // halves, T).transpose(2, 1, 3, 4, 0)
 
 
 def _by_pieces(
@@ -85,21 +86,22 @@ def _spans(T: int) -> list[tuple[slice, slice]]:
 def _scores(q: Array, k: Array, rows: slice, columns: slice) -> Array:
     """[N, H, Tq, Tk], -inf where a key is later than the query; no row is empty."""
     seen = np.arange(rows.start, rows.stop)[:, None] >= np.arange(columns.stop)
-    scores = jnp.einsum("nhqe,nhke->nhqk", q, k) * q.shape[-1] ** -0.5
+    scores = jnp.einsum("nheq,nhek->nhqk", q, k) * q.shape[2] ** -0.5
     return jnp.where(seen, scores, -jnp.inf)
 
 
 def _attend(q: Array, k: Array, v: Array) -> tuple[Array, Array]:
-    """z [N, H, T, E] and the scores' log-sum-exp [N, H, T, 1]."""
+    """z [N, H, E, T] and the scores' log-sum-exp [N, H, T]."""
     z, log_sum = [], []
-    for rows, columns in _spans(q.shape[2]):
-        scores = _scores(q[:, :, rows], k[:, :, columns], rows, columns)
-        top = scores.max(-1, keepdims=True)
-        weight = jnp.exp(scores - top)
-        total = weight.sum(-1, keepdims=True)
-        z.append(jnp.einsum("nhqk,nhke->nhqe", weight, v[:, :, columns]) / total)
+    for rows, columns in _spans(q.shape[3]):
+        scores = _scores(q[..., rows], k[..., columns], rows, columns)
+        top = scores.max(-1)
+        weight = jnp.exp(scores - top[..., None])
+        total = weight.sum(-1)
+        mixed = jnp.einsum("nhek,nhqk->nheq", v[..., columns], weight)
+        z.append(mixed / total[:, :, None])
         log_sum.append(top + jnp.log(total))
-    return jnp.concatenate(z, 2), jnp.concatenate(log_sum, 2)
+    return jnp.concatenate(z, -1), jnp.concatenate(log_sum, -1)
 
 
 def _attend_backwards(
@@ -107,21 +109,20 @@ def _attend_backwards(
 ) -> tuple[Array, Array, Array]:
     """Gradients with respect to q, k and v, from that with respect to z."""
     dq, dk, dv = [], jnp.zeros_like(k), jnp.zeros_like(v)
-    for rows, columns in _spans(q.shape[2]):
-        of_queries = partial(lambda x, rows: x[:, :, rows], rows=rows)
-        scores = _scores(of_queries(q), k[:, :, columns], rows, columns)
-        pattern = jnp.exp(scores - of_queries(log_sum))
-        own = of_queries(slope)
-        through = jnp.einsum("nhqe,nhke->nhqk", own, v[:, :, columns])
-        through -= (own * of_queries(z)).sum(-1, keepdims=True)
-        d_scores = pattern * through * q.shape[-1] ** -0.5
-        dq.append(jnp.einsum("nhqk,nhke->nhqe", d_scores, k[:, :, columns]))
-        dk = _add(dk, jnp.einsum("nhqk,nhqe->nhke", d_scores, of_queries(q)))
-        dv = _add(dv, jnp.einsum("nhqk,nhqe->nhke", pattern, own))
-    return jnp.concatenate(dq, 2), dk, dv
+    for rows, columns in _spans(q.shape[3]):
+        scores = _scores(q[..., rows], k[..., columns], rows, columns)
+        pattern = jnp.exp(scores - log_sum[..., rows, None])
+        own = slope[..., rows]
+        through = jnp.einsum("nheq,nhek->nhqk", own, v[..., columns])
+        through -= (own * z[..., rows]).sum(2)[..., None]
+        d_scores = pattern * through * q.shape[2] ** -0.5
+        dq.append(jnp.einsum("nhek,nhqk->nheq", k[..., columns], d_scores))
+        dk = _add(dk, jnp.einsum("nheq,nhqk->nhek", q[..., rows], d_scores))
+        dv = _add(dv, jnp.einsum("nheq,nhqk->nhek", own, pattern))
+    return jnp.concatenate(dq, -1), dk, dv
 
 
 def _add(whole: Array, first: Array) -> Array:
     """`first` added to the first positions of `whole`."""
-    later = whole.shape[2] - first.shape[2]
-    return whole + jnp.pad(first, ((0, 0), (0, 0), (0, later), (0, 0)))
+    later = whole.shape[-1] - first.shape[-1]
+    return whole + jnp.pad(first, ((0, 0), (0, 0), (0, 0), (0, later)))

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ih_jax.data.language import RECIPES, UNROLL, Recipe, with_bos
+from ih_jax.data.language import RECIPES, Recipe, with_bos
 from ih_jax.data.tokens import Tokens
 from ih_jax.errors import UserError
 
@@ -90,7 +90,7 @@ class Translations(Recipe):
             return (sentence, place, translating ^ ends, follows), jnp.int32(token)
 
         nothing, no = jnp.zeros(sequences, jnp.int32), jnp.zeros(sequences, bool)
-        _, found = jax.lax.scan(step, (nothing, nothing, no, no), None, length, unroll=UNROLL)
+        _, found = jax.lax.scan(step, (nothing, nothing, no, no), None, length)
         return with_bos(self, found.T)
 
     def aligned(self, tokens: np.ndarray) -> np.ndarray:

@@ -27,8 +27,6 @@ from jax import Array
 from ih_jax.data.tokens import Tokens
 from ih_jax.errors import UserError
 
-UNROLL = 4  # of loops over positions
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -136,7 +134,7 @@ class Bigrams(Recipe):
 
         start = jax.random.randint(first, (sequences,), 0, V)
         uniforms = jax.random.uniform(draw, (length - 1, 2, sequences))
-        _, rest = jax.lax.scan(step, start, uniforms, unroll=UNROLL)
+        _, rest = jax.lax.scan(step, start, uniforms)
         return with_bos(self, jnp.concatenate([start[None], rest]).T)
 
 
@@ -209,9 +207,7 @@ class Repeats(Recipe):
         nothing = jnp.zeros(sequences, jnp.int32)
         uniforms = jax.random.uniform(draw, (length - 1, 4, sequences))
         begin = (text, nothing, nothing - 1)
-        (text, _, _), _ = jax.lax.scan(
-            step, begin, (jnp.arange(1, length), uniforms), unroll=UNROLL
-        )
+        (text, _, _), _ = jax.lax.scan(step, begin, (jnp.arange(1, length), uniforms))
         return with_bos(self, text)
 
 
@@ -243,7 +239,7 @@ class Markov(Recipe):
 
         start = jax.random.randint(first, (sequences,), 0, V)
         uniforms = jax.random.uniform(draw, (length - 1, sequences))
-        _, rest = jax.lax.scan(step, start, uniforms, unroll=UNROLL)
+        _, rest = jax.lax.scan(step, start, uniforms)
         return with_bos(self, jnp.concatenate([start[None], rest]).T)
 
 
