@@ -44,7 +44,8 @@ from ih_jax.measure.heads import (
     prefix_matching_attention,
     previous_token_attention,
 )
-from ih_jax.pretrained import Config, Pretrained, Weights, direct_unembedding, forward
+from ih_jax.pretrained import Pretrained
+from ih_jax.pretrained_network import Config, Weights, direct_unembedding, forward
 
 TOKENS, REPEATS, EXAMPLES = 25, 4, 10
 TEXT_TOKENS = 256  # of a text, at most

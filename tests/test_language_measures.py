@@ -489,12 +489,12 @@ def test_the_turning_angle_is_that_of_two_straight_lines(angle: float) -> None:
     after = [np.cos(np.radians(angle)), np.sin(np.radians(angle))]
     path = np.concatenate([t * [1, 0], [1, 0] + t[1:] * after]) * 3 + 4
     tokens = np.arange(39) * 100.0
-    window = context.Window(1800, 2000, 1900, -0.5, 0.8, 0.05)
+    window = context.Window(1900, 2100, 2000, -0.5, 0.8, 0.05)  # from the corner on
     found = context.turning_angle(path, tokens, window)
     np.testing.assert_allclose(found, angle, atol=0.1)
     # It stops where it could have turned; or it never moved.
     rng = np.random.default_rng(0)
-    stops = np.concatenate([path[:19], path[18] + 0.01 * rng.normal(size=(20, 2))])
+    stops = np.concatenate([path[:20], path[19] + 0.01 * rng.normal(size=(19, 2))])
     for still in (stops, 0 * path):
         assert np.isnan(context.turning_angle(still, tokens, window))
 

@@ -32,7 +32,7 @@ from ih_jax.tasks.fewshot import fewshot
 from ih_jax.train import compiler_options
 
 CONFIG = small()
-OPTIONS = QUICK | compiler_options(jax.devices()[0].platform)
+OPTIONS = QUICK | compiler_options(jax.devices()[0].platform, 5)
 
 
 def measured(measure, params, batch, clamp=None, config=CONFIG):

@@ -15,8 +15,9 @@ from safetensors.numpy import load_file, save_file
 
 from ih_jax import cli, head_scores, pretrained
 from ih_jax.errors import UserError
+from ih_jax.pretrained_network import forward
 
-run = jax.jit(pretrained.forward, static_argnames=("config", "measure"))
+run = jax.jit(forward, static_argnames=("config", "measure"))
 TOKENS = np.random.default_rng(0).integers(0, 60, (2, 14))
 
 
@@ -291,7 +292,7 @@ def test_probes_that_do_not_fit_are_refused_in_one_line(tmp_path):
     assert "101 tokens long" in refusal(write_model(tmp_path / "c", n_positions=100))
     model = pretrained.read(write_model(tmp_path / "c", n_positions=100))
     with pytest.raises(UserError, match="context is 100"):
-        pretrained.forward(model.weights, model.config, jnp.zeros((1, 101), int), sites)
+        forward(model.weights, model.config, jnp.zeros((1, 101), int), sites)
     arrays = tensors("gpt2", SIZES["gpt2"]) | {"ln_f.weight": np.full(8, np.nan, np.float32)}
     assert "not finite" in refusal(write_model(tmp_path / "nan", arrays=arrays))
 

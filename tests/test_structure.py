@@ -8,15 +8,16 @@ import ih_jax
 ROOT = Path(ih_jax.__file__).parent
 # From upstream to downstream; a file may import from those before it.
 FLOW = [
-    "errors", "data.fewshot", "data.tokens", "data.language", "data.behaviours", "data.text",
+    "errors", "data.fewshot", "data.tokens", "data.language", "data.behaviours",
+    "data.corpora", "data.tokenizing", "data.text",
     "data.glyphs", "data.features", "data.images", "data.contact", "data.encoders", "data.omniglot",
     "model", "holds", "activations", "rules", "parts", "lowering", "recipes", "clamp", "attention",
     "forward", "tasks.base", "tasks.fewshot", "tasks.language", "train", "per_seed", "study",
     "store", "trajectory", "blocks", "sharing", "programs", "writer", "cards", "progress", "engine",
     "measure.learning", "measure.probes", "measure.context", "measure.removal", "measure.heads",
     "measure.performance", "measure.circuits", "measure.saddle", "claims", "toy", "estimate",
-    "experiments", "report", "pretrained", "head_scores", "running", "bench", "compat",
-    "authors_runs", "export", "cli",
+    "experiments", "report", "pretrained_network", "pretrained", "head_scores", "running", "bench",
+    "compat", "authors_runs", "export", "cli_options", "cli",
 ]  # fmt: skip
 
 

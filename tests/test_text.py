@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import ih_jax as ih
+from ih_jax.data import corpora, tokenizing
 from ih_jax.data import text as text_
 from ih_jax.data.language import of_card
 from ih_jax.data.text import Text, decode, encode
@@ -103,7 +104,7 @@ def test_no_piece_goes_beyond_its_line(tmp_path):
     assert any("return" in name for name in recipe.token_names())
     assert not [piece for piece in recipe.contents.tokenizer.pieces if b"\n" in piece[:-1]]
     said = path.read_text()
-    assert len(said) > 3 * text_.PIECE
+    assert len(said) > 3 * tokenizing.PIECE
     by_line = [encode(recipe, line) for line in said.splitlines(keepends=True)]
     assert np.array_equal(encode(recipe, said), np.concatenate(by_line))
 
@@ -239,8 +240,8 @@ def test_card_makes_the_recipe_again_or_refuses(folder, monkeypatch):
 def test_card_refuses_what_another_trainer_makes_of_the_same_text(folder, monkeypatch):
     card = Text(str(folder), "bpe", 300, length=16).describe()
     text_._KNOWN.clear()
-    train = text_.of_bpe
-    monkeypatch.setattr(text_, "of_bpe", lambda documents, size: train(documents, size - 1))
+    train = tokenizing.of_bpe
+    monkeypatch.setattr(tokenizing, "of_bpe", lambda documents, size: train(documents, size - 1))
     with pytest.raises(ih.UserError, match="is no longer the text"):
         of_card(card)
 
@@ -310,7 +311,7 @@ def test_what_is_no_utf8(tmp_path):
 def test_standard_library_is_the_default():
     recipe = Text()
     assert recipe.tokens == 256 and recipe.contents.bytes > 3_000_000
-    said = {name for name, _ in text_.read("python", 20_000_000)}
+    said = {name for name, _ in corpora.read("python", 20_000_000)}
     assert {"argparse.py", "json/decoder.py"} <= said
     parts = {part for name in said for part in Path(name).parts}
     left_out = {"test", "tests", "idle_test", "idlelib", "site-packages", "__pycache__"}
@@ -343,7 +344,7 @@ def of_tfds(monkeypatch, records, asked=None):
 
     module = SimpleNamespace(load=load, as_numpy=lambda each: each)
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", module)
-    text_._of_tfds.cache_clear()
+    corpora._of_tfds.cache_clear()
 
 
 def test_tensorflow_datasets(monkeypatch):
@@ -360,7 +361,7 @@ def test_tensorflow_datasets(monkeypatch):
     assert asked[1][1]["download"] is True
     of_tfds(monkeypatch, [{"abstract": b"the only text " * 9, "year": 1990}])
     assert "only text" in words(Text("tfds:another", length=8))
-    text_._of_tfds.cache_clear()
+    corpora._of_tfds.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -216,7 +216,7 @@ class Markov(Recipe):
     """In-context Markov chains: rows of each sequence's own matrix are Dirichlet(1).
 
     Edelman et al. 2024, "The Evolution of Statistical Induction Heads", section 2. The best
-    prediction is that of the bigrams counted so far (`measure.context.markov_losses`).
+    prediction is that of the bigrams counted so far (`measure.context.markov_references`).
     """
 
     tokens: int = 3

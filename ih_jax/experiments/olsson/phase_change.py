@@ -279,8 +279,10 @@ def _diverges(seed: xr.Dataset) -> float:
 
 
 def _heads_with_few(seed: xr.Dataset) -> float:
-    """As `heads_in_window`, of fifteen snapshots."""
+    """As `heads_in_window`, of fifteen snapshots; NaN where there are too few even of these."""
     few = seed.isel(checkpoint=snapshots(seed))
+    if few.sizes["checkpoint"] < context.FEWEST:
+        return float("nan")
     inside = []
     for name in deep(seed):
         scores, best = few["score_at"].isel(pair=0).sel(model=name), few["prefix_matching"]
@@ -489,7 +491,8 @@ def _heat_maps(figure: object, results: xr.Dataset) -> None:
     axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]  # type: ignore[attr-defined]
     for each, name in zip(axes, names, strict=True):
         losses = results["index_loss"].sel(model=name)
-        index, slopes = _binned_slopes(losses.values)
+        slopes = context.derivative_by_log_index(losses.values)
+        index = np.arange(1, slopes.shape[1] + 1)
         image = each.pcolormesh(losses["snapshot"].values, index, slopes.T, cmap="RdBu_r",
                                 vmin=-0.3, vmax=0.3, rasterized=True)  # fmt: skip
         window = models.window_of(results.isel(init=0), name)
@@ -499,18 +502,6 @@ def _heat_maps(figure: object, results: xr.Dataset) -> None:
         over_sequences(each, "tokens seen")
     axes[0].set(ylabel="token index", yscale="log")
     figure.colorbar(image, ax=list(axes), label="d loss / d ln(index)", shrink=0.9)  # type: ignore[attr-defined]
-
-
-def _binned_slopes(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices [K] and d loss / d ln(index) [S, K] between means over bins of a quarter octave."""
-    index = np.arange(1, losses.shape[1] + 1)
-    bins = np.unique(np.floor(4 * np.log2(index)), return_inverse=True)[1]
-    middle, mean = [], []
-    for each in range(bins.max() + 1):
-        middle.append(np.log(index[bins == each]).mean())
-        mean.append(losses[:, bins == each].mean(1))
-    slopes = np.gradient(np.stack(mean, axis=1), np.array(middle), axis=1)
-    return np.exp(middle), slopes
 
 
 experiment = Experiment(

@@ -18,7 +18,7 @@ from ih_jax.claims import Claim, at_least, at_most, in_every_seed
 from ih_jax.experiments import Experiment, Found, Options
 from ih_jax.experiments.drawing import FAINT, QUIET, curves, over_sequences, tidy
 from ih_jax.experiments.olsson import models
-from ih_jax.measure.context import markov_references, phase_change
+from ih_jax.measure.context import FEWEST, markov_references, phase_change
 
 R0 = models.Model("2L", "olsson_smoke")
 CHAINS = models.Model("chains", "olsson_chains")
@@ -44,7 +44,9 @@ def measure(options: Options, found: Found) -> xr.Dataset:
 
 
 def _change(seed: xr.Dataset) -> float:
-    """Nats by which the score falls in its window; 0 without one."""
+    """Nats by which the score falls in its window; 0 without one, NaN of too few snapshots."""
+    if seed.sizes["tokens"] < FEWEST:
+        return float("nan")
     found = phase_change(seed["score"].values, seed["tokens"].values)
     return 0.0 if found is None else -found.change
 
