@@ -8,7 +8,6 @@ import shlex
 import sys
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -29,7 +28,6 @@ from ih_jax import (
 )
 from ih_jax.cli_options import (
     Bench,
-    Command,
     Data,
     Export,
     Heads,
@@ -37,7 +35,8 @@ from ih_jax.cli_options import (
     List,
     MakeFeatures,
     Run,
-)  # fmt: skip
+    parse,
+)
 from ih_jax.data import contact, encoders, glyphs, omniglot
 from ih_jax.data.features import of_file, of_glyphs
 from ih_jax.errors import UserError
@@ -53,8 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     Exit codes: 0 done, 1 the machine failed (a full disk, say), 2 a mistake in what was asked,
     130 stopped by Ctrl-C.
     """
-    command = tyro.cli(Command, args=arguments, prog="ih-jax", description=__doc__)  # type: ignore[call-overload]
     try:
+        command = parse(arguments, __doc__ or "")
         if isinstance(command, Run):
             run(command)
         elif isinstance(command, List):

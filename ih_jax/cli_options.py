@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +15,7 @@ from tyro.conf import Positional
 
 from ih_jax import bench
 from ih_jax.data import encoders, omniglot
+from ih_jax.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -203,3 +208,32 @@ Command = (
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Heads, tyro.conf.subcommand("heads")]
 )
+
+
+def parse(arguments: Sequence[str] | None, about: str) -> Command:
+    """The command that these words (None: those of the process) mean.
+
+    Raises:
+        UserError: in one line, what tyro says of a mistake in a box.
+        SystemExit: after --help.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(Command, args=arguments, prog="ih-jax", description=about)  # type: ignore[call-overload, no-any-return]
+    except SystemExit as left:
+        if not left.code:
+            raise
+    raise UserError(_in_one_line(said.getvalue())) from None
+
+
+def _in_one_line(box: str) -> str:
+    """What stands above the first rule of a box, and where help is."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    rows = [line.strip("│| ") for line in plain.splitlines() if line.strip()[:1] in ("│", "|")]
+    rule = next((i for i, row in enumerate(rows) if row and set(row) <= set("─- ")), len(rows))
+    whole = " ".join(row for row in rows[:rule] if row)
+    # Of several tries to read a value the first sentence is enough.
+    what = whole.split(" Got errors:")[0].rstrip(". ") or "these words mean no command"
+    where = re.search(r"ih-jax(?: [a-z]+)? --help", plain)
+    return f"{what}: see {where.group() if where else 'ih-jax --help'}"

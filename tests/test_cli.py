@@ -77,11 +77,25 @@ def test_help_says_what_a_person_needs(command, told, capsys):
     assert told in said
 
 
-def test_an_option_that_is_not_there_is_exit_code_2(capsys):
-    with pytest.raises(SystemExit) as left:
-        main(["run", "fig5b", "--sedes", "3"])
-    assert left.value.code == 2
-    assert "--sedes" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "fig5b", "--sedes", "3"], "Unrecognized options: --sedes"),
+        (["run", "fig5b", "--seeds", "two"], "--seeds"),
+        (["run", "olsson-text", "--tokenizer", "words"], "'bytes'"),
+        (["run"], "Missing from ih-jax run"),
+        (["rum", "fig5b"], "rum"),
+        ([], "{run, list"),
+        (["heads"], "--model"),
+    ],
+)
+def test_what_cannot_be_read_gets_one_line_and_exit_code_2(arguments, words, capsys):
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.startswith("ih-jax: ")
+    assert said.count("\n") == 1
+    assert said.rstrip().endswith("--help")
 
 
 BAD_STUDIES = {

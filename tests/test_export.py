@@ -14,6 +14,7 @@ import ih_jax as ih
 from ih_jax.cli import main
 from ih_jax.data.features import of_gaussian
 from ih_jax.data.fewshot import Batch
+from ih_jax.data.language import Bigrams
 from ih_jax.export import export
 
 TASK = {"classes": 6, "test_classes": 2, "evaluation_sequences": 16}
@@ -77,6 +78,43 @@ def test_transformer_lens_finds_the_same_network(tmp_path: Path, name: str) -> N
     for layer in (0, 1):
         pattern = cache["pattern", layer].numpy()
         np.testing.assert_allclose(pattern, ours.pattern[layer], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_transformer_lens_finds_the_same_language_model(tmp_path: Path, name: str) -> None:
+    torch = pytest.importorskip("torch")
+    lens = pytest.importorskip("transformer_lens")
+    from safetensors.torch import load_file
+
+    task = ih.language(Bigrams(tokens=9, length=24, successors=3), batch=8, evaluation_sequences=8)
+    model = {"positions": "rope", **MODELS[name]}
+    study = ih.sweep(task, init=[3], tokens=2000, d_model=16, heads=4, **model)
+    found = study.train(tmp_path / "run", progress=False)
+    config = export(found, tmp_path / "x.safetensors")
+    assert (config["d_vocab"], config["d_vocab_out"]) == (10, 10)
+    theirs = lens.HookedTransformer(lens.HookedTransformerConfig(**config, device="cpu"))
+    theirs.load_state_dict(load_file(tmp_path / "x.safetensors"), strict=False)
+    some = np.random.default_rng(0).integers(0, 10, (5, 24))
+    with torch.no_grad():
+        logits, cache = theirs.run_with_cache(torch.from_numpy(some))
+    ours = ih.apply(found.params(0, found.steps(0)[-1]), ih.Tokens(some.astype(np.int32)))
+    assert ours.logits is not None
+    np.testing.assert_allclose(logits.numpy(), ours.logits, atol=1e-4)
+    for layer in (0, 1):
+        pattern = cache["pattern", layer].numpy()
+        np.testing.assert_allclose(pattern, ours.pattern[layer], atol=1e-5)
+
+
+def test_a_language_models_file_names_its_tokens(tmp_path: Path) -> None:
+    task = ih.language(Bigrams(tokens=9, length=24, successors=3), batch=8, evaluation_sequences=8)
+    study = ih.sweep(task, tokens=200, d_model=16, heads=4, layers=1, smeared_keys=[False, True])
+    found = study.train(tmp_path / "run", progress=False)
+    export(found, tmp_path / "x.safetensors")
+    with safe_open(tmp_path / "x.safetensors", "numpy") as file:
+        assert json.loads(file.metadata()["tokens"]) == [*"012345678", "BOS"]
+        assert file.get_tensor("embed.W_E").shape == (10, 16)
+    with pytest.raises(ih.UserError, match="smeared"):
+        export(found, tmp_path / "y.safetensors", run=1)
 
 
 def test_the_command(tmp_path: Path, capsys: Any) -> None:
