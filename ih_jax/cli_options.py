@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -228,12 +229,14 @@ def parse(arguments: Sequence[str] | None, about: str) -> Command:
 
 
 def _in_one_line(box: str) -> str:
-    """What stands above the first rule of a box, and where help is."""
+    """What stands first in a box, below its title, and where help is.
+
+    tyro draws boxes of lines or, where the terminal may not have them, of dashes and spaces.
+    """
     plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    rows = [line.strip("│| ") for line in plain.splitlines() if line.strip()[:1] in ("│", "|")]
-    rule = next((i for i, row in enumerate(rows) if row and set(row) <= set("─- ")), len(rows))
-    whole = " ".join(row for row in rows[:rule] if row)
-    # Of several tries to read a value the first sentence is enough.
-    what = whole.split(" Got errors:")[0].rstrip(". ") or "these words mean no command"
+    rows = [line.strip("│|╭╮╰╯─ ") for line in plain.splitlines()][1:]
+    rows = ["" if set(row) <= {"-"} else row for row in rows]
+    words = itertools.takewhile(bool, itertools.dropwhile(lambda row: not row, rows))
+    what = " ".join(words).rstrip(". ") or "these words mean no command"
     where = re.search(r"ih-jax(?: [a-z]+)? --help", plain)
     return f"{what}: see {where.group() if where else 'ih-jax --help'}"

@@ -778,3 +778,18 @@ def test_a_grafted_network_is_measured_with_its_graft() -> None:
     found = measured(measure, params, batch, clamp)
     expected = measured(measure, joined, batch)
     np.testing.assert_allclose(found["loss"], expected["loss"], atol=1e-5)
+
+
+def test_the_largest_fall_counts_what_formed_before_against_its_share() -> None:
+    tokens = np.arange(101) * 1e5
+    # To -.2 at once, a plateau, then to -1 within a tenth of training.
+    score = np.where(tokens < 1e5, 0.0, -0.2) - 0.8 * np.clip((tokens - 5e6) / 1e6, 0, 1)
+    fall, share = context.largest_fall(score, tokens)
+    assert fall == pytest.approx(0.8, abs=1e-6)
+    assert share == pytest.approx(0.8, abs=1e-6)
+    slow = -np.linspace(0, 1, 101)
+    assert context.largest_fall(slow, tokens)[0] == pytest.approx(0.2, abs=0.02)
+    assert context.largest_fall(slow, tokens, within=0.5)[0] == pytest.approx(0.5, abs=0.02)
+    assert context.largest_fall(np.full(101, 0.1), tokens) == (0, 0)
+    known = np.where(np.arange(101) % 7 == 3, np.nan, score)
+    assert context.largest_fall(known, tokens)[0] == pytest.approx(0.8, abs=1e-6)

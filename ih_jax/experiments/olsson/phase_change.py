@@ -246,7 +246,7 @@ def turn(seed: xr.Dataset, name: str, at: str | None = None) -> float:
 
 
 def _least_turn(seed: xr.Dataset) -> float:
-    return min(turn(seed, name) for name in deep(seed))
+    return float(np.min([turn(seed, name) for name in deep(seed)]))  # NaN if one is
 
 
 def _turn_of_one_layer(seed: xr.Dataset) -> float:
