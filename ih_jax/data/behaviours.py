@@ -110,13 +110,13 @@ class Templates(Recipe):
 
     Words are of four kinds (month, colour, animal, fruit: `words` each). A line begins with one of
     the first two and goes on with one of the last two: four templates, whose labels are dealt anew
-    in each sequence. To tell a label one must find earlier lines of the same template, whose words
-    are others.
+    in each sequence. A sequence has lines of two, three or four of them. To tell a label one must
+    find earlier lines of the same template, whose words are others.
     """
 
-    tokens: int = 38
+    tokens: int = 22
     length: int = 64
-    words: int = 8
+    words: int = 4
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -135,11 +135,15 @@ class Templates(Recipe):
         """See the class."""
         del source
         G, lines = self.words, -(-(self.length - 1) // 5)
-        deal, kind, word = jax.random.split(key, 3)
-        labels = jnp.argsort(jax.random.uniform(deal, (sequences, 4)), axis=-1)
-        kinds = jax.random.randint(kind, (sequences, lines, 2), 0, 2)
+        deal, some, count, which, word = jax.random.split(key, 5)
+        labels, order = (
+            jnp.argsort(jax.random.uniform(own, (sequences, 4)), axis=-1) for own in (deal, some)
+        )
+        among = jax.random.randint(count, (sequences, 1), 2, 5)
+        place = jnp.int32(jax.random.uniform(which, (sequences, lines)) * among)
+        template = jnp.take_along_axis(order, place, axis=1)
+        kinds = jnp.stack([template // 2, template % 2], axis=-1)
         words = jax.random.randint(word, (sequences, lines, 2), 0, G)
-        template = 2 * kinds[..., 0] + kinds[..., 1]
         label = jnp.take_along_axis(labels, template, axis=1)
         line = [
             kinds[..., 0] * G + words[..., 0],
