@@ -128,23 +128,28 @@ def _end(seed: xr.Dataset, name: str) -> tuple[np.ndarray, ...]:
     return tuple(each[there] for each in flat)
 
 
+def _whole(seed: xr.Dataset, name: str) -> float:
+    return float(seed["whole"].sel(model=name))
+
+
 def _removed(seed: xr.Dataset, kind: str, mlp: bool) -> float:
-    """Least share of the score that goes with all induction heads."""
+    """Least share of the score that goes with all induction heads, of models that have a score."""
     shares = []
     for name in names_of(seed, mlp):
         own = seed.sel(model=name)
-        shares.append(float(own[f"joint_{kind}"] / -own["whole"]))
-    return min(shares, default=float("nan"))
+        shares.append(float(own[f"joint_{kind}"]) / -models.enough(_whole(seed, name)))
+    return min((each for each in shares if np.isfinite(each)), default=float("nan"))
 
 
 def _others(seed: xr.Dataset) -> float:
     """Largest share of the score that goes with a head that is of neither kind."""
     most = []
-    for name in names_of(seed, False):
+    changed = [n for n in names_of(seed, False) if models.enough(_whole(seed, n)) < 0]
+    for name in changed:
         score, _, prefix, previous = _end(seed, name)
         other = (prefix < INDUCTION) & (previous < PREVIOUS)
         if other.any():
-            most.append(float((score[other] / -float(seed["whole"].sel(model=name))).max()))
+            most.append(float((score[other] / -_whole(seed, name)).max()))
     return max(most, default=float("nan"))
 
 
@@ -196,7 +201,7 @@ def peak(seed: xr.Dataset, name: str) -> float:
 def matters(seed: xr.Dataset, name: str) -> int:
     """Heads that take a tenth of the score with them and are not induction heads."""
     score, _, prefix, _ = _end(seed, name)
-    share = score / -float(seed["whole"].sel(model=name))
+    share = score / -_whole(seed, name)
     return int(((share >= 0.1) & (prefix < INDUCTION)).sum())
 
 

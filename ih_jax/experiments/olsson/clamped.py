@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from ih_jax.claims import Bounds, Claim, at_least, at_most, in_every_seed, known
 from ih_jax.experiments import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, curves, over_sequences, tidy
+from ih_jax.experiments.olsson import models
 from ih_jax.experiments.olsson.smeared_keys import below
 from ih_jax.measure import context
 
@@ -34,8 +35,13 @@ def measure(options: Options, found: Found) -> xr.Dataset:
 
 
 def time_of_change(seed: xr.Dataset, clamp: str) -> Bounds:
-    """Tokens at which the score is first below LEVEL of the final score of no clamp."""
-    final = float(seed["score"].sel(clamp="none")[-20:].median())
+    """Tokens at which the score is first below LEVEL of the final score of no clamp.
+
+    NaN where that network does not change either.
+    """
+    final = models.enough(float(seed["score"].sel(clamp="none")[-20:].median()))
+    if np.isnan(final):
+        return known(final)
     curve = seed["score"].sel(clamp=clamp)
     smooth = curve.rolling(tokens=5, center=True, min_periods=1).median().values
     below_it = np.flatnonzero(smooth < LEVEL * final)
@@ -48,7 +54,7 @@ def time_of_change(seed: xr.Dataset, clamp: str) -> Bounds:
 def _over_none(clamp: str) -> Callable[[xr.Dataset], Bounds]:
     def value(seed: xr.Dataset) -> Bounds:
         ours, none = time_of_change(seed, clamp), time_of_change(seed, "none")
-        if none.low == 0:  # a network that never learns: any score is below half of nothing
+        if none.low == 0:  # from the first look on: no time to be a share of
             return known(float("nan"))
         if none.high == float("inf"):
             return Bounds(0.0, ours.high / none.low)
@@ -60,7 +66,7 @@ def _over_none(clamp: str) -> Callable[[xr.Dataset], Bounds]:
 def _never(seed: xr.Dataset) -> float:
     """Final score of the network that is denied, over that of the free one."""
     final = seed["score"].isel(tokens=slice(-20, None)).median("tokens")
-    return float(final.sel(clamp="denied") / final.sel(clamp="none"))
+    return float(final.sel(clamp="denied")) / models.enough(float(final.sel(clamp="none")))
 
 
 def _waits(seed: xr.Dataset) -> Bounds:
@@ -131,7 +137,8 @@ def tables(results: xr.Dataset) -> list[Table]:
         final = results["score"].sel(clamp=clamp).isel(tokens=slice(-20, None)).median()
         middle = np.median([each.low for each in times])
         late = any(each.high == float("inf") for each in times)
-        rows.append((clamp, f"{'>' if late else ''}{middle / 1e6:.2f}M", f"{float(final):.2f}"))
+        time = "unknown" if np.isnan(middle) else f"{'>' if late else ''}{middle / 1e6:.2f}M"
+        rows.append((clamp, time, f"{float(final):.2f}"))
     return [Table("Medians over seeds", ("clamp", "time of the change", "final score"), rows)]
 
 

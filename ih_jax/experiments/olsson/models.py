@@ -206,6 +206,11 @@ def window_of(seed: xr.Dataset, model: str, name: str = "score") -> context.Wind
     return context.phase_change(scores.values, scores["tokens"].values)
 
 
+def enough(score: float) -> float:
+    """A final score that others are shares of; NaN where it is none: shares would be of noise."""
+    return score if score <= -context.LEAST else float("nan")
+
+
 def curves(found: Found, models: Sequence[Model], **named: str) -> xr.Dataset:
     """Curves that training wrote, [model, init, tokens], by new name; of one grid of tokens."""
     return side_by_side({

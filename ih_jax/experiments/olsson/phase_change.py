@@ -142,7 +142,8 @@ def _sparse(seed: xr.Dataset, name: str) -> xr.DataArray:
 def _shallow_over_deep(seed: xr.Dataset) -> float:
     """The largest size of a one-layer model's final score, over the two-layer model's."""
     final = abs(seed["score"].isel(tokens=slice(-20, None)).median("tokens"))
-    return float(final.sel(model=shallow(seed)).max() / final.sel(model="2L"))
+    two_layers = -models.enough(-float(final.sel(model="2L")))
+    return float(final.sel(model=shallow(seed)).max()) / two_layers
 
 
 def _spread_after(seed: xr.Dataset) -> float:
@@ -198,13 +199,17 @@ def _bump_in_window(seed: xr.Dataset) -> float:
 
 
 def _bump_of_one_layer(seed: xr.Dataset) -> float:
-    """Height of the largest bump of a one-layer model over the least of the deep ones."""
+    """Height of the largest bump of a one-layer model over the least of the deep ones.
+
+    NaN where one of these has none: there is nothing to compare with.
+    """
 
     def height(name: str) -> float:
         loss = seed["loss"].sel(model=name)
         return context.bump(loss.values, loss["tokens"].values).height
 
-    return max(map(height, shallow(seed))) / min(map(height, deep(seed)))
+    least = min(map(height, deep(seed)))
+    return max(map(height, shallow(seed))) / least if least else float("nan")
 
 
 def _slope(seed: xr.Dataset, name: str, last: bool) -> float:
@@ -250,8 +255,11 @@ def _least_turn(seed: xr.Dataset) -> float:
 
 
 def _turn_of_one_layer(seed: xr.Dataset) -> float:
-    """0 where it has come to rest by then."""
-    angles = [turn(seed, name, at=name.replace("1L", "2L")) for name in shallow(seed)]
+    """0 where it has come to rest by then, NaN where a two-layer model has no window."""
+    pairs = {name: name.replace("1L", "2L") for name in shallow(seed)}
+    if any(models.window_of(seed, other) is None for other in pairs.values()):
+        return float("nan")
+    angles = [turn(seed, name, at=other) for name, other in pairs.items()]
     return max(0.0 if np.isnan(each) else each for each in angles)
 
 
@@ -265,7 +273,7 @@ def _pairs_agree(seed: xr.Dataset) -> float:
             window = context.phase_change(scores.values, scores["checkpoint"].values, least=0.05)
             middles.append(float("inf") if window is None else window.middle)
         found.append((max(middles) - min(middles)) / float(seed["checkpoint"][-1]))
-    return max(found)
+    return float(np.max(found))  # NaN if a model changes by no pair
 
 
 def _diverges(seed: xr.Dataset) -> float:

@@ -143,6 +143,10 @@ def _final(seed: xr.Dataset, model: str) -> float:
     return float(seed["score"].sel(model=model).isel(tokens=slice(-20, None)).median())
 
 
+def _over_two_layers(seed: xr.Dataset, model: str) -> float:
+    return _final(seed, model) / models.enough(_final(seed, "2L"))
+
+
 def _best(seed: xr.Dataset, what: str, model: str, layer: int = -1) -> float:
     """Of the heads of a layer (the model's last) at the end."""
     own = seed[what].sel(model=model).isel(checkpoint=-1).max("head").values
@@ -172,14 +176,14 @@ def _sooner(seed: xr.Dataset) -> float:
 
 
 def _joint(seed: xr.Dataset) -> float:
-    return float(seed["joint"].sel(model="2L")) / -_final(seed, "2L")
+    return float(seed["joint"].sel(model="2L")) / -models.enough(_final(seed, "2L"))
 
 
 def _other(seed: xr.Dataset) -> float:
     own = seed.sel(model="2L").isel(checkpoint=-1)
     other = (own["prefix_matching"] < INDUCTION) & (own["previous_token"] < INDUCTION)
     found = own["removed"].where(other)
-    return float(found.max()) / -_final(seed, "2L") if bool(other.any()) else float("nan")
+    return float(found.max()) / -models.enough(_final(seed, "2L"))  # NaN where there is none
 
 
 def _ov(seed: xr.Dataset) -> float:
@@ -280,9 +284,7 @@ CLAIMS = (
         "R1: and the score",
         "... and at most a third of the score of two.",
         paper="gate of the recipe",
-        decide=in_every_seed(
-            "1L / 2L", lambda s: _final(s, "1L") / _final(s, "2L"), at_most(1 / 3)
-        ),
+        decide=in_every_seed("1L / 2L", lambda s: _over_two_layers(s, "1L"), at_most(1 / 3)),
     ),
     Claim(
         "R1: one layer smeared, heads",
@@ -297,7 +299,7 @@ CLAIMS = (
         "... and half of the score of two layers, or more.",
         paper="gate of the recipe",
         decide=in_every_seed(
-            "1L smeared / 2L", lambda s: _final(s, "1L smeared") / _final(s, "2L"), at_least(0.5)
+            "1L smeared / 2L", lambda s: _over_two_layers(s, "1L smeared"), at_least(0.5)
         ),
     ),
     Claim(

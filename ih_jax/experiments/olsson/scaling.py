@@ -71,6 +71,8 @@ def order(seed: xr.Dataset, after: bool) -> float:
     if after and end >= 0.9 * last:
         return float("nan")
     span = (end, last) if after else (start / 2, start)
+    if not span[0] > 0:
+        return float("nan")  # it changes from the first look on
     falls = [_fall(seed, name, *span) for name in names]
     return float(stats.spearmanr([int(n[0]) for n in names], falls)[0])
 

@@ -61,7 +61,7 @@ def _final(seed: xr.Dataset, model: str) -> float:
 
 
 def _gain(seed: xr.Dataset) -> float:
-    return _final(seed, "1L smeared") / _final(seed, "2L")
+    return _final(seed, "1L smeared") / models.enough(_final(seed, "2L"))
 
 
 def _best(seed: xr.Dataset, model: str) -> float:
