@@ -1,7 +1,7 @@
 """The phase change: in-context learning appears in a narrow window, with induction heads.
 
 Paper: Olsson et al. 2022, argument 1. Command: ih-jax run olsson-phase-change (--quick: one and two
-layers, one seed). On 2 CPU cores: about an hour for five seeds, 5 minutes with --quick.
+layers, one seed). On 2 CPU cores: an hour for five seeds, 2 minutes with --quick.
 Expected: every model of two layers or more changes; a one-layer model does not. Within the window
 the in-context learning score gets most of its final value, induction heads form, the loss curve has
 a bump, the loss begins to fall along the context, and the path of per-token losses turns. After it
