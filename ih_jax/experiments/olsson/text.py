@@ -1,10 +1,11 @@
 """The phase change on real text, as far as two cores reach.
 
 Paper: Olsson et al. 2022, argument 1; in its models the change comes after 1 to 3 billion tokens,
-in a reproduction after some 10^5.7 sqrt(batch x context) = 32 million (Aoyama et al. 2025; a lower
-bound). Command: ih-jax run olsson-text (--text FILE_OR_FOLDER, --tokenizer bytes, characters or
-bpe); by default the source of Python's standard library, tokens of a BPE trained on it. Expected:
-two layers gain over one where induction heads form; smeared keys need no second layer.
+in a reproduction after some 10^5.7 sqrt(batch x context) = 16 million at this batch (Aoyama et al.
+2025; a lower bound). Command: ih-jax run olsson-text (--text FILE_OR_FOLDER, --tokenizer bytes,
+characters or bpe); by default the source of Python's standard library, tokens of a BPE trained on
+it. Expected: two layers gain over one where induction heads form; smeared keys need no second
+layer.
 """
 
 from __future__ import annotations
