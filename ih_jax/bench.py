@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import math
 import os
 import platform
@@ -32,11 +31,8 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
-from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
-from rich.table import Table
 
-from ih_jax import cards, store
+from ih_jax import cards
 from ih_jax.blocks import BlockPlan, Cost
 from ih_jax.errors import UserError
 from ih_jax.experiments.trainings import CLAMPS, SHORT
@@ -52,13 +48,15 @@ from ih_jax.programs import (
 )
 from ih_jax.study import Study
 from ih_jax.tasks.fewshot import fewshot
+from ih_jax.timing import (
+    REPEATS, TOKENS, Matmul, Measure, Take, alternate, at_once, bandwidth, calibrated,
+    fastest_matmul, median, repeated,
+)  # fmt: skip
 from ih_jax.train import ALL_SETS, TRAIN_SET, State, compiler_options, start, step
 from ih_jax.writer import SAVE_EVERY_SECONDS, Writer
 
 PAPER_FLOP, HONEST_FLOP = 51e6, 45.6e6  # of a step of one run
-TOKENS = 5  # of a sequence of the few-shot paper
 HEADLINE = 16  # runs of the block in the ratios
-REPEATS = 3  # of a measurement that is not paired
 STEPS = 8 * CHUNK  # of one measurement, at least; a sweep takes some 250 a call
 CLOSE = 1.05  # a width is good enough at this much of the best time a run
 GROWTH_CHUNKS = (10, 110)
@@ -81,8 +79,6 @@ jax.block_until_ready(compiled.advance(state, block, *chunk))
 print(time.time())
 """
 
-Take = Callable[[int], float]  # does something n times; gives the seconds of all
-Measure = Callable[[], float]  # seconds of one
 Json = dict[str, Any]
 
 
@@ -175,101 +171,6 @@ def cpu_model() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-# Timing
-
-
-def calibrated(take: Take, seconds: float, least: int = 1) -> Measure:
-    """One measurement of at least about `seconds` and `least` times, compiled and warm."""
-    count = least
-    take(count)
-    while (took := take(count)) < 0.8 * seconds:
-        count = math.ceil(count * min(10.0, 1.1 * seconds / max(took, 1e-9)))
-    return lambda: take(count) / count
-
-
-def median(measure: Measure, repeats: int = REPEATS) -> float:
-    return float(np.median([measure() for _ in range(repeats)]))
-
-
-def alternate(measures: Sequence[Measure], rounds: int) -> np.ndarray:
-    """[rounds, len(measures)] seconds of one, all measures taking turns."""
-    return np.array([[measure() for measure in measures] for _ in range(rounds)])
-
-
-def repeated(function: Callable[[Any], Any], first: Any) -> Take:
-    """Takes of a function of its own result. What it gives may be donated."""
-    kept = first
-
-    def take(count: int) -> float:
-        nonlocal kept
-        began = time.perf_counter()
-        for _ in range(count):
-            kept = function(kept)
-        jax.block_until_ready(kept)
-        return time.perf_counter() - began
-
-    return take
-
-
-def at_once(takes: Sequence[Take]) -> Take:
-    """Takes by all devices, each in its own thread; the seconds until the last is done."""
-    if len(takes) == 1:
-        return takes[0]
-
-    def take(count: int) -> float:
-        with ThreadPoolExecutor(len(takes)) as pool:
-            began = time.perf_counter()
-            for each in [pool.submit(one, count) for one in takes]:
-                each.result()
-            return time.perf_counter() - began
-
-    return take
-
-
-# What the machine can do
-
-
-@dataclass(frozen=True)
-class Matmul:
-    """A product of square float32 matrices, one on every device at once."""
-
-    size: int
-    devices: int
-    measure: Measure
-
-    def gflops(self, seconds: float) -> float:
-        return self.devices * 2 * self.size**3 / seconds / 1e9
-
-
-def fastest_matmul(devices: Sequence[jax.Device], seconds: float) -> Matmul:
-    """The size that these devices multiply fastest."""
-    platform = devices[0].platform
-    sizes = (512, 1024, 2048) if platform == "cpu" else (2048, 4096, 8192)
-    options = compiler_options(platform, TOKENS)
-    found = []
-    for size in sizes:
-        entries = np.random.default_rng(0).normal(size=(size, size)) / math.sqrt(size)
-        takes = []
-        for device in devices:
-            factor = jax.device_put(entries.astype(np.float32), device)
-            # A chain: products that do not wait for each other may run at once.
-            product = jax.jit(lambda x, y: x @ y, compiler_options=options)
-            compiled = product.lower(factor, factor).compile()
-            takes.append(repeated(partial(compiled, factor), factor))
-        found.append(Matmul(size, len(devices), calibrated(at_once(takes), seconds)))
-    return max(found, key=lambda each: each.gflops(median(each.measure)))
-
-
-def bandwidth(devices: Sequence[jax.Device], seconds: float) -> float:
-    """GB/s, read and written, of x / 2 + 1 in place on arrays beyond every cache."""
-    size = 2**25 if devices[0].platform == "cpu" else 2**28
-    arrays = [jax.device_put(np.ones(size, np.float32), device) for device in devices]
-    size_of_all = sum(array.nbytes for array in arrays)
-    change = jax.jit(lambda x: x * 0.5 + 1.0, donate_argnums=0)
-    takes = [repeated(change, array) for array in arrays]
-    return 2 * size_of_all / median(calibrated(at_once(takes), seconds)) / 1e9
 
 
 # Blocks
@@ -561,90 +462,3 @@ def fit_cost(rows: Sequence[Json]) -> Cost:
     terms = np.stack([widths, np.ones_like(widths)], axis=1) / times[:, None]
     (slope, constant), *_ = np.linalg.lstsq(terms, np.ones_like(widths))
     return Cost(max(0.0, float(constant / slope)) if slope > 0 else 0.0, widest)
-
-
-# What is shown
-
-
-def write(found: Json, folder: Path) -> None:
-    """bench.json, cost.png and cost.svg, each whole or not at all."""
-    store.write_text(folder / "bench.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
-    figure = draw(found)
-    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-        temporary = folder / f"cost.{kind}.writing"
-        figure.savefig(temporary, format=kind, dpi=200, metadata=metadata)
-        os.replace(temporary, folder / f"cost.{kind}")
-
-
-def draw(found: Json) -> Figure:
-    """Milliseconds of a step of a run against the width of its block."""
-    figure = Figure(figsize=(5.5, 3.5), layout="constrained")
-    axes = figure.subplots()
-    for clamps, label in zip(KINDS, ("without clamps", "six clamps, mixed"), strict=True):
-        rows = [row for row in found["widths"] if row["clamps"] == clamps and row["fits"]]
-        times = [row["ms_per_step_per_run"] for row in rows]
-        axes.plot([row["width"] for row in rows], times, marker="o", label=label)
-    alone = found["baseline"]["ms_per_step_per_run"]
-    axes.axhline(alone, linestyle="--", color="0.4", label="one network, a step a call")
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.set(xlabel="runs of a block", ylabel="ms per step per run", ylim=(0, None))
-    device = found["device"]
-    axes.set_title(
-        f"{device['count']} {device['kind']} devices, all at once: {device['cpu_model']}",
-        fontsize="small",
-    )
-    axes.legend(frameon=False)
-    return figure
-
-
-def tables(found: Json) -> tuple[Table, Table]:
-    """Widths, and everything else in words."""
-    columns = {
-        "width": ("width", "{}"), "clamps": ("clamps", "{}"),
-        "ms/step/run": ("ms_per_step_per_run", "{:.3f}"),
-        "sequences/s": ("sequences_per_s", "{:,.0f}"),
-        "GFLOP/s (51 M)": ("gflops_paper_count", "{:.1f}"),
-        "GFLOP/s (45.6 M)": ("gflops_honest_count", "{:.1f}"),
-        "of peak": ("fraction_of_peak_paper_count", "{:.0%}"),
-        "MB/run": ("megabytes_per_run", "{:.1f}"),
-        "compile s": ("compile_s_cold", "{:.1f}"), "cached": ("compile_s_warm", "{:.1f}"),
-    }  # fmt: skip
-    widths = Table(*columns, box=None, padding=(0, 2, 0, 0))
-    for row in found["widths"]:
-        shown = (
-            form.format(row[key]) if key in row else "too big" for key, form in columns.values()
-        )
-        widths.add_row(*shown)
-    summary = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, said in sentences(found).items():
-        summary.add_row(name, said)
-    return widths, summary
-
-
-def sentences(found: Json) -> dict[str, str]:
-    """The rest of what was found, in words."""
-    device, head, alone = found["device"], found["headline"], found["baseline"]
-    looks, kept, grown = found["evaluation"], found["checkpoint"], found["growth"]
-    start_s, width, cost = found["warm_start_s"], head["width"], found["cost"]
-    flat = head["time_per_run_over_that_of_block"].items()
-    return {
-        "devices": f"{device['count']} {device['kind']}, all at once ({device['cpu_model']})",
-        "peak": f"{found['peak_gflops']:,.0f} GFLOP/s in float32 products of "
-        f"{found['matmul_size']}, {found['bandwidth_gb_per_s']:.1f} GB/s",
-        f"block of {width}": f"{head['fraction_of_peak_paper_count']:.1%} of the peak by the "
-        f"paper's count, {head['fraction_of_peak_honest_count']:.1%} without the gradient to "
-        f"the inputs (median of {head['pairs']} pairs)",
-        "mixed clamps": f"{head['mixed_over_none']:.2f} of the time without",
-        "wider blocks": "time a run " + ", ".join(f"{ratio:.2f} at {w}" for w, ratio in flat),
-        "baseline": f"{alone['what']}: {alone['sequences_per_s']:,.0f} sequences/s; the block "
-        f"trains {alone['block_over_baseline']:.2f} times as many",
-        "evaluations": f"{looks['share_of_run']:.1%} of a run of 200,000 sequences",
-        "checkpoints": f"{kept['share_of_run']:.1%}, if training waited for them",
-        "memory grown": f"{grown['megabytes_grown']:.1f} MB in {grown['chunks']} chunks",
-        "warm start": "not measured: a second process cannot use the device"
-        if start_s is None
-        else f"{start_s:.1f} s from the start of a process to its first step",
-        "kept": f"a step costs runs + {cost['overhead_runs']:.2f}, up to {cost['widest']} runs; "
-        f"sweeps choose widths by it ({cost['kept_in']})",
-    }

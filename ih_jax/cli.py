@@ -14,6 +14,7 @@ from rich.table import Table
 from ih_jax import (
     authors_runs,
     bench,
+    bench_report,
     blocks,
     engine,
     estimate,
@@ -136,8 +137,8 @@ def measure_costs(command: Bench) -> None:
     engine.use_compilation_cache()
     with console.status("measuring") as status:
         found = bench.measure(effort, lambda what: status.update(f"measuring: {what}"))
-    bench.write(found, command.out)
-    console.print(*bench.tables(found), sep="\n")
+    bench_report.write(found, command.out)
+    console.print(*bench_report.tables(found), sep="\n")
     console.print(f"written to {command.out}/")
 
 

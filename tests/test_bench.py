@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import pytest
 
-from ih_jax import bench
+from ih_jax import bench, bench_report
 from ih_jax.blocks import Cost
 from ih_jax.cli import main
 from ih_jax.data.fewshot import EVALUATION_SETS
@@ -26,7 +26,7 @@ def found(tmp_path_factory):
         patch.setattr(bench, "fewshot", lambda **_: little(evaluation_sequences=32))
         patch.setattr(bench, "FIRST_STEP", "import time, jax; jax.devices(); print(time.time())")
         measured = bench.measure(bench.effort((1, 2), 1, 0.01), lambda what: None)
-        bench.write(measured, folder)
+        bench_report.write(measured, folder)
         known = known_cost(jax.local_devices()[0])
     return folder, measured, known
 
@@ -69,9 +69,9 @@ def test_the_figure_and_the_tables_are_whole(found):
     folder, measured, _ = found
     assert {"bench.json", "cost.png", "cost.svg"} <= {path.name for path in folder.iterdir()}
     assert not list(folder.glob("*.writing"))
-    widths, summary = bench.tables(measured)
+    widths, summary = bench_report.tables(measured)
     assert widths.row_count == 4
-    assert summary.row_count == len(bench.sentences(measured))
+    assert summary.row_count == len(bench_report.sentences(measured))
 
 
 def test_later_sweeps_know_the_cost(found):
