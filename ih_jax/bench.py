@@ -49,9 +49,19 @@ from ih_jax.programs import (
 from ih_jax.study import Study
 from ih_jax.tasks.fewshot import fewshot
 from ih_jax.timing import (
-    REPEATS, TOKENS, Matmul, Measure, Take, alternate, at_once, bandwidth, calibrated,
-    fastest_matmul, median, repeated,
-)  # fmt: skip
+    REPEATS,
+    TOKENS,
+    Matmul,
+    Measure,
+    Take,
+    alternate,
+    at_once,
+    bandwidth,
+    calibrated,
+    fastest_matmul,
+    median,
+    repeated,
+)
 from ih_jax.train import ALL_SETS, TRAIN_SET, State, compiler_options, start, step
 from ih_jax.writer import SAVE_EVERY_SECONDS, Writer
 
