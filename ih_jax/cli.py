@@ -20,6 +20,7 @@ from ih_jax import (
     estimate,
     experiments,
     export,
+    head_report,
     head_scores,
     pretrained,
     programs,
@@ -159,12 +160,12 @@ def measure_heads(command: Heads) -> None:
     with told.status("reading weights") as status:
         model = pretrained.read(command.model)
         folder = command.out or Path("results") / f"heads-{model.name}"
-        head_scores.check_free(model, folder)
+        head_report.check_free(model, folder)
         store.make_folder(folder)
         found = head_scores.measure(model, command.seed, lambda what: status.update(f"{what} ..."))
-        head_scores.write(found, folder)
-    console.print(head_scores.table(found))
-    console.print(*head_scores.sentences(found), f"written to {folder}/", sep="\n")
+        head_report.write(found, folder)
+    console.print(head_report.table(found))
+    console.print(*head_report.sentences(found), f"written to {folder}/", sep="\n")
 
 
 def make_features(command: MakeFeatures) -> None:

@@ -16,7 +16,8 @@ FLOW = [
     "store", "trajectory", "blocks", "sharing", "programs", "writer", "cards", "progress", "engine",
     "measure.learning", "measure.probes", "measure.context", "measure.removal", "measure.heads",
     "measure.performance", "measure.circuits", "measure.saddle", "claims", "toy", "estimate",
-    "experiments", "report", "pretrained_network", "pretrained", "head_scores", "running",
+    "experiments", "report", "pretrained_network", "pretrained", "head_scores", "head_report",
+    "running",
     "timing", "bench", "bench_report", "compat", "authors_runs", "export", "cli_options", "cli",
 ]  # fmt: skip
 
