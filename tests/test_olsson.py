@@ -712,7 +712,7 @@ def smallest(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(programs, "starter", lambda *of: jax.jit(starter(*of), compiler_options=FAST))
         patch.setattr(ih, "language", functools.partial(ih.language, evaluation_sequences=4))
         for module, name in (
-            (models, "QUICK_EXAMPLES"), (models, "LOOKED_AT"), (ablations, "QUICK_EXAMPLES"),
+            (models, "EXAMPLES"), (models, "LOOKED_AT"), (ablations, "QUICK_EXAMPLES"),
             (behaviours, "SEQUENCES"), (phase_change, "QUICK_BY_INDEX"),
         ):  # fmt: skip
             patch.setattr(module, name, 4)

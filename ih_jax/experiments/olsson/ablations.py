@@ -26,8 +26,8 @@ from ih_jax.model import Params
 from ih_jax.tasks.language import Language
 from ih_jax.trajectory import Trajectories
 
-EXAMPLES, QUICK_EXAMPLES = 500, 200
-EVERY, QUICK_EVERY = 4, 10  # of the checkpoints
+EXAMPLES, QUICK_EXAMPLES = 250, 200
+EVERY, QUICK_EVERY = 8, 10  # of the checkpoints
 PREVIOUS = 0.5  # attention to the previous token from which on a head is called one for it
 HEAD_DIMS = ("layer", "head")
 DIRECTION = {"vector": (*HEAD_DIMS, "example"), "score": HEAD_DIMS, "loss": HEAD_DIMS}

@@ -17,7 +17,7 @@ import xarray as xr
 from jax import Array
 
 from ih_jax.data.tokens import Tokens
-from ih_jax.experiments import Found, Options
+from ih_jax.experiments import Found
 from ih_jax.forward import forward
 from ih_jax.holds import Holds
 from ih_jax.measure import context, heads
@@ -27,7 +27,8 @@ from ih_jax.tasks.language import token_losses
 from ih_jax.trajectory import Trajectories
 
 HEADS = 4  # of a layer
-EXAMPLES, QUICK_EXAMPLES = 2_000, 500  # on which losses by token are measured
+EXAMPLES = 500  # on which losses by token are measured
+OF_EXAMPLE = 4  # of its tokens, whose losses are part of the vector of per-token losses
 LOOKED_AT = 64  # sequences of the language on which attention to the previous token is measured
 INDUCTION = 0.5  # prefix matching from which on a head is called one
 
@@ -142,11 +143,6 @@ def curves_of(trained: Trajectories, model: Model, name: str) -> xr.DataArray:
     return values.isel(chosen, drop=True)
 
 
-def examples(options: Options, trained: Trajectories) -> Tokens:
-    """The fixed examples of a training's language: 2,000 (quick: 500)."""
-    return sample(trained, QUICK_EXAMPLES if options.quick else EXAMPLES)
-
-
 def head_scores(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
     """A measure: previous-token and prefix-matching scores of every head, [L, H] each."""
     some = Tokens(batch.tokens[:LOOKED_AT])
@@ -159,17 +155,17 @@ def head_scores(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]
 def watched(batch: Tokens) -> Callable[[Params, Holds, Tokens], dict[str, Array]]:
     """A measure of a batch of this size: what one sees of a network while it learns.
 
-    token_loss [T - 1] (`context.loss_by_token`), vector [B] (`context.per_token_losses` at random
-    positions) and `head_scores`.
+    token_loss [T - 1] (`context.loss_by_token`), vector [4 B] (losses at four random positions of
+    each sequence) and `head_scores`.
     """
-    positions = context.random_positions(len(batch.tokens), batch.positions)
+    positions = context.random_positions(OF_EXAMPLE * len(batch.tokens), batch.positions)
 
     def measure(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
         def of(piece: Tokens, at: Array) -> tuple[Array, Array]:
             losses = token_losses(forward(params, piece, clamp), piece)  # [T - 1, B]
-            return losses.mean(-1), jnp.take_along_axis(losses, at[None] - 1, axis=0)[0]
+            return losses.mean(-1), jnp.take_along_axis(losses, at.T - 1, axis=0)
 
-        by_token, vector = each_piece(of, batch, jnp.asarray(positions))
+        by_token, vector = each_piece(of, batch, jnp.asarray(positions.reshape(-1, OF_EXAMPLE)))
         return {
             "token_loss": by_token.mean(0),
             "vector": vector.reshape(-1),
@@ -185,12 +181,12 @@ SEEN = {
 }  # fmt: skip
 
 
-def watch(options: Options, found: Found, models: Sequence[Model]) -> dict[str, xr.Dataset]:
+def watch(found: Found, models: Sequence[Model]) -> dict[str, xr.Dataset]:
     """What `watched` sees of every checkpoint of these models, by name of the model."""
     seen = {}
     for model in models:
         trained = found[model.training]
-        batch = examples(options, trained)
+        batch = sample(trained, EXAMPLES)
         seen[model.name] = measured(trained, model, watched(batch), batch, SEEN)
     return seen
 

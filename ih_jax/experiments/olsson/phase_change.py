@@ -31,13 +31,13 @@ FEW = 15  # snapshots that the paper kept of its large models
 FAR = 40  # index from which on the derivative along the context is looked at
 TURN, NO_TURN = 45.0, 30.0  # degrees
 BY_INDEX, QUICK_BY_INDEX = 10_000, 2_000  # examples on which losses by index are measured
-SNAPSHOTS = 4  # every so many checkpoints they are
+SNAPSHOTS = 5  # every so many checkpoints they are
 
 
 def measure(options: Options, found: Found) -> xr.Dataset:
     """Curves, scores at several pairs, best heads, paths of per-token losses, losses by index."""
     every = models.every(found)
-    seen = models.watch(options, found, every)
+    seen = models.watch(found, every)
     results = models.curves(found, every, loss="loss", score="in_context_score")
     own = {}
     for name, each in seen.items():

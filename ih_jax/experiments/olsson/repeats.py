@@ -75,37 +75,36 @@ def measure(options: Options, found: Found) -> xr.Dataset:
             after=list(SHIFTS), back=list(range(OFFSETS))
         )
     circuits_ = models.side_by_side(by_language).rename(model="language")
-    gates = {model.name: _gate(options, found, model) for model in GATES}
+    gates = {model.name: _gate(found, model) for model in GATES}
     results = models.side_by_side(gates).merge(
         models.curves(found, GATES, loss="loss", score="in_context_score")
     )
     return results.merge(circuits_)
 
 
-def _gate(options: Options, found: Found, model: Model) -> xr.Dataset:
+def _gate(found: Found, model: Model) -> xr.Dataset:
     """Of an R1 model: heads over training, its path, and at the end removals and weights."""
     trained = found[model.training]
-    batch = models.examples(options, trained)
+    batch = models.sample(trained, models.EXAMPLES)
     seen = models.measured(trained, model, models.watched(batch), batch, models.SEEN)
     init = seen["init"]
     paths = [context.principal_components(seen["vector"].sel(init=i).values).coordinates
              for i in init.values]  # fmt: skip
     task = trained.study.runs[0].task
     assert isinstance(task, Language)
-    some = Tokens(batch.tokens[:500])
-    at = context.random_positions(len(some.tokens), some.positions)
+    at = context.random_positions(len(batch.tokens), batch.positions)
     end = models.steps_of(trained, model)[-1:]
     removed = models.measured(
-        trained, model, removal.ablation_losses(at, *task.positions(), "patterns"), some,
+        trained, model, removal.ablation_losses(at, *task.positions(), "patterns"), batch,
         {"vector": (*HEAD_DIMS, "example"), "score": HEAD_DIMS, "loss": HEAD_DIMS}, end,
     ).isel(checkpoint=0, drop=True)  # fmt: skip
     joint = models.measured(
         trained, model,
-        removal.joint_ablation_losses(_induction, at, *task.positions(), "patterns"), some,
+        removal.joint_ablation_losses(_induction, at, *task.positions(), "patterns"), batch,
         {"vector": ("example",), "score": (), "loss": ()}, end,
     ).isel(checkpoint=0, drop=True)  # fmt: skip
     weights = models.measured(
-        trained, model, of_weights, some, {"ov": HEAD_DIMS, "cosine": HEAD_DIMS}, end
+        trained, model, of_weights, batch, {"ov": HEAD_DIMS, "cosine": HEAD_DIMS}, end
     ).isel(checkpoint=0, drop=True)
     return xr.Dataset(
         {

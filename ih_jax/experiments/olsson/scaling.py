@@ -21,7 +21,7 @@ from ih_jax.experiments.olsson.heads import SCORES, at_the_end
 from ih_jax.experiments.olsson.phase_change import deep
 from ih_jax.measure import context
 
-EVERY, QUICK_EVERY = 4, 10  # of the checkpoints
+EVERY, QUICK_EVERY = 8, 10  # of the checkpoints
 HEAD_DIMS = ("layer", "head")
 
 
