@@ -519,9 +519,9 @@ experiment = Experiment(
     summary="Language models of one to six layers, without and with MLPs, read sequences in which "
     "a global table of bigrams has exceptions that hold within one sequence only. Bigrams are "
     "learnt first; then there is a plateau; then, in models of two layers or more, a change.",
-    differs="The change is there in all 50 networks of two layers or more, and in none of one layer "
-    "(the one in the table is the first look: a score of noise that falls to -.1). What does not "
-    "hold fails by little, but fails. 48 of the 50 get 75% of their score within a fifth of "
+    differs="The change is there in all 50 networks of two layers or more, and in none of one "
+    "layer (the one in the table is the first look: a score of noise that falls to -.1). What does "
+    "not hold fails by little, but fails. 48 of the 50 get 75% of their score within a fifth of "
     "training (most 77% to 86%), two with two layers 74% to 75%. After their windows scores still "
     "move by 8% to 17%: windows, told by the steepest part, end while the curve still bends. "
     "Fifteen snapshots, spaced evenly in the logarithm of tokens, have one or two within a window "
