@@ -636,6 +636,14 @@ def test_a_change_at_the_first_look_has_no_time_before_it() -> None:
     assert found["after: large ones"] != "undecidable"
 
 
+def test_a_language_of_fewer_seeds_is_judged_by_those() -> None:
+    whole = GOOD["olsson-universality"]()
+    fewer = whole.where((whole["model"] != "2L, repeats") | (whole["init"] != INITS[-1]))
+    assert set(verdicts("olsson-universality", fewer).values()) == {"holds"}
+    heads = {row[0]: row[1] for row in find("olsson-universality").tables(fewer)[0].rows}
+    assert heads["2L, repeats"] == "0 2"
+
+
 def test_few_looks_are_too_few_to_see_a_change_in() -> None:
     assert verdicts("olsson-smoke", smoke().isel(tokens=[0, 30, 100]))["the change"] == (
         "undecidable"

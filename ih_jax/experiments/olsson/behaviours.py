@@ -44,6 +44,8 @@ HEAD_DIMS = ("layer", "head")
 def measure(options: Options, found: Found) -> xr.Dataset:
     """Scores of every head of the three models at the end, by what they are asked to do."""
     results = xr.Dataset()
+    asked = (COPYING, TRANSLATING, MATCHING)
+    common = models.common_seeds(*(found[model.training] for model in asked))
     for name, model, function in (
         ("copy", COPYING, _literal), ("translate", TRANSLATING, _translation),
         ("match", MATCHING, _templates),
@@ -53,7 +55,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
         measure, dims = function(batch, trained.study.runs[0].task.data)  # type: ignore[attr-defined]
         end = models.steps_of(trained, model)[-1:]
         seen = models.measured(trained, model, measure, batch, dims, end)
-        seen = seen.isel(checkpoint=0, drop=True)
+        seen = seen.isel(checkpoint=0, drop=True).sel(init=common)
         results = results.merge(seen.rename({each: f"{name}_{each}" for each in seen}))
     return results
 

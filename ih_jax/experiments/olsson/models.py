@@ -191,6 +191,12 @@ def watch(found: Found, models: Sequence[Model]) -> dict[str, xr.Dataset]:
     return seen
 
 
+def common_seeds(*trained: Trajectories) -> list[int]:
+    """The init seeds that all trainings have, in the order of the first."""
+    others = [each.study.axes["init"] for each in trained[1:]]
+    return [i for i in trained[0].study.axes["init"] if all(i in own for own in others)]
+
+
 def best(scores: xr.DataArray) -> xr.DataArray:
     """Of all heads the highest."""
     return scores.max(("layer", "head"))

@@ -79,7 +79,8 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     results = models.side_by_side(gates).merge(
         models.curves(found, GATES, loss="loss", score="in_context_score")
     )
-    return results.merge(circuits_)
+    common = models.common_seeds(*(found[model.training] for model in (*LANGUAGES, *GATES)))
+    return results.sel(init=common).merge(circuits_.sel(init=common))
 
 
 def _gate(found: Found, model: Model) -> xr.Dataset:

@@ -73,9 +73,15 @@ def alike(a: np.ndarray, b: np.ndarray, matched: bool = True) -> float:
     return 1 - float(np.mean(distances))
 
 
+def seeds_of(results: xr.Dataset, model: str) -> list[int]:
+    """Those of which a model was trained: on the second language they are fewer."""
+    scores = results["prefix_matching"].sel(model=model, checkpoint="end")
+    return [int(i) for i in scores["init"].values if scores.sel(init=i).notnull().any()]
+
+
 def pairs(results: xr.Dataset, model: str, matched: bool = True) -> np.ndarray:
     """`alike` of every two seeds."""
-    inits = results["init"].values.tolist()
+    inits = seeds_of(results, model)
     return np.array([
         alike(profile(results, model, a), profile(results, model, b), matched)
         for a, b in itertools.combinations(inits, 2)
@@ -83,8 +89,10 @@ def pairs(results: xr.Dataset, model: str, matched: bool = True) -> np.ndarray:
 
 
 def _deep(results: xr.Dataset) -> list[str]:
+    """Models of two layers or more, without smeared keys, that were trained."""
+    some = results.expand_dims("init") if "init" not in results.dims else results
     names = [str(name) for name in results["model"].values]
-    return [name for name in names if name[0] != "1" and "smeared" not in name]
+    return [n for n in names if n[0] != "1" and "smeared" not in n and seeds_of(some, n)]
 
 
 def _circuit(seed: xr.Dataset) -> float:
@@ -120,7 +128,8 @@ def _matched_alike(results: xr.Dataset) -> Finding:
     for name in _deep(results):
         ours.append(float(np.median(pairs(results, name))))
         null.append(float(np.median([
-            alike(profile(results, name, i), profile(results, name, i, "start")) for i in inits
+            alike(profile(results, name, i), profile(results, name, i, "start"))
+            for i in seeds_of(results, name)
         ])))  # fmt: skip
     good = sum(a > b for a, b in zip(ours, null, strict=True))
     verdict = "holds" if good == len(ours) else "does not hold"
@@ -176,7 +185,7 @@ def tables(results: xr.Dataset) -> list[Table]:
     """Per model: where induction heads are, how many, and how alike seeds are."""
     rows = []
     for name in (str(each) for each in results["model"].values):
-        end = results.sel(model=name, checkpoint="end")
+        end = results.sel(model=name, checkpoint="end", init=seeds_of(results, name))
         prefix = end["prefix_matching"]
         by_layer = (prefix >= INDUCTION).sum("head").median("init").values
         there = prefix.notnull().any(("init", "head")).values
