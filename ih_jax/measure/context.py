@@ -126,28 +126,36 @@ def derivative_by_log_index(losses: ArrayLike, factor: float = NEAR) -> np.ndarr
     differences of neighbours are noise.
     """
     values = np.asarray(losses, float)
-    index = np.arange(1, values.shape[-1] + 1)
-    x = np.log(index)
-    near = np.abs(x[:, None] - x) <= np.log(factor)
-    near |= np.abs(index[:, None] - index) <= 1
-    centred = np.where(near, x - (near @ x / near.sum(1))[:, None], 0)
-    return values @ (centred / np.sum(centred**2, axis=1, keepdims=True)).T
+    return _slopes_nearby(values, np.log(np.arange(1, values.shape[-1] + 1)), factor)
 
 
-def derivative_by_log_tokens(loss: ArrayLike, tokens: ArrayLike) -> np.ndarray:
-    """[..., S]: d loss / d ln(tokens seen), by central differences; NaN where none were seen.
+def derivative_by_log_tokens(
+    loss: ArrayLike, tokens: ArrayLike, factor: float = NEAR
+) -> np.ndarray:
+    """[..., S]: d loss / d ln(tokens seen); NaN where none were seen.
 
-    Olsson et al. 2022, "loss derivative" by model size.
+    Olsson et al. 2022, "loss derivative" by model size. Slopes of lines, as in
+    `derivative_by_log_index`.
 
     Args:
         loss: [..., S].
         tokens: [S], rising.
+        factor: how far the line through each reaches, in tokens.
     """
     values, seen = np.asarray(loss, float), np.asarray(tokens, float)
     found = np.full(values.shape, np.nan)
     some = seen > 0
-    found[..., some] = np.gradient(values[..., some], np.log(seen[some]), axis=-1)
+    found[..., some] = _slopes_nearby(values[..., some], np.log(seen[some]), factor)
     return found
+
+
+def _slopes_nearby(values: np.ndarray, x: np.ndarray, factor: float) -> np.ndarray:
+    """[..., S]: slopes of the lines through all of x [S] within ln(factor), and the next ones."""
+    place = np.arange(len(x))
+    near = np.abs(x[:, None] - x) <= np.log(factor)
+    near |= np.abs(place[:, None] - place) <= 1
+    centred = np.where(near, x - (near @ x / near.sum(1))[:, None], 0)
+    return values @ (centred / np.sum(centred**2, axis=1, keepdims=True)).T
 
 
 # --- trajectories of per-token losses -----------------------------------------------------------
