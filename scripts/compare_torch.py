@@ -74,7 +74,7 @@ def theirs(fused: bool, steps: int) -> Callable[[], float]:
     torch.manual_seed(0)
     vocabulary, length = RECIPE.vocabulary, RECIPE.length
 
-    class Block(nn.Module):
+    class Block(nn.Module):  # type: ignore[misc]  # without torch it is Any
         def __init__(self) -> None:
             super().__init__()
             self.norm = nn.LayerNorm(D)
@@ -99,7 +99,7 @@ def theirs(fused: bool, steps: int) -> Callable[[], float]:
                 z = scores.masked_fill(self.future, -torch.inf).softmax(-1) @ v
             return x + self.out(z.transpose(1, 2).reshape(len(x), length, D))
 
-    class Model(nn.Module):
+    class Model(nn.Module):  # type: ignore[misc]  # without torch it is Any
         def __init__(self) -> None:
             super().__init__()
             self.embed = nn.Embedding(vocabulary, D)
