@@ -293,6 +293,13 @@ experiment = Experiment(
     paper="Olsson et al. 2022, argument 4",
     summary="Two-layer models asked to copy random tokens, trained to translate between two "
     "synthetic vocabularies, and trained to tell four templates apart.",
+    differs="Heads that translate do what the paper's did, attention to the source of the next "
+    "word at no fixed distance, and so completely (.93) that nothing is left for the paper's "
+    "other finding: on random tokens the same heads match no prefixes. In a model of 13 billion "
+    "parameters one head does both; here a language that has no literal repeats teaches none. The "
+    "templates were learnt in two of three seeds within 6,000 steps, without a head that gives "
+    ".65 of its attention to right labels (.19 to .34, as little in the seed that did not learn "
+    "them): the labels are told some other way, which was not looked into. Three seeds.",
     needs=("olsson_depths", "olsson_translations", "olsson_templates"),
     measure=measure,
     claims=CLAIMS,
