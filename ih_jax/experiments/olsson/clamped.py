@@ -147,7 +147,7 @@ def draw(results: xr.Dataset) -> Figure:
     figure = Figure(figsize=(12.5, 4.2), layout="constrained")
     score, loss = figure.subplots(1, 2)
     for place, clamp in enumerate(str(each) for each in results["clamp"].values):
-        colour = "black" if clamp == "none" else HEAD_COLOURS[(place - 1) % 7]
+        colour = "black" if clamp == "none" else HEAD_COLOURS[place - 1]
         dash = ":" if clamp.startswith("given to") else "-"
         curves(score, results["score"].sel(clamp=clamp), colour, clamp, ls=dash)
         curves(loss, results["loss"].sel(clamp=clamp), colour, clamp, ls=dash)
