@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ from ih_jax.programs import (
 from ih_jax.study import Study
 from ih_jax.trajectory import BlockRecord, Trajectories, assemble
 from ih_jax.writer import Writer
+
+HEAR_EVERY_SECONDS = 0.1
 
 
 class Interrupted(Exception):
@@ -205,6 +207,10 @@ def _train_blocks(
         devices = jax.local_devices()
         with ThreadPoolExecutor(len(devices)) as pool:
             workers = [pool.submit(work, device) for device in devices]
+            # In short waits: of a Ctrl-C that the system gave to another thread, Python tells this
+            # one only when it runs.
+            while wait(workers, HEAR_EVERY_SECONDS).not_done:
+                pass
         for worker in workers:
             worker.result()
     if stop.is_set():

@@ -4,6 +4,7 @@ After each, the sweep goes on to the bits of one that nothing befell.
 """
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import shutil
@@ -50,8 +51,11 @@ def study(**changes):
     return ih.sweep(task, **{**settings, **changes})
 
 
-def train(folder, cache, share=None, pause=0.0):
-    """What a child process does: all of the sweep or its share, saving after every chunk."""
+def train(folder, cache, share=None, pause=0.0, interrupt_after=0):
+    """What a child process does: all of the sweep or its share, saving after every chunk.
+
+    With `interrupt_after` it gets SIGINT, as by Ctrl-C, once that many chunks are trained.
+    """
     from ih_jax import engine, sharing, writer
 
     engine.use_compilation_cache(Path(cache))
@@ -64,6 +68,16 @@ def train(folder, cache, share=None, pause=0.0):
             time.sleep(pause)
 
         engine._train_block = slowly
+    if interrupt_after:
+        trained, add = itertools.count(1), writer.Writer.add
+
+        def add_and_interrupt(*arguments):
+            add(*arguments)
+            if next(trained) == interrupt_after:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(2 * engine.HEAR_EVERY_SECONDS)
+
+        writer.Writer.add = add_and_interrupt
     with contextlib.suppress(ih.Interrupted):
         study().train(folder, progress=False, resume=share is None, width=2, share=share)
 
@@ -105,40 +119,42 @@ def assert_same_bits(folder, whole):
 
 
 def test_killed_at_twenty_random_moments(tmp_path, whole):
+    """As many sweeps as twenty kills take: how far one gets between kills is up to the machine."""
     moments = np.random.default_rng(20)
-    kills = 0
-    for _ in range(60):
-        before = parts(tmp_path)
-        process = start(tmp_path)
+    kills = sweeps = 0
+    folder = tmp_path / "0"
+    while kills < 20:
+        before = parts(folder)
+        process = start(folder)
         if moments.random() < 0.25:  # while it starts, or reads what is there
             process.join(moments.uniform(0.2, 3.0))
         else:  # while it trains and writes
-            while process.is_alive() and parts(tmp_path) <= before:
+            while process.is_alive() and parts(folder) <= before:
                 time.sleep(0.002)
             process.join(moments.uniform(0, 0.15))
-        if process.exitcode is None:
-            process.kill()
-            kills += 1
+        process.kill()
         process.join()
-        if kills == 20 or process.exitcode == 0:
-            break
-    process = start(tmp_path)
+        kills += process.exitcode == -signal.SIGKILL
+        if process.exitcode == 0:
+            assert_same_bits(folder, whole)
+            sweeps += 1
+            folder = tmp_path / str(sweeps)
+        else:
+            assert process.exitcode == -signal.SIGKILL
+    process = start(folder)
     process.join()
     assert process.exitcode == 0
-    assert kills >= 20, f"the sweep was finished after {kills} kills: make it longer"
-    assert_same_bits(tmp_path, whole)
+    assert_same_bits(folder, whole)
 
 
 def test_interrupted_it_saves_and_goes_on(tmp_path, whole):
-    for _ in range(2):
-        before = parts(tmp_path)
-        process = start(tmp_path)
-        while process.is_alive() and parts(tmp_path) <= before:
-            time.sleep(0.002)
-        os.kill(process.pid, signal.SIGINT)
+    for chunks in (3, 5):
+        process = start(tmp_path, interrupt_after=chunks)
         process.join()
         assert process.exitcode == 0
-    assert not ih.load(tmp_path).card["finished"]
+        assert not ih.load(tmp_path).card["finished"]
+        # The chunks that its device, and perhaps the other one, had trained.
+        assert parts(tmp_path) >= chunks
     start(tmp_path).join()
     assert_same_bits(tmp_path, whole)
 
