@@ -16,6 +16,7 @@ per value of `init`, the only thing that varies within a clamp.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
@@ -321,8 +322,14 @@ def plateau_in(clamp: str, present: bool) -> Callable[[xr.Dataset], Finding]:
 
 
 def decide(claims: Iterable[Claim], results: xr.Dataset) -> list[tuple[Claim, Finding]]:
-    """Every claim with its finding."""
-    return [(claim, claim.decide(results)) for claim in claims]
+    """Every claim with its finding.
+
+    NaN is what a claim finds that has nothing to compare (no previous-token head, say), and makes a
+    verdict: NumPy need not warn of it as well.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return [(claim, claim.decide(results)) for claim in claims]
 
 
 def thousands(time: Bounds) -> str:
