@@ -426,9 +426,12 @@ experiment = Experiment(
     "at about .4 in the window and falls to .31, and layer 0 ends with its attention spread over "
     "one to three tokens back, shared between heads. All four heads of layer 1 match prefixes "
     "(.25 to .85) with QK traces as like (.5 to .7), and what order there is among them is the "
-    "reverse. One layer's path turns (84 degrees) in two seeds, though its score hardly moves: "
-    "what is left of its way after the window's start is a little more than a twentieth of the "
-    "way before it, where a direction begins to be counted; in the third it is less.",
+    "reverse. Two layers with smeared keys change twice: within a million tokens, to the score of "
+    "one smeared layer, and again at 27 to 40 million, later than without smearing, when layer 0 "
+    "learns to attend to previous tokens; the window is that of the first. One layer's path turns "
+    "(84 degrees) in two seeds, though its score hardly moves: what is left of its way after the "
+    "window's start is a little more than a twentieth of the way before it, where a direction "
+    "begins to be counted; in the third it is less.",
     needs=("olsson_depths", "olsson_spans", "olsson_repeats", "olsson_random_repeats"),
     measure=measure,
     claims=CLAIMS,

@@ -20,7 +20,6 @@ LAYERS = (1, 2, 3, 4, 5, 6)
 QUICK_LAYERS = (1, 2)
 MLP = 4.0  # hidden units of an MLP, in d_model
 PULSES = (0, 200, 400, 800)  # steps
-FEW = 3  # seeds at most of the languages beside R0b: they train as long as all of the rest
 
 
 def smoke(options: Options, found: Found) -> ih.Sweep:
@@ -77,7 +76,7 @@ def repeats(options: Options, found: Found) -> ih.Sweep:
     after 6,000, which was tried on init seeds 5 to 7.) Quick: 6,000.
     """
     return _sweep(
-        options, "repeats", Repeats(), 6_000 if options.quick else 16_000, seeds=FEW,
+        options, "repeats", Repeats(), 6_000 if options.quick else 16_000,
         layers=[1, 2], smeared_keys=[False, True],
     )  # fmt: skip
 
@@ -91,27 +90,25 @@ def spans(options: Options, found: Found) -> ih.Sweep:
     recipe = Repeats(
         tokens=32, length=64, paste=0.75, shortest=2, spread=0, triggers=0, successors=0
     )
-    return _sweep(options, "spans", recipe, 4_000, seeds=FEW, layers=2, shortest=[2, 4, 8, 16])
+    return _sweep(options, "spans", recipe, 4_000, layers=2, shortest=[2, 4, 8, 16])
 
 
 def random_repeats(options: Options, found: Found) -> ih.Sweep:
     """Blocks of 20 to 29 uniform tokens, repeated (R3): one and two layers, 4,000 steps."""
     return _sweep(
-        options, "random_repeats", RandomRepeats(), 4_000, seeds=FEW, layers=[1, 2],
+        options, "random_repeats", RandomRepeats(), 4_000, layers=[1, 2],
         learning_rate=1e-3,
     )  # fmt: skip
 
 
 def translations(options: Options, found: Found) -> ih.Sweep:
     """Sentences and their translations, two layers with MLPs, 4,000 steps."""
-    return _sweep(
-        options, "translations", Translations(), 4_000, seeds=FEW, layers=2, mlp_ratio=MLP
-    )
+    return _sweep(options, "translations", Translations(), 4_000, layers=2, mlp_ratio=MLP)
 
 
 def templates(options: Options, found: Found) -> ih.Sweep:
     """Lines of four templates, labelled anew in each sequence: two layers, MLPs, 6,000 steps."""
-    return _sweep(options, "templates", Templates(), 6_000, seeds=FEW, layers=2, mlp_ratio=MLP)
+    return _sweep(options, "templates", Templates(), 6_000, layers=2, mlp_ratio=MLP)
 
 
 def text(options: Options, found: Found) -> ih.Sweep:
@@ -124,7 +121,7 @@ def text(options: Options, found: Found) -> ih.Sweep:
     settings: dict[str, Any] = {"corpus": "python", "tokenizer": "bpe", **options.text}
     recipe = Text(**settings)
     return _sweep(
-        options, "text", recipe, 4_000 if options.quick else 16_000, batch=8, seeds=FEW,
+        options, "text", recipe, 4_000 if options.quick else 16_000, batch=8,
         layers=[1, 2], smeared_keys=[False, True], learning_rate=1e-3,
     )  # fmt: skip
 
@@ -135,14 +132,13 @@ def evenly(horizon: int, count: int) -> list[int]:
 
 
 def _sweep(
-    options: Options, name: str, recipe: Recipe, steps: int, batch: int = 32,
-    seeds: int | None = None, **settings: Any,
-) -> ih.Sweep:  # fmt: skip
-    """Evaluated 200 times, kept 100 times (quick: 100 and 50); of all seeds, or the first few."""
+    options: Options, name: str, recipe: Recipe, steps: int, batch: int = 32, **settings: Any
+) -> ih.Sweep:
+    """Evaluated 200 times, kept 100 times (quick: 100 and 50)."""
     horizon = options.horizon(steps * batch * recipe.length)
     times = 1 if options.quick else 2
     return ih.sweep(
-        ih.language(recipe, batch=batch), name=f"olsson_{name}", init=options.inits[:seeds],
+        ih.language(recipe, batch=batch), name=f"olsson_{name}", init=options.inits,
         tokens=horizon, evaluate=evenly(horizon, 100 * times),
         checkpoints=evenly(horizon, 50 * times), **settings,
     )  # fmt: skip
