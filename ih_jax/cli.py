@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point.
 
     Exit codes: 0 done, 1 the machine failed (a full disk, say), 2 a mistake in what was asked,
-    130 stopped by Ctrl-C.
+    130 stopped by Ctrl-C, 141 whoever read its output went away.
     """
     try:
         command = parse(arguments, __doc__ or "")
@@ -75,6 +75,10 @@ def main(arguments: list[str] | None = None) -> int:
             show_data(command)
         else:
             print(report.table(report.redraw(command.folder), console.is_terminal, console.width))
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read what is printed, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as of a program that SIGPIPE ended
     except (UserError, store.Damaged) as error:
         print(f"ih-jax: {error}", file=sys.stderr)
         return 2

@@ -59,6 +59,15 @@ def test_plot_draws_again_without_training(folder, small_run, monkeypatch, capsy
     assert figure.read_bytes() == before
 
 
+def test_a_reader_that_went_away_is_no_error(folder, small_run):
+    child = subprocess.Popen(
+        [sys.executable, "-m", "ih_jax.cli", "plot", "results/fig5b"], cwd=folder,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    child.stdout.close()
+    assert (child.stderr.read(), child.wait(timeout=300)) == ("", 141)
+
+
 def test_list_names_every_experiment(capsys):
     assert main(["list"]) == 0
     assert "fig5b" in capsys.readouterr().out
