@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -46,6 +47,12 @@ from ih_jax.experiments import Options
 from ih_jax.trajectory import Trajectories, load
 
 console = Console()
+
+# Options of `ih-jax run`, beside those of any run.
+OF_FEW_SHOT = ("data", "data_key", "images", "download", "encoder", "weights", "classes",
+               "exemplars", "labels", "clamps")  # fmt: skip
+OF_TEXT = ("text", "tokenizer")
+OF_EXPERIMENTS = ("quick", "seeds", "scale", "trainings")  # a file writes its own study
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -115,10 +122,13 @@ def run(command: Run) -> None:
     """Run experiments or a study file."""
     engine.use_compilation_cache()
     if command.experiment.endswith(".py"):
+        _refuse_unread(command, [*OF_FEW_SHOT, *OF_TEXT, *OF_EXPERIMENTS])
         _run_file(command)
         return
     chosen = experiments.choose(command.experiment)
-    _refuse_options_of_others(command, [each.name for each in chosen])
+    languages = [each.name for each in chosen if each.name.startswith("olsson")]
+    _refuse_unread(command, OF_FEW_SHOT if len(languages) == len(chosen) else ())
+    _refuse_unread(command, () if "olsson-text" in languages else OF_TEXT)
     how = running.How(
         out=command.out, trainings=command.trainings, resume=command.resume, width=command.width,
         share=command.share, progress=not command.quiet,
@@ -231,14 +241,9 @@ def _data(command: Run | Data) -> str | None:
     return str(path)
 
 
-def _refuse_options_of_others(command: Run, names: list[str]) -> None:
-    """Raises UserError for an option that no chosen experiment reads."""
-    few_shot = ("data", "data_key", "images", "encoder", "weights", "classes", "exemplars",
-                "labels", "clamps")  # fmt: skip
-    of_text = ("text", "tokenizer")
-    unread = [] if any(not name.startswith("olsson") for name in names) else [*few_shot]
-    unread += [] if "olsson-text" in names else [*of_text]
-    for name in unread:
+def _refuse_unread(command: Run, options: Sequence[str]) -> None:
+    """Raises UserError if one of the options, which what is run does not read, is given."""
+    for name in options:
         if getattr(command, name) != getattr(Run, name):
             raise UserError(
                 f"{command.experiment} reads no --{name.replace('_', '-')}: leave it out"

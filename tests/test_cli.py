@@ -130,6 +130,10 @@ BAD_STUDIES = {
         (["run", "range.py"], "head 9"),
         (["run", "both.py"], "layer 1 head 3"),
         (["run", "labels.py"], "labels is 1"),
+        (["run", "no_study.py", "--scale", "0.1"], "no_study.py reads no --scale"),
+        (["run", "no_study.py", "--seeds", "3"], "no_study.py reads no --seeds"),
+        (["run", "fig5b", "--text", "here"], "fig5b reads no --text"),
+        (["run", "olsson-smoke", "--classes", "9"], "olsson-smoke reads no --classes"),
         (["plot", "nowhere"], "results.nc"),
         (["run", "fig5b", "--out", "taken"], "writable"),
         (["run", "fig5b", "--out", "other"], "belongs to experiment 'fig4'"),
@@ -165,3 +169,11 @@ def test_a_study_file_with_its_own_rule_measure_and_pulse_runs(folder):
     assert done.returncode == 0, done.stderr
     assert "two back" in done.stdout
     assert (folder / "runs" / "two_back_pulse" / "results.nc").is_file()
+
+
+def test_a_study_file_on_text_runs(folder):
+    text = (EXAMPLES / "long_text.py").read_text().replace("1_600", "1").replace("61", "3")
+    (folder / "long_text.py").write_text(text)
+    done = ih_jax("run", "long_text.py", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "prefix_matching" in done.stdout
