@@ -10,7 +10,7 @@ from ih_jax.measure import heads
 LOOKS = [i * 1_600 * 1_024 for i in range(61)]  # tokens; a step reads 8 sequences of 128
 
 study = ih.sweep(
-    ih.language(Text(), batch=8),  # the source of Python's standard library
+    ih.language(Text("python", tokenizer="bpe"), batch=8),  # as olsson-text: Python's own source
     layers=2,
     learning_rate=1e-3,
     init=[5, 6],
