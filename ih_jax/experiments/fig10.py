@@ -241,11 +241,11 @@ experiment = Experiment(
     "C. Head 3 of layer 1 does the induction. Every seed thin, medians bold.",
     differs="The losses given B's and C's complements were read as measures of B and C. C's falls "
     "as it should. The loss with layer 1 and copying given, which leaves B, rises while the "
-    "network learns: the match that it learns reads its own layer 0, not a perfect one (the co- "
-    "adaptation of fig. 7), so this is no measure of B in an unclamped network; its sharpness is "
-    "reported all the same, as was written down before. What shows A is sharper than the loss in "
-    "four of five seeds, by half or more in three: with one head of layer 1 its attention grows "
-    "as the loss falls, hardly before.",
+    "network learns: the match that it learns reads its own layer 0, not a perfect one (the "
+    "co-adaptation of fig. 7), so this is no measure of B in an unclamped network; its sharpness "
+    "is reported all the same, as was written down before. What shows A is sharper than the loss "
+    "in four of five seeds, by half or more in three: with one head of layer 1 its attention "
+    "grows as the loss falls, hardly before.",
     measure=measure,
     claims=CLAIMS,
     draw=draw,
