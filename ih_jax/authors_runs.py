@@ -151,8 +151,9 @@ def read_checkpoint(file: Path, options: Mapping[str, Any]) -> tuple[int, Params
     named = dict(zip(names, arrays, strict=False))
     for name, shape in _shapes(config, options).items():
         if named[name].shape != shape:
-            raise UserError(f"{file}: {name} has shape {list(named[name].shape)}, {list(shape)} "
-                            "by config.json")  # fmt: skip
+            raise UserError(
+                f"{file}: {name} has shape {list(named[name].shape)}, {list(shape)} by config.json"
+            )
     # What follows are the optimiser's moments, whole copies of the weights, or the file is another.
     rest = [array.shape for array in arrays[len(names) :]]
     own = [array.shape for array in arrays[: len(names)]]
@@ -196,14 +197,30 @@ def _options(file: Path) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise UserError(f"{file} is not JSON ({error})") from None
-    needed = ("depth", "d_model", "num_heads", "pos_embedding_type", "train_iters", "init_seed",
-              "train_seed", "lr", "optimizer", "train_bs", "class_split", "exemplar_split",
-              "fs_relabel")  # fmt: skip
+    needed = (
+        "depth",
+        "d_model",
+        "num_heads",
+        "pos_embedding_type",
+        "train_iters",
+        "init_seed",
+        "train_seed",
+        "lr",
+        "optimizer",
+        "train_bs",
+        "class_split",
+        "exemplar_split",
+        "fs_relabel",
+    )
     missing = [name for name in needed if name not in found] if isinstance(found, dict) else needed
     if missing:
         raise UserError(f"{file} lacks {', '.join(missing)}: is it of the authors' code?")
-    odd = {"not_causal": False, "pos_embedding_type": tuple(POSITIONS), "data_type": "file",
-           "optimizer": tuple(KNOWN_OPTIMISERS)}  # fmt: skip
+    odd = {
+        "not_causal": False,
+        "pos_embedding_type": tuple(POSITIONS),
+        "data_type": "file",
+        "optimizer": tuple(KNOWN_OPTIMISERS),
+    }
     for name, accepted in odd.items():
         given = found.get(name, accepted)
         if given != accepted and not (isinstance(accepted, tuple) and given in accepted):
@@ -289,12 +306,19 @@ def _shapes(config: Config, options: Mapping[str, Any]) -> dict[str, tuple[int, 
     D, C = config.d_model, config.labels
     wide = int(D * (config.mlp_ratio or 0))
     by_end = {
-        "example_embed.weight": (D, config.features), "example_embed.bias": (D,),
-        "label_embed.weight": (D, C), "pos_embed.weight": (D, config.max_positions),
-        "qkv.weight": (3 * D, D), "proj.weight": (D, D), "fc1.weight": (wide, D),
-        "fc1.bias": (wide,), "fc2.weight": (D, wide), "fc2.bias": (D,),
-        "unembed.weight": (C, D), "unembed.bias": (C,),
-    }  # fmt: skip
+        "example_embed.weight": (D, config.features),
+        "example_embed.bias": (D,),
+        "label_embed.weight": (D, C),
+        "pos_embed.weight": (D, config.max_positions),
+        "qkv.weight": (3 * D, D),
+        "proj.weight": (D, D),
+        "fc1.weight": (wide, D),
+        "fc1.bias": (wide,),
+        "fc2.weight": (D, wide),
+        "fc2.bias": (D,),
+        "unembed.weight": (C, D),
+        "unembed.bias": (C,),
+    }
     found = {}
     for name in _names(options):
         end = name if name in by_end else ".".join(name.split(".")[-2:])
@@ -320,23 +344,34 @@ def _task(o: Mapping[str, Any], data: Features) -> FewShot:
     mixture = tuple(
         Burst(int(burst), distractor, no_support, unique)
         for burst, distractor, no_support, unique in zip(
-            bursts, of("pt_distract", True), of("pt_no_support", False),
-            of("pt_unique_rest", False), strict=True,
+            bursts,
+            of("pt_distract", True),
+            of("pt_no_support", False),
+            of("pt_unique_rest", False),
+            strict=True,
         )
-    )  # fmt: skip
+    )
     labels, logits = int(o["fs_relabel"]), o.get("model_output_classes")
     return fewshot(
-        data, classes=train, test_classes=test, exemplars=exemplars, val_exemplars=val,
-        labels=labels, labels_of_program=int(logits) if logits and int(logits) != labels else None,
+        data,
+        classes=train,
+        test_classes=test,
+        exemplars=exemplars,
+        val_exemplars=val,
+        labels=labels,
+        labels_of_program=int(logits) if logits and int(logits) != labels else None,
         label_pair_shares=tuple(o.get("fs_relabel_split") or (8, 2, 0)),
         label_split=int(o.get("fs_relabel_split_seed", 20)),
-        pairs=int(o.get("train_context_len") or 2), mixture=mixture,
+        pairs=int(o.get("train_context_len") or 2),
+        mixture=mixture,
         mixture_weights=tuple(float(w) for w in o.get("mixing_coeffs") or (1.0,)),
-        zipf=float(o.get("zipf_alpha") or 0.0), noise=float(o.get("noise_scale_train") or 0.0),
+        zipf=float(o.get("zipf_alpha") or 0.0),
+        noise=float(o.get("noise_scale_train") or 0.0),
         matched_exemplars=bool(o.get("match_query_and_distractors")),
-        random_query_label=bool(o.get("assign_query_label_random")), batch=int(o["train_bs"]),
+        random_query_label=bool(o.get("assign_query_label_random")),
+        batch=int(o["train_bs"]),
         evaluation_seed=int(o.get("eval_seed", 1)),
-    )  # fmt: skip
+    )
 
 
 def _with_all_sets(results: xr.Dataset, own: xr.Dataset, batch: int) -> xr.Dataset:

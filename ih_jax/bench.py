@@ -398,8 +398,12 @@ def growth(device: jax.Device, width: int = 2) -> Json:
         if chunk in GROWTH_CHUNKS:
             sizes[chunk] = resident_megabytes()
     first, last = (sizes[chunk] for chunk in GROWTH_CHUNKS)
-    return {"chunks": GROWTH_CHUNKS[1] - GROWTH_CHUNKS[0], "megabytes_at_first": first,
-            "megabytes_at_last": last, "megabytes_grown": last - first}  # fmt: skip
+    return {
+        "chunks": GROWTH_CHUNKS[1] - GROWTH_CHUNKS[0],
+        "megabytes_at_first": first,
+        "megabytes_at_last": last,
+        "megabytes_grown": last - first,
+    }
 
 
 def resident_megabytes() -> float:
@@ -444,8 +448,11 @@ def warm_start(width: int, folder: Path) -> float | None:
         began = time.time()
         done = subprocess.run(
             [sys.executable, "-c", FIRST_STEP, str(width)],
-            capture_output=True, text=True, env={**os.environ, **told}, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            env={**os.environ, **told},
+            check=False,
+        )
         if done.returncode:
             return None
         took = float(done.stdout.split()[-1]) - began

@@ -49,15 +49,17 @@ def draw(found: Json) -> Figure:
 def tables(found: Json) -> tuple[Table, Table]:
     """Widths, and everything else in words."""
     columns = {
-        "width": ("width", "{}"), "clamps": ("clamps", "{}"),
+        "width": ("width", "{}"),
+        "clamps": ("clamps", "{}"),
         "ms/step/run": ("ms_per_step_per_run", "{:.3f}"),
         "sequences/s": ("sequences_per_s", "{:,.0f}"),
         "GFLOP/s (51 M)": ("gflops_paper_count", "{:.1f}"),
         "GFLOP/s (45.6 M)": ("gflops_honest_count", "{:.1f}"),
         "of peak": ("fraction_of_peak_paper_count", "{:.0%}"),
         "MB/run": ("megabytes_per_run", "{:.1f}"),
-        "compile s": ("compile_s_cold", "{:.1f}"), "cached": ("compile_s_warm", "{:.1f}"),
-    }  # fmt: skip
+        "compile s": ("compile_s_cold", "{:.1f}"),
+        "cached": ("compile_s_warm", "{:.1f}"),
+    }
     widths = Table(*columns, box=None, padding=(0, 2, 0, 0))
     for row in found["widths"]:
         shown = (

@@ -117,8 +117,11 @@ def commit() -> str | None:
         where = Path(__file__).parent
         found = subprocess.run(
             ["git", "-C", str(where), "rev-parse", "HEAD"],
-            capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
         return found.stdout.strip()
     return None
 

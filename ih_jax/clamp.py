@@ -44,13 +44,30 @@ from ih_jax.parts import (
     refuse_contradiction,
     site_heads,
     site_name,
-)  # fmt: skip
+)
 
 __all__ = [
-    "Clamp", "Part", "Weights", "ablate", "copy_from", "freeze", "graft", "hold", "induction",
-    "labels_only", "match_by_similarity", "mean", "no_previous_token", "perfect_previous_layer",
-    "preserve", "previous_token", "resample", "rule", "stop_gradient", "temperature",
-]  # fmt: skip
+    "Clamp",
+    "Part",
+    "Weights",
+    "ablate",
+    "copy_from",
+    "freeze",
+    "graft",
+    "hold",
+    "induction",
+    "labels_only",
+    "match_by_similarity",
+    "mean",
+    "no_previous_token",
+    "perfect_previous_layer",
+    "preserve",
+    "previous_token",
+    "resample",
+    "rule",
+    "stop_gradient",
+    "temperature",
+]
 
 PRESERVED = lowering.PRESERVED
 BASES = ("clamped", "clean")
@@ -145,8 +162,13 @@ def previous_token(
     Row 0 attends to itself. rows="label" clamps the rows of label tokens only.
     """
     one_of("rows", rows, ROWS)
-    return _clamp("previous_token", layer=index("layer", layer), heads=head_indices(heads),
-                  strength=number("strength", strength), rows=rows)  # fmt: skip
+    return _clamp(
+        "previous_token",
+        layer=index("layer", layer),
+        heads=head_indices(heads),
+        strength=number("strength", strength),
+        rows=rows,
+    )
 
 
 def induction(
@@ -162,8 +184,13 @@ def induction(
     followed its earlier occurrences, and with the rest to the first token (BOS), which a token that
     did not occur before gets whole (Olsson et al. 2022, "prefix matching").
     """
-    return _clamp("induction", layer=index("layer", layer), heads=head_indices(heads),
-                  strength=number("strength", strength), normalise=bool(normalise))  # fmt: skip
+    return _clamp(
+        "induction",
+        layer=index("layer", layer),
+        heads=head_indices(heads),
+        strength=number("strength", strength),
+        normalise=bool(normalise),
+    )
 
 
 def match_by_similarity(layer: int, heads: int | Sequence[int], temperature: float = 0.0) -> Clamp:
@@ -174,8 +201,12 @@ def match_by_similarity(layer: int, heads: int | Sequence[int], temperature: flo
     temperature = number("temperature", temperature)
     if temperature < 0:
         raise UserError(f"match_by_similarity: temperature is {temperature}: give 0 or more")
-    return _clamp("match_by_similarity", layer=index("layer", layer), heads=head_indices(heads),
-                  temperature=temperature)  # fmt: skip
+    return _clamp(
+        "match_by_similarity",
+        layer=index("layer", layer),
+        heads=head_indices(heads),
+        temperature=temperature,
+    )
 
 
 def no_previous_token(layer: int, heads: int | Sequence[int], rows: str = "all") -> Clamp:
@@ -254,8 +285,12 @@ def graft(weights: Params | Weights, *, upto: int | None = None, after: int | No
         weights = Weights(weights)
     if not isinstance(weights, Weights):
         raise UserError(f"graft: weights are a {type(weights).__name__}: give Params or Weights")
-    return _clamp("graft", weights=weights, upto=None if upto is None else index("upto", upto),
-                  after=None if after is None else index("after", after))  # fmt: skip
+    return _clamp(
+        "graft",
+        weights=weights,
+        upto=None if upto is None else index("upto", upto),
+        after=None if after is None else index("after", after),
+    )
 
 
 def mean(site: str, layer: int, heads: int | Sequence[int] | None = None) -> Clamp:
@@ -267,14 +302,19 @@ def mean(site: str, layer: int, heads: int | Sequence[int] | None = None) -> Cla
 
 def resample(site: str, layer: int, heads: int | Sequence[int] | None = None) -> Clamp:
     """A site is that of another sequence of the batch (resample ablation)."""
-    return _clamp("resample", site=site_name(site), layer=index("layer", layer),
-                  heads=site_heads(site, heads))  # fmt: skip
+    return _clamp(
+        "resample", site=site_name(site), layer=index("layer", layer), heads=site_heads(site, heads)
+    )
 
 
 def stop_gradient(site: str, layer: int = 0, heads: int | Sequence[int] | None = None) -> Clamp:
     """No gradient flows back through a site."""
-    return _clamp("stop_gradient", site=site_name(site), layer=index("layer", layer),
-                  heads=site_heads(site, heads))  # fmt: skip
+    return _clamp(
+        "stop_gradient",
+        site=site_name(site),
+        layer=index("layer", layer),
+        heads=site_heads(site, heads),
+    )
 
 
 def freeze(*parameters: str) -> Clamp:
@@ -305,9 +345,14 @@ def hold(
         heads: which heads hold it, at sites that have heads; None: all.
         gate: in [0, 1], broadcastable to the same shape; between 0 and 1 it blends.
     """
-    return _clamp("hold", site=site_name(site), layer=index("layer", layer),
-                  heads=site_heads(site, heads), value=nested("value", value),
-                  gate=gate_values(gate))  # fmt: skip
+    return _clamp(
+        "hold",
+        site=site_name(site),
+        layer=index("layer", layer),
+        heads=site_heads(site, heads),
+        value=nested("value", value),
+        gate=gate_values(gate),
+    )
 
 
 def rule(
@@ -340,19 +385,40 @@ def rule(
     if not callable(function):
         raise UserError(f"rule: function is {function!r}: give a function(batch, activations)")
     given = tuple(sorted((name, nested(name, v)) for name, v in arguments.items()))
-    return _clamp("rule", site=site_name(site), function=function, layer=index("layer", layer),
-                  heads=site_heads(site, heads), gate=gate_values(gate), arguments=given,
-                  query_only=bool(query_only))  # fmt: skip
+    return _clamp(
+        "rule",
+        site=site_name(site),
+        function=function,
+        layer=index("layer", layer),
+        heads=site_heads(site, heads),
+        gate=gate_values(gate),
+        arguments=given,
+        query_only=bool(query_only),
+    )
 
 
 CONSTRUCTORS: dict[str, Callable[..., Clamp]] = {
     made.__name__: made
     for made in (
-        ablate, previous_token, induction, match_by_similarity, no_previous_token, labels_only,
-        temperature, perfect_previous_layer, copy_from, preserve, graft, mean, resample,
-        stop_gradient, freeze, hold, rule,
+        ablate,
+        previous_token,
+        induction,
+        match_by_similarity,
+        no_previous_token,
+        labels_only,
+        temperature,
+        perfect_previous_layer,
+        copy_from,
+        preserve,
+        graft,
+        mean,
+        resample,
+        stop_gradient,
+        freeze,
+        hold,
+        rule,
     )
-}  # fmt: skip
+}
 
 
 def _clamp(kind: str, **settings: Any) -> Clamp:

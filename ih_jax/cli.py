@@ -49,8 +49,18 @@ from ih_jax.trajectory import Trajectories, load
 console = Console()
 
 # Options of `ih-jax run`, beside those of any run.
-OF_FEW_SHOT = ("data", "data_key", "images", "download", "encoder", "weights", "classes",
-               "exemplars", "labels", "clamps")  # fmt: skip
+OF_FEW_SHOT = (
+    "data",
+    "data_key",
+    "images",
+    "download",
+    "encoder",
+    "weights",
+    "classes",
+    "exemplars",
+    "labels",
+    "clamps",
+)
 OF_TEXT = ("text", "tokenizer")
 OF_EXPERIMENTS = ("quick", "seeds", "scale", "trainings")  # a file writes its own study
 
@@ -112,8 +122,14 @@ def list_experiments() -> None:
         if name in sets:
             title, paper = "all of these, each training once", sets[name]
         trainings = ", ".join(dict.fromkeys(need for each in some for need in each.needs))
-        table.add_row(name, title, paper, "all" if len(some) > 1 else trainings or "none",
-                      str(cost.networks), f"{cost.seconds / 60:.1f}")  # fmt: skip
+        table.add_row(
+            name,
+            title,
+            paper,
+            "all" if len(some) > 1 else trainings or "none",
+            str(cost.networks),
+            f"{cost.seconds / 60:.1f}",
+        )
     console.print(table)
     console.print(f"for {Options().seeds} seeds, on this machine ({machine.describe()})")
 
@@ -130,10 +146,15 @@ def run(command: Run) -> None:
     _refuse_unread(command, OF_FEW_SHOT if len(languages) == len(chosen) else ())
     _refuse_unread(command, () if "olsson-text" in languages else OF_TEXT)
     how = running.How(
-        out=command.out, trainings=command.trainings, resume=command.resume, width=command.width,
-        share=command.share, progress=not command.quiet,
-        command=shlex.join(["ih-jax", *sys.argv[1:]]), console=console,
-    )  # fmt: skip
+        out=command.out,
+        trainings=command.trainings,
+        resume=command.resume,
+        width=command.width,
+        share=command.share,
+        progress=not command.quiet,
+        command=shlex.join(["ih-jax", *sys.argv[1:]]),
+        console=console,
+    )
     findings = running.run(chosen, _options(command), how)
     if not findings:
         return
@@ -186,13 +207,21 @@ def make_features(command: MakeFeatures) -> None:
     """Encode drawings."""
     engine.use_compilation_cache()
     path = omniglot.prepare(
-        command.images, encoders.make(command.encoder, command.weights), _features_cache(),
-        variants=not command.upright, kept=command.drawings, seed=command.seed, out=command.out,
-        download=command.download, progress=True,
-    )  # fmt: skip
+        command.images,
+        encoders.make(command.encoder, command.weights),
+        _features_cache(),
+        variants=not command.upright,
+        kept=command.drawings,
+        seed=command.seed,
+        out=command.out,
+        download=command.download,
+        progress=True,
+    )
     features = of_file(path)
-    console.print(f"{features.classes:,} classes of {features.exemplars} drawings, "
-                  f"{features.features} features: --data {path}")  # fmt: skip
+    console.print(
+        f"{features.classes:,} classes of {features.exemplars} drawings, "
+        f"{features.features} features: --data {path}"
+    )
 
 
 def show_data(command: Data) -> None:
@@ -262,9 +291,11 @@ def _options(command: Run) -> Options:
     same = ("data_key", "classes", "exemplars", "labels", "clamps", "scale", "quick")
     text = {"corpus": command.text, "tokenizer": command.tokenizer}
     return Options(
-        seeds=seeds, data=data, text={k: v for k, v in text.items() if v is not None},
+        seeds=seeds,
+        data=data,
+        text={k: v for k, v in text.items() if v is not None},
         **{name: getattr(command, name) for name in same},
-    )  # fmt: skip
+    )
 
 
 def _run_file(command: Run) -> None:
@@ -289,9 +320,12 @@ def _run_file(command: Run) -> None:
         f"about {size:,.0f} MB of trajectories, into {folder}/"
     )
     trajectories: Trajectories = study.train(
-        folder, resume=command.resume, width=command.width, share=command.share,
+        folder,
+        resume=command.resume,
+        width=command.width,
+        share=command.share,
         progress=not command.quiet,
-    )  # fmt: skip
+    )
     console.print(f"results in {folder}: ih_jax.load({str(folder)!r})")
     after = getattr(module, "after", None)
     if callable(after):

@@ -28,21 +28,37 @@ from ih_jax.tasks.fewshot import query_loss
 
 NESTED_PASS = "opto_specific_fn"
 SWITCHES = (
-    "opto_preserve_patterns", "opto_preserve_values", "opto_preserve_queries",
-    "opto_preserve_keys", "opto_prev_token_only_label", "opto_disallow_prev_token_only_label",
+    "opto_preserve_patterns",
+    "opto_preserve_values",
+    "opto_preserve_queries",
+    "opto_preserve_keys",
+    "opto_prev_token_only_label",
+    "opto_disallow_prev_token_only_label",
     "opto_ablate_embedding",
-)  # fmt: skip
+)
 
 
 OPTIONS = (
-    *SWITCHES, NESTED_PASS, "opto_ablate_heads", "opto_induction_heads",
-    "opto_induction_head_strength", "opto_prev_token_heads", "opto_prev_token_head_strength",
-    "opto_disallow_prev_token_heads", "opto_match_heads", "opto_match_head_temperature",
-    "opto_perfect_copy_from_head_pattern", "opto_set_head_temperature",
-    "opto_final_layer_silence_non_label_attn", "opto_graft_in_model_ckpt",
-    "opto_graft_in_model_cfg", "opto_graft_in_model_till_layer", "opto_graft_out_model_ckpt",
-    "opto_graft_out_model_cfg", "opto_graft_out_model_from_layer",
-)  # fmt: skip
+    *SWITCHES,
+    NESTED_PASS,
+    "opto_ablate_heads",
+    "opto_induction_heads",
+    "opto_induction_head_strength",
+    "opto_prev_token_heads",
+    "opto_prev_token_head_strength",
+    "opto_disallow_prev_token_heads",
+    "opto_match_heads",
+    "opto_match_head_temperature",
+    "opto_perfect_copy_from_head_pattern",
+    "opto_set_head_temperature",
+    "opto_final_layer_silence_non_label_attn",
+    "opto_graft_in_model_ckpt",
+    "opto_graft_in_model_cfg",
+    "opto_graft_in_model_till_layer",
+    "opto_graft_out_model_ckpt",
+    "opto_graft_out_model_cfg",
+    "opto_graft_out_model_from_layer",
+)
 
 
 @dataclass(frozen=True)

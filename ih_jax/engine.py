@@ -174,9 +174,13 @@ def _finished(folder: Path, block: BlockPlan) -> bool:
 
 
 def _train_blocks(
-    study: Study, plan: Plan, programs: Programs, folder: Path,
-    share: sharing.Share | None, show: bool,
-) -> None:  # fmt: skip
+    study: Study,
+    plan: Plan,
+    programs: Programs,
+    folder: Path,
+    share: sharing.Share | None,
+    show: bool,
+) -> None:
     blocks = sharing.Blocks(
         plan.blocks,
         lambda block: store.part_path(folder, block.number, 0).parent,
@@ -220,9 +224,15 @@ def _train_blocks(
 
 
 def _train_block(
-    study: Study, plan: BlockPlan, programs: Programs, device: jax.Device, folder: Path,
-    saver: ThreadPoolExecutor, stop: threading.Event, advance: Any,
-) -> None:  # fmt: skip
+    study: Study,
+    plan: BlockPlan,
+    programs: Programs,
+    device: jax.Device,
+    folder: Path,
+    saver: ThreadPoolExecutor,
+    stop: threading.Event,
+    advance: Any,
+) -> None:
     writer = Writer(folder, plan, saver)
     done, at = writer.last_good(programs.state(plan.group))
     advance(at * len(plan.runs) * study.unit)

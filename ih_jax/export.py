@@ -101,8 +101,11 @@ def config_of(params: Params, vocabulary: int, length: int) -> dict[str, Any]:
         "d_mlp": None if config.mlp_ratio is None else len(params.blocks[0].mlp.W_in),  # type: ignore[union-attr]
     }
     if kind == "rotary":
-        found |= {"rotary_dim": config.d_head, "rotary_base": int(config.position_base),
-                  "rotary_adjacent_pairs": True}  # fmt: skip
+        found |= {
+            "rotary_dim": config.d_head,
+            "rotary_base": int(config.position_base),
+            "rotary_adjacent_pairs": True,
+        }
     return found
 
 

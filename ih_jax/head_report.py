@@ -32,16 +32,22 @@ SHOWN = 12  # heads in tables
 MAPPED = ("prefix_matching", "copying", "previous_token")
 MEANING = {
     "prefix_matching": (
-        "0 to 1", "attention, from the second time on, to what followed earlier occurrences of the "
-        "current token"),
+        "0 to 1",
+        "attention, from the second time on, to what followed earlier occurrences of the "
+        "current token",
+    ),
     "copying": (
-        "-1 to 1", "4 r - 1, where r = a / (a + T): a is how much the head raises the tokens that "
-        "it attends to, T how much it raises all of the sequence; low where attention is spread"),
+        "-1 to 1",
+        "4 r - 1, where r = a / (a + T): a is how much the head raises the tokens that "
+        "it attends to, T how much it raises all of the sequence; low where attention is spread",
+    ),
     "copying_logits": (
-        "logits", "how much more the head gives to what it attends to than to the others of the "
-        "sequence, before the division of the last norm; above 0 it copies, however spread"),
+        "logits",
+        "how much more the head gives to what it attends to than to the others of the "
+        "sequence, before the division of the last norm; above 0 it copies, however spread",
+    ),
     "previous_token": ("0 to 1", "attention to the token before"),
-}  # fmt: skip
+}
 
 
 def write(found: xr.Dataset, folder: Path) -> None:
@@ -169,16 +175,33 @@ def _scatter(figure: Figure, axes: Axes, found: xr.Dataset) -> None:
     layers = np.broadcast_to(found["layer"].values[:, None], x.shape)
     colours = matplotlib.colormaps["viridis"].resampled(max(2, found.sizes["layer"]))
     ends = (-0.5, max(2, found.sizes["layer"]) - 0.5)
-    dots = axes.scatter(x.ravel(), y.ravel(), c=layers.ravel(), cmap=colours, vmin=ends[0],
-                        vmax=ends[1], s=26, edgecolors=QUIET, linewidths=0.4, zorder=3)  # fmt: skip
+    dots = axes.scatter(
+        x.ravel(),
+        y.ravel(),
+        c=layers.ravel(),
+        cmap=colours,
+        vmin=ends[0],
+        vmax=ends[1],
+        s=26,
+        edgecolors=QUIET,
+        linewidths=0.4,
+        zorder=3,
+    )
     axes.axvline(ENOUGH, lw=0.8, ls="--", color=FAINT, zorder=0)
     kind = kinds(found)
     named = [at for at in first_heads(found, "prefix_matching", 8) if kind[at] == KINDS[0]]
     for number, at in enumerate(named):
         right = number % 2 == 0
-        axes.annotate(f"{at[0]}.{at[1]}", (x[at], y[at]), (5 if right else -5, 3), fontsize=7.5,
-                      textcoords="offset points", ha="left" if right else "right",
-                      color=QUIET, zorder=4)  # fmt: skip
+        axes.annotate(
+            f"{at[0]}.{at[1]}",
+            (x[at], y[at]),
+            (5 if right else -5, 3),
+            fontsize=7.5,
+            textcoords="offset points",
+            ha="left" if right else "right",
+            color=QUIET,
+            zorder=4,
+        )
     axes.set(xlim=(-0.04, 1.12), ylim=(-1.08, 1.08), xlabel="prefix matching", ylabel="copying")
     bar = figure.colorbar(dots, ax=axes, label="layer", pad=0.01)
     bar.locator = matplotlib.ticker.MaxNLocator(integer=True, nbins=8)
@@ -189,8 +212,15 @@ def _scatter(figure: Figure, axes: Axes, found: xr.Dataset) -> None:
 def _map(figure: Figure, axes: Axes, found: xr.Dataset, name: str) -> None:
     """One score of every head, the first layer at the bottom."""
     lowest = -1 if name == "copying" else 0
-    drawn = axes.imshow(found[name].values, origin="lower", aspect="auto", interpolation="nearest",
-                        cmap="Blues", vmin=lowest, vmax=1)  # fmt: skip
+    drawn = axes.imshow(
+        found[name].values,
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",
+        cmap="Blues",
+        vmin=lowest,
+        vmax=1,
+    )
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
     axes.set(xlabel="head", ylabel="layer")

@@ -38,8 +38,15 @@ Leaf = Array | np.ndarray  # of a recipe (numpy, stackable at no cost) or traced
 Place = tuple[str, int, int, str, int]
 
 STREAM_SITES = (
-    "embed", "resid_pre", "q_input", "k_input", "v_input", "attn_out", "mlp_out", "resid_post",
-)  # fmt: skip
+    "embed",
+    "resid_pre",
+    "q_input",
+    "k_input",
+    "v_input",
+    "attn_out",
+    "mlp_out",
+    "resid_post",
+)
 PAIRED_SITES = ("q", "k")
 HEAD_SITES = ("v", "z")
 ATTENTION_SITES = ("attn_scores", "pattern")

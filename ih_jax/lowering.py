@@ -23,7 +23,7 @@ from ih_jax.holds import (
     Holds,
     Rule,
     rank,
-)  # fmt: skip
+)
 from ih_jax.model import Config, Params, init
 from ih_jax.parts import Part, name_of
 
@@ -152,8 +152,11 @@ class _Lowering:
                 )
             if part["upto"] is None:
                 return []
-            return [self.hold("resid_post", part["upto"], rules.graft, np.ones((1, 1)),
-                              {"params": donor})]  # fmt: skip
+            return [
+                self.hold(
+                    "resid_post", part["upto"], rules.graft, np.ones((1, 1)), {"params": donor}
+                )
+            ]
         if kind == "perfect_previous_layer":
             return self._perfect_previous_layer()
         if kind == "preserve":
@@ -168,8 +171,11 @@ class _Lowering:
             t = self.by_head(temperatures, "attn_scores", other=1.0)
             heads = range(self.config.heads) if clean else temperatures
             gate = self.by_head(dict.fromkeys(heads, 1.0), "attn_scores")
-            return [self.hold("attn_scores", part["layer"], rules.temperature(part["base"]), gate,
-                              {"t": t})]  # fmt: skip
+            return [
+                self.hold(
+                    "attn_scores", part["layer"], rules.temperature(part["base"]), gate, {"t": t}
+                )
+            ]
         if kind == "copy_from":
             rule = rules.copy_from(self.layer(part["layer"]), part["base"])
             head = self.by_head({part["head"]: 1.0}, "attn_scores")

@@ -170,22 +170,39 @@ def read_config(folder: Path) -> Config:
 
     names = {
         "gpt2": ("n_layer", "n_head", "n_embd", "n_positions"),
-        "gpt_neox": ("num_hidden_layers", "num_attention_heads", "hidden_size",
-                     "max_position_embeddings"),
-    }[kind]  # fmt: skip
+        "gpt_neox": (
+            "num_hidden_layers",
+            "num_attention_heads",
+            "hidden_size",
+            "max_position_embeddings",
+        ),
+    }[kind]
     layers, heads, d_model, context = map(whole, names)
     vocabulary = whole("vocab_size")
     if d_model % heads:
-        raise UserError(f"{path} says {names[2]} {d_model} and {names[1]} {heads}: heads of one "
-                        "width are needed")  # fmt: skip
+        raise UserError(
+            f"{path} says {names[2]} {d_model} and {names[1]} {heads}: heads of one "
+            "width are needed"
+        )
     ends = ("bos_token_id", "eos_token_id", "pad_token_id")
-    special = [token for name in ends for token in _listed(found.get(name))
-               if isinstance(token, int) and 0 <= token < vocabulary]  # fmt: skip
-    bos = next((token for name in ends[:2] for token in _listed(found.get(name))
-                if token in special), None)  # fmt: skip
-    said: dict[str, Any] = {"bos": bos, "special": tuple(dict.fromkeys(special)), "layers": layers,
-                            "heads": heads, "d_model": d_model, "context": context,
-                            "vocabulary": vocabulary}  # fmt: skip
+    special = [
+        token
+        for name in ends
+        for token in _listed(found.get(name))
+        if isinstance(token, int) and 0 <= token < vocabulary
+    ]
+    bos = next(
+        (token for name in ends[:2] for token in _listed(found.get(name)) if token in special), None
+    )
+    said: dict[str, Any] = {
+        "bos": bos,
+        "special": tuple(dict.fromkeys(special)),
+        "layers": layers,
+        "heads": heads,
+        "d_model": d_model,
+        "context": context,
+        "vocabulary": vocabulary,
+    }
     scale = (d_model // heads) ** -0.5
     if kind == "gpt2":
         if found.get("add_cross_attention"):
@@ -193,30 +210,38 @@ def read_config(folder: Path) -> Config:
         scale = scale if found.get("scale_attn_weights", True) else 1.0
         by_layer = bool(found.get("scale_attn_by_inverse_layer_idx", False))
         config = Config(
-            "gpt2", **said,
+            "gpt2",
+            **said,
             d_mlp=4 * d_model if found.get("n_inner") is None else whole("n_inner"),
             activation=str(found.get("activation_function", "gelu_new")),
             epsilon=number("layer_norm_epsilon", found.get("layer_norm_epsilon", 1e-5)),
             scales=tuple(scale / (i + 1 if by_layer else 1) for i in range(layers)),
             tied=bool(found.get("tie_word_embeddings", True)),
-        )  # fmt: skip
+        )
     else:
         share, base = _rotary(found, path, number)
         config = Config(
-            "gpt_neox", **said, d_mlp=whole("intermediate_size"),
+            "gpt_neox",
+            **said,
+            d_mlp=whole("intermediate_size"),
             activation=str(found.get("hidden_act", "gelu")),
             epsilon=number("layer_norm_eps", found.get("layer_norm_eps", 1e-5)),
-            scales=(scale,) * layers, tied=bool(found.get("tie_word_embeddings", False)),
-            rotary=int(d_model // heads * share), rotary_base=base,
+            scales=(scale,) * layers,
+            tied=bool(found.get("tie_word_embeddings", False)),
+            rotary=int(d_model // heads * share),
+            rotary_base=base,
             parallel=bool(found.get("use_parallel_residual", True)),
             attention_bias=bool(found.get("attention_bias", True)),
-        )  # fmt: skip
+        )
         if config.rotary % 2 and config.rotary == config.d_head:
-            raise UserError(f"{path} has all {config.rotary} dimensions of a head rotated: in "
-                            "pairs, so an even number is needed")  # fmt: skip
+            raise UserError(
+                f"{path} has all {config.rotary} dimensions of a head rotated: in "
+                "pairs, so an even number is needed"
+            )
     if config.activation not in ACTIVATIONS:
-        raise UserError(f"{path} says activation {config.activation!r}: accepted are "
-                        f"{', '.join(ACTIVATIONS)}")  # fmt: skip
+        raise UserError(
+            f"{path} says activation {config.activation!r}: accepted are {', '.join(ACTIVATIONS)}"
+        )
     return config
 
 
@@ -245,8 +270,10 @@ def _rotary(
     share = first(0.25, "partial_rotary_factor", "rotary_pct")
     base = first(10_000.0, "rope_theta", "rotary_emb_base")
     if not (0 <= share <= 1 and base > 0):
-        raise UserError(f"{path} says rotary share {share:g} and base {base:g}: a share from 0 to "
-                        "1 and a base above 0 are needed")  # fmt: skip
+        raise UserError(
+            f"{path} says rotary share {share:g} and base {base:g}: a share from 0 to "
+            "1 and a base above 0 are needed"
+        )
     return share, base
 
 
@@ -263,8 +290,10 @@ def _sources(c: Config) -> tuple[dict[str, _Source], dict[str, _Source]]:
     V, D, M, H, E = c.vocabulary, c.d_model, c.d_mlp, c.heads, c.d_head
 
     def norm(field: str, name: str) -> dict[str, _Source]:
-        return {f"{field}_scale": _Source(f"{name}.weight", (D,)),
-                f"{field}_bias": _Source(f"{name}.bias", (D,))}  # fmt: skip
+        return {
+            f"{field}_scale": _Source(f"{name}.weight", (D,)),
+            f"{field}_bias": _Source(f"{name}.bias", (D,)),
+        }
 
     if c.architecture == "gpt2":  # maps are [in, out]
         outer = {
@@ -273,9 +302,11 @@ def _sources(c: Config) -> tuple[dict[str, _Source], dict[str, _Source]]:
             **norm("norm", "ln_f"),
         }
         inner = {
-            **norm("norm1", "h.{}.ln_1"), **norm("norm2", "h.{}.ln_2"),
-            "W_QKV": _Source("h.{}.attn.c_attn.weight", (D, 3 * D),
-                             lambda a: a.T.reshape(3, H, E, D)),
+            **norm("norm1", "h.{}.ln_1"),
+            **norm("norm2", "h.{}.ln_2"),
+            "W_QKV": _Source(
+                "h.{}.attn.c_attn.weight", (D, 3 * D), lambda a: a.T.reshape(3, H, E, D)
+            ),
             "b_QKV": _Source("h.{}.attn.c_attn.bias", (3 * D,), lambda a: a.reshape(3, H, E)),
             "W_O": _Source("h.{}.attn.c_proj.weight", (D, D), lambda a: a.reshape(H, E, D)),
             "b_O": _Source("h.{}.attn.c_proj.bias", (D,)),
@@ -283,7 +314,7 @@ def _sources(c: Config) -> tuple[dict[str, _Source], dict[str, _Source]]:
             "b_in": _Source("h.{}.mlp.c_fc.bias", (M,)),
             "W_out": _Source("h.{}.mlp.c_proj.weight", (M, D)),
             "b_out": _Source("h.{}.mlp.c_proj.bias", (D,)),
-        }  # fmt: skip
+        }
         return outer, inner
     # Maps are [out, in]; queries, keys and values stand together within each head.
     at, mlp = "layers.{}.attention", "layers.{}.mlp"
@@ -291,17 +322,21 @@ def _sources(c: Config) -> tuple[dict[str, _Source], dict[str, _Source]]:
     inner = {
         **norm("norm1", "layers.{}.input_layernorm"),
         **norm("norm2", "layers.{}.post_attention_layernorm"),
-        "W_QKV": _Source(f"{at}.query_key_value.weight", (3 * D, D),
-                         lambda a: a.reshape(H, 3, E, D).swapaxes(0, 1)),
+        "W_QKV": _Source(
+            f"{at}.query_key_value.weight",
+            (3 * D, D),
+            lambda a: a.reshape(H, 3, E, D).swapaxes(0, 1),
+        ),
         "W_O": _Source(f"{at}.dense.weight", (D, D), lambda a: a.T.reshape(H, E, D)),
         "W_in": _Source(f"{mlp}.dense_h_to_4h.weight", (M, D), np.transpose),
         "b_in": _Source(f"{mlp}.dense_h_to_4h.bias", (M,)),
         "W_out": _Source(f"{mlp}.dense_4h_to_h.weight", (D, M), np.transpose),
         "b_out": _Source(f"{mlp}.dense_4h_to_h.bias", (D,)),
-    }  # fmt: skip
+    }
     if c.attention_bias:
-        inner["b_QKV"] = _Source(f"{at}.query_key_value.bias", (3 * D,),
-                                 lambda a: a.reshape(H, 3, E).swapaxes(0, 1))  # fmt: skip
+        inner["b_QKV"] = _Source(
+            f"{at}.query_key_value.bias", (3 * D,), lambda a: a.reshape(H, 3, E).swapaxes(0, 1)
+        )
         inner["b_O"] = _Source(f"{at}.dense.bias", (D,))
     return outer, inner
 
@@ -361,8 +396,11 @@ def _differences(
 ) -> list[str]:
     """In which tensors files differ from what is to be read, in words."""
     wanted = {source.name: source.shape for source in outer.values()}
-    wanted |= {source.name.format(layer): source.shape
-               for layer in range(layers) for source in inner.values()}  # fmt: skip
+    wanted |= {
+        source.name.format(layer): source.shape
+        for layer in range(layers)
+        for source in inner.values()
+    }
     wrong = [f"{name} is missing" for name in wanted if name not in held]
     for name in sorted(held):
         opened, stored = held[name]

@@ -37,9 +37,14 @@ def bar(show: bool, total: float, unit: str = "sequences") -> Iterator[Any]:
         yield lambda seen: None
         return
     columns = (
-        TextColumn("training"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
-        _Speed(unit), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("training"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        _Speed(unit),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns) as shown:
         task = shown.add_task("train", total=total)
         yield lambda seen: shown.advance(task, seen)

@@ -110,11 +110,16 @@ def write_index(folder: str | os.PathLike[str]) -> Path:
     there = [name for name in registry() if (folder / name / "results.nc").is_file()]
     every = {name: findings(find(name), folder / name) for name in there}
     rows = [
-        (f"[{name}]({name}/README.md)" if number == 0 else "", claim.name, claim.paper,
-         finding.ours, f"**{finding.verdict}**")
+        (
+            f"[{name}]({name}/README.md)" if number == 0 else "",
+            claim.name,
+            claim.paper,
+            finding.ours,
+            f"**{finding.verdict}**",
+        )
         for name, own in every.items()
         for number, (claim, finding) in enumerate(own)
-    ]  # fmt: skip
+    ]
     verdicts: list[str] = [finding.verdict for own in every.values() for _, finding in own]
     counts = ", ".join(f"{verdicts.count(each)} {each}" for each in COLOURS)
     text = [

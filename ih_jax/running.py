@@ -163,9 +163,13 @@ class Trained:
         self.how.console.print(f"training {number} of {len(self.left)}: {_in_words(planned)}")
         planned.study.check()
         self.found[name] = planned.study.train(
-            planned.folder, resume=self.how.resume, width=self.how.width, share=self.how.share,
-            progress=self.how.progress, about={"training": name, "command": self.how.command},
-        )  # fmt: skip
+            planned.folder,
+            resume=self.how.resume,
+            width=self.how.width,
+            share=self.how.share,
+            progress=self.how.progress,
+            about={"training": name, "command": self.how.command},
+        )
 
 
 def cost(experiments: Sequence[Experiment], options: Options, machine: estimate.Machine) -> Cost:

@@ -276,9 +276,9 @@ def advancer(
                 own, one = jax.tree.map(lambda x: x[0], (block.varying, state))
                 found = function(pack.one(own, block.shared), one)
                 return jax.tree.map(lambda x: x[None], found)
-            return jax.vmap(
-                lambda own, one: function(pack.one(own, block.shared), one)
-            )(block.varying, state)  # fmt: skip
+            return jax.vmap(lambda own, one: function(pack.one(own, block.shared), one))(
+                block.varying, state
+            )
 
         def look(state: State, seen: Array, kind: Array) -> Array:
             def scores_of(some: range, least: int) -> Array:
@@ -299,9 +299,11 @@ def advancer(
         def stretch(state: State, plan: tuple[Array, Array, Array]) -> tuple[State, Array]:
             begin, end, kind = plan
             state = jax.lax.fori_loop(
-                begin, end,
-                lambda i, s: each(lambda run, one: step(program, run, one, i), s), state,
-            )  # fmt: skip
+                begin,
+                end,
+                lambda i, s: each(lambda run, one: step(program, run, one, i), s),
+                state,
+            )
             return state, look(state, end * program.unit, kind)
 
         return jax.lax.scan(stretch, state, (bounds[:-1], bounds[1:], kinds))

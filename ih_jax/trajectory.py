@@ -206,9 +206,15 @@ class Trajectories:
         return xr.Dataset(arrays)
 
     def _measure_group(
-        self, group: Group, members: list[RunSpec], function: Callable[..., Any],
-        probe: Sequences | None, chosen: list[int], sequences: int, filled: dict[str, np.ndarray],
-    ) -> None:  # fmt: skip
+        self,
+        group: Group,
+        members: list[RunSpec],
+        function: Callable[..., Any],
+        probe: Sequences | None,
+        chosen: list[int],
+        sequences: int,
+        filled: dict[str, np.ndarray],
+    ) -> None:
         arrays = group.arrays
         pack: Packing = packing(arrays)
         place = {spec.index: i for i, spec in enumerate(group.runs)}

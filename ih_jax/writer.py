@@ -95,8 +95,12 @@ class Writer:
         if self.scores:
             tree["scores"] = np.stack(self.scores)
         diverged = np.asarray(state.diverged)[: len(self.plan.runs)].tolist()
-        about = {"steps": self.steps, "score_steps": self.score_steps, "diverged": diverged,
-                 "runs": list(self.plan.runs)}  # fmt: skip
+        about = {
+            "steps": self.steps,
+            "score_steps": self.score_steps,
+            "diverged": diverged,
+            "runs": list(self.plan.runs),
+        }
         kept = {"state": jax.tree.map(np.array, state)}
         part, self.part = self.part, self.part + 1
         path = store.part_path(self.folder, self.plan.number, part)

@@ -38,8 +38,14 @@ FLOP = TOKENS * (
 def ours(networks: int, steps: int) -> Callable[[], float]:
     """Seconds a step of so many networks, one on each device, sampling included."""
     devices = jax.local_devices()[:networks]
-    study = Study(ih.language(RECIPE, batch=BATCH), init=range(networks), layers=LAYERS,
-                  tokens=1e9, evaluate=[0], checkpoints=[0])  # fmt: skip
+    study = Study(
+        ih.language(RECIPE, batch=BATCH),
+        init=range(networks),
+        layers=LAYERS,
+        tokens=1e9,
+        evaluate=[0],
+        checkpoints=[0],
+    )
     programs = Programs(study, 1)
     compiled = [programs.of(0, device) for device in devices]
     blocks = [
@@ -154,23 +160,32 @@ def main() -> int:
         "PyTorch, attention written out": (theirs(False, arguments.steps), 1),
         "PyTorch, fused attention": (theirs(True, arguments.steps), 1),
     }
-    found = np.array([
-        [take() / networks for take, networks in sides.values()] for _ in range(arguments.pairs)
-    ])  # fmt: skip
+    found = np.array(
+        [[take() / networks for take, networks in sides.values()] for _ in range(arguments.pairs)]
+    )
     gflops = peak.gflops(float(np.median([peak.measure() for _ in range(5)])))
     told: dict[str, Any] = {
-        "torch": torch.__version__, "jax": jax.__version__, "threads": torch.get_num_threads(),
-        "matmul_peak_gflops": gflops, "flop_per_step": FLOP,
-    }  # fmt: skip
+        "torch": torch.__version__,
+        "jax": jax.__version__,
+        "threads": torch.get_num_threads(),
+        "matmul_peak_gflops": gflops,
+        "flop_per_step": FLOP,
+    }
     print(f"matmul peak {gflops:.0f} GFLOP/s; {FLOP / 1e9:.2f} GFLOP a step of {TOKENS} tokens")
     for place, name in enumerate(sides):
         seconds = float(np.median(found[:, place]))
         rate, share = TOKENS / seconds, FLOP / seconds / 1e9 / gflops
         ratios = [float(np.median(found[:, i] / found[:, place])) for i in (2, 3)]
-        told[name] = {"tokens_per_s": rate, "share_of_peak": share, "times_torch": ratios[0],
-                      "times_fused_torch": ratios[1]}  # fmt: skip
-        print(f"{name:34} {rate:9,.0f} tokens/s, {share:4.0%} of the peak, x {ratios[0]:.2f} "
-              f"PyTorch, x {ratios[1]:.2f} fused")  # fmt: skip
+        told[name] = {
+            "tokens_per_s": rate,
+            "share_of_peak": share,
+            "times_torch": ratios[0],
+            "times_fused_torch": ratios[1],
+        }
+        print(
+            f"{name:34} {rate:9,.0f} tokens/s, {share:4.0%} of the peak, x {ratios[0]:.2f} "
+            f"PyTorch, x {ratios[1]:.2f} fused"
+        )
     if arguments.out:
         with open(arguments.out, "w") as file:
             json.dump(told, file, indent=1)

@@ -49,9 +49,11 @@ def circuit(sharp: float = 60.0) -> Params:
 
     size, at = sharp * E**0.5, np.arange(POSITIONS)
     first = attention(
-        maps(np.maximum(at - 1, 0), position, size), maps(at, position),
-        maps(token, token), maps(token, previous).T,
-    )  # fmt: skip
+        maps(np.maximum(at - 1, 0), position, size),
+        maps(at, position),
+        maps(token, token),
+        maps(token, previous).T,
+    )
     # Every token looks for the first position, too, half as much as for its own kind.
     rest = np.full(V, V)
     query = maps(token, token, size) + maps(rest, token, size / 2)

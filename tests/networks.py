@@ -118,8 +118,9 @@ def circuit() -> Params:
     first = attention(
         look_back, maps(at, position), maps(classes, exemplar), maps(classes, previous).T
     )
-    second = attention(maps(classes, exemplar, sharp), key, maps(labels, label),
-                       maps(labels, label).T)  # fmt: skip
+    second = attention(
+        maps(classes, exemplar, sharp), key, maps(labels, label), maps(labels, label).T
+    )
 
     def one_hot(rows: np.ndarray, count: int) -> np.ndarray:
         made = np.zeros((CIRCUIT.d_model, count), np.float32)

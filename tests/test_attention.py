@@ -70,8 +70,9 @@ def test_no_gradient_flows_from_earlier_to_later_positions():
 @pytest.mark.parametrize("positions", ["rope", "shortformer", "learned"])
 @pytest.mark.parametrize("smeared", [False, True])
 def test_a_long_network_is_the_same_with_and_without(monkeypatch, positions, smeared):
-    config = ih.Config(features=0, labels=9, d_model=16, heads=4, positions=positions,
-                       smeared_keys=smeared)  # fmt: skip
+    config = ih.Config(
+        features=0, labels=9, d_model=16, heads=4, positions=positions, smeared_keys=smeared
+    )
     params = ih.init(jax.random.key(0), config)
     batch = ih.Tokens(jax.random.randint(jax.random.key(1), (6, 24), 0, 9))
 

@@ -24,16 +24,38 @@ DATA = os.environ.get("IH_JAX_DATA_DIR")
 REAL = None if DATA is None else Path(DATA).parent / "reference" / "icl_dynamics_run"
 CLASSES, FEATURES, SEEN = 12, 7, (0, 640)
 OPTIONS: dict[str, Any] = {
-    "run": "small", "depth": 2, "d_model": 8, "num_heads": 2, "mlp_ratio": None,
-    "pos_embedding_type": "rope", "no_norm": False, "not_causal": False, "init_rescale": 1.0,
-    "model_output_classes": 5, "init_seed": 5, "train_seed": 0, "train_iters": 640,
-    "train_bs": 32, "lr": 1e-3, "optimizer": "adam", "weight_decay": 0.0, "eval_seed": 1,
-    "class_split": [6, 2, 4], "exemplar_split": [1, 2, 0], "fs_relabel": 5,
-    "fs_relabel_split": [8.0, 2.0, 0.0], "fs_relabel_split_seed": 20, "data_type": "file",
-    "train_context_len": 2, "mixing_coeffs": [1.0], "pt_burstiness": [1],
-    "opto_induction_heads": ["1:1"], "opto_induction_head_strength": 1.0,
-    "opto_ablate_heads": ["1:0"], "opto_preserve_patterns": False,
-}  # fmt: skip
+    "run": "small",
+    "depth": 2,
+    "d_model": 8,
+    "num_heads": 2,
+    "mlp_ratio": None,
+    "pos_embedding_type": "rope",
+    "no_norm": False,
+    "not_causal": False,
+    "init_rescale": 1.0,
+    "model_output_classes": 5,
+    "init_seed": 5,
+    "train_seed": 0,
+    "train_iters": 640,
+    "train_bs": 32,
+    "lr": 1e-3,
+    "optimizer": "adam",
+    "weight_decay": 0.0,
+    "eval_seed": 1,
+    "class_split": [6, 2, 4],
+    "exemplar_split": [1, 2, 0],
+    "fs_relabel": 5,
+    "fs_relabel_split": [8.0, 2.0, 0.0],
+    "fs_relabel_split_seed": 20,
+    "data_type": "file",
+    "train_context_len": 2,
+    "mixing_coeffs": [1.0],
+    "pt_burstiness": [1],
+    "opto_induction_heads": ["1:1"],
+    "opto_induction_head_strength": 1.0,
+    "opto_ablate_heads": ["1:0"],
+    "opto_preserve_patterns": False,
+}
 
 
 def weights(seed: int, **model: Any) -> ih.Params:
@@ -115,8 +137,11 @@ def test_it_is_a_sweep_that_everything_reads(run: Path, data: Path, tmp_path: Pa
     "model", [{"mlp_ratio": 2.0}, {"norm": False}, {"positions": "sinusoidal"}], ids=str
 )
 def test_other_models(tmp_path: Path, model: dict[str, Any]) -> None:
-    theirs = {"mlp_ratio": model.get("mlp_ratio"), "no_norm": not model.get("norm", True),
-              "pos_embedding_type": model.get("positions", "rope")}  # fmt: skip
+    theirs = {
+        "mlp_ratio": model.get("mlp_ratio"),
+        "no_norm": not model.get("norm", True),
+        "pos_embedding_type": model.get("positions", "rope"),
+    }
     params = weights(3, **model)
     write_checkpoint(tmp_path / "x.eqx", 64, params, **theirs)
     seen, found = read_checkpoint(tmp_path / "x.eqx", {**OPTIONS, **theirs})

@@ -48,9 +48,19 @@ def test_everything_measured_is_written_as_finite_numbers(found):
     written = json.loads((folder / "bench.json").read_text())
     assert written == json.loads(json.dumps(measured))
     assert set(written) == {
-        "device", "warm_start_s", "growth", "peak_gflops", "matmul_size", "bandwidth_gb_per_s",
-        "widths", "headline", "baseline", "evaluation", "checkpoint", "cost",
-    }  # fmt: skip
+        "device",
+        "warm_start_s",
+        "growth",
+        "peak_gflops",
+        "matmul_size",
+        "bandwidth_gb_per_s",
+        "widths",
+        "headline",
+        "baseline",
+        "evaluation",
+        "checkpoint",
+        "cost",
+    }
     # A difference of two times, or of two sizes, may be anything on a busy machine.
     differences = ("s_per_evaluation", "share_of_run", "megabytes_grown", "overhead_runs")
     for where, number in numbers_of(written):

@@ -31,8 +31,14 @@ from ih_jax.experiments.trainings import CLAMPS, HORIZONS
 from ih_jax.measure.learning import LEARNED
 
 INF = math.inf
-PAPER = {"none": 311e3, "previous-token attention": 217e3, "layer1": 79e3, "match": 33e3,
-         "copy": 41e3, "layer1+copy": 28e3}  # fmt: skip
+PAPER = {
+    "none": 311e3,
+    "previous-token attention": 217e3,
+    "layer1": 79e3,
+    "match": 33e3,
+    "copy": 41e3,
+    "layer1+copy": 28e3,
+}
 
 
 def sweep(

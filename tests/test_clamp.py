@@ -485,11 +485,14 @@ def test_runs_whose_functions_share_a_name_are_not_confused() -> None:
         (c.perfect_previous_layer(), c.hold("k_input", 0.0, layer=1), "layer 1"),
         (c.copy_from(1, 2), c.copy_from(1, 3), "the logits"),
         (c.graft(DONOR, after=0), c.graft(network(CONFIG, 6), after=1), "the weights"),
-        (c.ablate(0, 1) & c.induction(1, 3).during(0, 10),
-         c.match_by_similarity(1, 3).during(9, 20), "layer 1 head 3"),
+        (
+            c.ablate(0, 1) & c.induction(1, 3).during(0, 10),
+            c.match_by_similarity(1, 3).during(9, 20),
+            "layer 1 head 3",
+        ),
     ],
     ids=lambda x: x.describe()[:60] if isinstance(x, Clamp) else None,
-)  # fmt: skip
+)
 def test_contradictions_are_refused_and_overlaid(a: Clamp, b: Clamp, where: str) -> None:
     for first, second in ((a, b), (b, a)):
         with pytest.raises(UserError, match=f"contradictory clamps.*both hold {where}") as error:

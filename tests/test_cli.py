@@ -16,9 +16,13 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 def ih_jax(*arguments, cwd, **environment):
     return subprocess.run(
         [sys.executable, "-m", "ih_jax.cli", *map(str, arguments)],
-        cwd=cwd, capture_output=True, text=True, timeout=300, check=False,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
         env={**os.environ, "XDG_CACHE_HOME": str(cwd / "cache"), **environment},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +33,9 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def small_run(folder):
     """fig5b at a hundredth of its length, once for the whole file."""
-    done = ih_jax("run", "fig5b", "--seeds", 1, "--scale", 0.01, "--clamps", "none", "copy",
-                  cwd=folder)  # fmt: skip
+    done = ih_jax(
+        "run", "fig5b", "--seeds", 1, "--scale", 0.01, "--clamps", "none", "copy", cwd=folder
+    )
     assert done.returncode == 0, done.stderr
     return done
 
@@ -61,9 +66,12 @@ def test_plot_draws_again_without_training(folder, small_run, monkeypatch, capsy
 
 def test_a_reader_that_went_away_is_no_error(folder, small_run):
     child = subprocess.Popen(
-        [sys.executable, "-m", "ih_jax.cli", "plot", "results/fig5b"], cwd=folder,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "ih_jax.cli", "plot", "results/fig5b"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     child.stdout.close()
     assert (child.stderr.read(), child.wait(timeout=300)) == ("", 141)
 

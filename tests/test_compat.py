@@ -54,9 +54,11 @@ def test_on_real_features_a_matched_head_learns_as_in_the_reference():
     only_h3 = ih.ablate(1, [0, 1, 2, 4, 5, 6, 7])
     study = ih.sweep(
         ih.fewshot(Path(DATA) / "omniglot_small_rot4_efficientnet_lite0.h5"),
-        clamp=ih.induction(1, 3) & only_h3, init=[5, 6], sequences=60_000,
+        clamp=ih.induction(1, 3) & only_h3,
+        init=[5, 6],
+        sequences=60_000,
         evaluate=range(0, 60_001, 2_000),
-    )  # fmt: skip
+    )
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:

@@ -67,12 +67,20 @@ def fig3() -> xr.Dataset:
             "accuracy": over(N, *[1 - loss / 3 for loss in losses]),
             "in_context_accuracy": over(N, *[np.where(loss > 0.6, 0.5, 0.99) for loss in losses]),
             "eval_loss": (("init", "set", "eval_sequences"), every),
-            "strength": (("init", "checkpoint", "head"), np.stack(
-                [(STRENGTH[:, None] * rises).T] * len(SEEDS))),
+            "strength": (
+                ("init", "checkpoint", "head"),
+                np.stack([(STRENGTH[:, None] * rises).T] * len(SEEDS)),
+            ),
         },
-        {"init": SEEDS, "sequences": N, "eval_sequences": N, "set": SETS, "checkpoint": N,
-         "head": HEADS},
-    )  # fmt: skip
+        {
+            "init": SEEDS,
+            "sequences": N,
+            "eval_sequences": N,
+            "set": SETS,
+            "checkpoint": N,
+            "head": HEADS,
+        },
+    )
 
 
 def ablations() -> xr.Dataset:
@@ -99,10 +107,14 @@ def ablations() -> xr.Dataset:
 def fig4() -> xr.Dataset:
     starts = 500e3 * (1 - STRENGTH) + 150e3
     alone = np.stack([[phase(N, start) for start in starts] for _ in SEEDS])
-    return ablations().assign(
-        alone_loss=(("init", "head", "alone_sequences"), alone),
-        loss_of_all=over(N, *[phase(N, 150e3)] * len(SEEDS)),
-    ).assign_coords(alone_sequences=N, sequences=N)  # fmt: skip
+    return (
+        ablations()
+        .assign(
+            alone_loss=(("init", "head", "alone_sequences"), alone),
+            loss_of_all=over(N, *[phase(N, 150e3)] * len(SEEDS)),
+        )
+        .assign_coords(alone_sequences=N, sequences=N)
+    )
 
 
 def fig6() -> xr.Dataset:
@@ -111,54 +123,84 @@ def fig6() -> xr.Dataset:
     by_label = {"none": 2.0, "layer1+copy": 1.0, "match": 3.0, "layer1": 2.0}
 
     def made(slow: dict[str, float]) -> np.ndarray:
-        return np.stack([
-            [[smooth(N, paces[c] * factor) for factor in (1, slow[c])] for _ in SEEDS]
-            for c in paces
-        ])  # fmt: skip
+        return np.stack(
+            [
+                [[smooth(N, paces[c] * factor) for factor in (1, slow[c])] for _ in SEEDS]
+                for c in paces
+            ]
+        )
 
     return xr.Dataset(
-        {"loss_by_classes": (("clamp", "init", "classes", "sequences"), made(by_class)),
-         "loss_by_labels": (("clamp", "init", "labels", "sequences"), made(by_label))},
-        {"clamp": list(paces), "init": SEEDS, "classes": [50, 200], "labels": [5, 15],
-         "sequences": N},
-    )  # fmt: skip
+        {
+            "loss_by_classes": (("clamp", "init", "classes", "sequences"), made(by_class)),
+            "loss_by_labels": (("clamp", "init", "labels", "sequences"), made(by_label)),
+        },
+        {
+            "clamp": list(paces),
+            "init": SEEDS,
+            "classes": [50, 200],
+            "labels": [5, 15],
+            "sequences": N,
+        },
+    )
 
 
 def fig7() -> xr.Dataset:
     paces = {"same seed": 15e3, "foreign 1": 120e3, "foreign 2": 110e3}
     return xr.Dataset(
-        {"loss": (("clamp", "init", "sequences"), np.stack(
-            [[smooth(N, pace)] * len(SEEDS) for pace in paces.values()])),
-         "standard": (("init", "whole_sequences"), np.stack([phase(N)] * len(SEEDS)))},
+        {
+            "loss": (
+                ("clamp", "init", "sequences"),
+                np.stack([[smooth(N, pace)] * len(SEEDS) for pace in paces.values()]),
+            ),
+            "standard": (("init", "whole_sequences"), np.stack([phase(N)] * len(SEEDS))),
+        },
         {"clamp": list(paces), "init": SEEDS, "sequences": N, "whole_sequences": N},
-    )  # fmt: skip
+    )
 
 
 def fig8() -> xr.Dataset:
-    starts = {"strongest": 120e3, "weakest": 170e3, "all previous-token heads": 100e3,
-              "all heads": 400e3}  # fmt: skip
+    starts = {
+        "strongest": 120e3,
+        "weakest": 170e3,
+        "all previous-token heads": 100e3,
+        "all heads": 400e3,
+    }
     return xr.Dataset(
-        {"loss": (("clamp", "init", "sequences"), np.stack(
-            [[phase(N, start)] * len(SEEDS) for start in starts.values()])),
-         "free": (("init", "free_sequences"), np.stack([phase(N)] * len(SEEDS))),
-         "heads": (("clamp", "init"), np.full((4, len(SEEDS)), "1 2"))},
+        {
+            "loss": (
+                ("clamp", "init", "sequences"),
+                np.stack([[phase(N, start)] * len(SEEDS) for start in starts.values()]),
+            ),
+            "free": (("init", "free_sequences"), np.stack([phase(N)] * len(SEEDS))),
+            "heads": (("clamp", "init"), np.full((4, len(SEEDS)), "1 2")),
+        },
         {"clamp": list(starts), "init": SEEDS, "sequences": N, "free_sequences": N},
-    )  # fmt: skip
+    )
 
 
 def fig10() -> xr.Dataset:
     runs = {"none": phase(N), "previous-token attention": phase(N, 120e3), "match": smooth(N)}
-    held = {"previous-token attention": phase(N, 220e3), "match": phase(N, 150e3, 200e3, 0.5),
-            "layer1+copy": 1.0 - N / 1.1e6}  # fmt: skip
+    held = {
+        "previous-token attention": phase(N, 220e3),
+        "match": phase(N, 150e3, 200e3, 0.5),
+        "layer1+copy": 1.0 - N / 1.1e6,
+    }
     return xr.Dataset(
-        {"loss": (("clamp", "init", "sequences"),
-                  np.stack([[curve] * len(SEEDS) for curve in runs.values()])),
-         "progress": (("held", "init", "checkpoint"),
-                      np.stack([[curve] * len(SEEDS) for curve in held.values()])),
-         "whole": (("init", "checkpoint"), np.stack([phase(N)] * len(SEEDS))),
-         "previous_token": (("init", "checkpoint"), np.stack([N / 1.1e6] * len(SEEDS)))},
+        {
+            "loss": (
+                ("clamp", "init", "sequences"),
+                np.stack([[curve] * len(SEEDS) for curve in runs.values()]),
+            ),
+            "progress": (
+                ("held", "init", "checkpoint"),
+                np.stack([[curve] * len(SEEDS) for curve in held.values()]),
+            ),
+            "whole": (("init", "checkpoint"), np.stack([phase(N)] * len(SEEDS))),
+            "previous_token": (("init", "checkpoint"), np.stack([N / 1.1e6] * len(SEEDS))),
+        },
         {"clamp": list(runs), "held": list(held), "init": SEEDS, "sequences": N, "checkpoint": N},
-    )  # fmt: skip
+    )
 
 
 def fig11() -> xr.Dataset:
@@ -171,15 +213,17 @@ def fig11() -> xr.Dataset:
     late[0, :, chosen, :] += 0.03
     late[1, :, ~chosen, :] += 0.03
     return xr.Dataset(
-        {"strength": (("init", "head"), np.tile(STRENGTH, (n, 1))),
-         "previous_token": (("init", "early"), np.tile(back, (n, 1))),
-         "only": (("init", "head"), np.tile(0.25 + 0.8 * STRENGTH, (n, 1))),
-         "less": (("init", "head", "kept", "early"), pair * 0.5),
-         "pair": (("init", "head", "kept", "early"), pair),
-         "composition": (("input", "init", "early", "head"), late),
-         "start": (("input", "init", "early", "head"), score)},
+        {
+            "strength": (("init", "head"), np.tile(STRENGTH, (n, 1))),
+            "previous_token": (("init", "early"), np.tile(back, (n, 1))),
+            "only": (("init", "head"), np.tile(0.25 + 0.8 * STRENGTH, (n, 1))),
+            "less": (("init", "head", "kept", "early"), pair * 0.5),
+            "pair": (("init", "head", "kept", "early"), pair),
+            "composition": (("input", "init", "early", "head"), late),
+            "start": (("input", "init", "early", "head"), score),
+        },
         {"init": SEEDS, "head": HEADS, "early": HEADS, "kept": ["pv", "pp"], "input": ["K", "V"]},
-    )  # fmt: skip
+    )
 
 
 def table1() -> xr.Dataset:
@@ -187,12 +231,19 @@ def table1() -> xr.Dataset:
     accuracy = np.tile([[0.998, 0.70], [0.34, 0.993]], (n, 1, 1))
     strength = np.tile([0.1, 0.8, 0.9, 0.1, 0.1, 0.7, 0.1, 0.1], (n, 1))
     return xr.Dataset(
-        {"accuracy": (("init", "group", "kept"), accuracy),
-         "whole_accuracy": ("init", np.full(n, 0.9999)),
-         "strength": (("init", "head"), strength), "chosen": (("init", "head"), strength > 0.4)},
-        {"init": SEEDS, "group": ["previous-token heads", "other heads"], "kept": ["pp", "pv"],
-         "head": HEADS},
-    )  # fmt: skip
+        {
+            "accuracy": (("init", "group", "kept"), accuracy),
+            "whole_accuracy": ("init", np.full(n, 0.9999)),
+            "strength": (("init", "head"), strength),
+            "chosen": (("init", "head"), strength > 0.4),
+        },
+        {
+            "init": SEEDS,
+            "group": ["previous-token heads", "other heads"],
+            "kept": ["pp", "pv"],
+            "head": HEADS,
+        },
+    )
 
 
 def fig12() -> xr.Dataset:
@@ -202,12 +253,18 @@ def fig12() -> xr.Dataset:
     n = len(SEEDS)
     dims = ("init", "checkpoint", "held")
     added = np.stack([np.stack([fades, rises], -1)] * n)
-    return xr.merge([
-        xr.Dataset({"accuracy": (dims, np.stack([accuracy] * n))},
-                   {"held": ["whole", "direct_l0", "without_l1"]}),
-        xr.Dataset({"added": (dims, added)}, {"held": ["direct_l0", "without_l1"]}),
-        xr.Dataset(coords={"init": SEEDS, "checkpoint": N}),
-    ], join="outer", compat="no_conflicts")  # fmt: skip
+    return xr.merge(
+        [
+            xr.Dataset(
+                {"accuracy": (dims, np.stack([accuracy] * n))},
+                {"held": ["whole", "direct_l0", "without_l1"]},
+            ),
+            xr.Dataset({"added": (dims, added)}, {"held": ["direct_l0", "without_l1"]}),
+            xr.Dataset(coords={"init": SEEDS, "checkpoint": N}),
+        ],
+        join="outer",
+        compat="no_conflicts",
+    )
 
 
 def fig14() -> xr.Dataset:
@@ -215,28 +272,40 @@ def fig14() -> xr.Dataset:
     whole = [0.117, 0.0436, 0.0099, 0.0048, 0.0026, 0.0019, 0.0016, 0.0016]
     less = [0.657, 0.146, 0.088, 0.056, 0.037, 0.032, 0.030, np.nan]
     return xr.Dataset(
-        {"loss": (("init", "kind", "count"), np.tile([whole, less], (n, 1, 1))),
-         "accuracy": (("init", "kind", "count"), np.tile([whole, less], (n, 1, 1))),
-         "whole_loss": ("init", np.full(n, 0.0016)), "whole_accuracy": ("init", np.ones(n)),
-         "order": (("init", "rank"), np.tile([3, 1, 2, 7, 5, 0, 4, 6], (n, 1)))},
+        {
+            "loss": (("init", "kind", "count"), np.tile([whole, less], (n, 1, 1))),
+            "accuracy": (("init", "kind", "count"), np.tile([whole, less], (n, 1, 1))),
+            "whole_loss": ("init", np.full(n, 0.0016)),
+            "whole_accuracy": ("init", np.ones(n)),
+            "order": (("init", "rank"), np.tile([3, 1, 2, 7, 5, 0, 4, 6], (n, 1))),
+        },
         {"init": SEEDS, "kind": ["with", "less"], "count": range(1, 9)},
-    )  # fmt: skip
+    )
 
 
 def fig15() -> xr.Dataset:
     strengths = [-1.0, -0.4, 0.0, 0.2, 0.6, 1.0]
     train = {s: smooth(N, 20e3 / abs(s)) if s else phase(N) for s in strengths}
     ends = {-1.0: 1.0, -0.4: 2.0, 0.0: 0.1, 0.2: 0.37, 0.6: 0.01, 1.0: 0.001}
-    every = np.stack([
-        np.stack([np.stack([train[s], np.maximum(train[s], ends[s]), train[s], train[s]])] *
-                 len(SEEDS)) for s in strengths
-    ])  # fmt: skip
+    every = np.stack(
+        [
+            np.stack(
+                [np.stack([train[s], np.maximum(train[s], ends[s]), train[s], train[s]])]
+                * len(SEEDS)
+            )
+            for s in strengths
+        ]
+    )
     return xr.Dataset(
-        {"loss": (("strength", "init", "sequences"),
-                  np.stack([[train[s]] * len(SEEDS) for s in strengths])),
-         "eval_loss": (("strength", "init", "set", "eval_sequences"), every)},
+        {
+            "loss": (
+                ("strength", "init", "sequences"),
+                np.stack([[train[s]] * len(SEEDS) for s in strengths]),
+            ),
+            "eval_loss": (("strength", "init", "set", "eval_sequences"), every),
+        },
         {"strength": strengths, "init": SEEDS, "set": SETS, "sequences": N, "eval_sequences": N},
-    )  # fmt: skip
+    )
 
 
 def fig16() -> xr.Dataset:
@@ -248,14 +317,17 @@ def fig16() -> xr.Dataset:
     for head in HEADS:
         labels[:, head, head % 5] = 0.3 if head != 3 else 0.95
     return xr.Dataset(
-        {"strength": (("init", "head"), np.tile(STRENGTH, (n, 1))),
-         "only_accuracy": (("init", "head"), only), "match_accuracy": (("init", "head"), match),
-         "match_missed": (("init", "head"), 78_400 * (1 - match)),
-         "corrected": (("init", "head", "other"), np.tile(0.5, (n, 8, 8))),
-         "label_accuracy": (("init", "head", "label"), labels),
-         "mistake_share": (("init", "head", "label"), np.full((n, 8, 5), 0.2))},
+        {
+            "strength": (("init", "head"), np.tile(STRENGTH, (n, 1))),
+            "only_accuracy": (("init", "head"), only),
+            "match_accuracy": (("init", "head"), match),
+            "match_missed": (("init", "head"), 78_400 * (1 - match)),
+            "corrected": (("init", "head", "other"), np.tile(0.5, (n, 8, 8))),
+            "label_accuracy": (("init", "head", "label"), labels),
+            "mistake_share": (("init", "head", "label"), np.full((n, 8, 5), 0.2)),
+        },
         {"init": SEEDS, "head": HEADS, "other": HEADS, "label": range(5)},
-    )  # fmt: skip
+    )
 
 
 def table2() -> xr.Dataset:
@@ -263,25 +335,36 @@ def table2() -> xr.Dataset:
     accuracy = np.tile(0.25 + 0.8 * STRENGTH, (n, 1))
     corrected = np.broadcast_to(0.8 * accuracy[:, None, :], (n, 8, 8)).copy()
     return xr.Dataset(
-        {"strength": (("init", "head"), np.tile(STRENGTH, (n, 1))),
-         "accuracy": (("init", "head"), accuracy),
-         "missed": (("init", "head"), 78_400 * (1 - accuracy)),
-         "corrected": (("init", "head", "other"), corrected)},
+        {
+            "strength": (("init", "head"), np.tile(STRENGTH, (n, 1))),
+            "accuracy": (("init", "head"), accuracy),
+            "missed": (("init", "head"), 78_400 * (1 - accuracy)),
+            "corrected": (("init", "head", "other"), corrected),
+        },
         {"init": SEEDS, "head": HEADS, "other": HEADS},
-    )  # fmt: skip
+    )
 
 
 def fig17() -> xr.Dataset:
     starts = {"3+0": 150e3, "3+2": 170e3, "3+4": 180e3, "3+6": 210e3}
     n = len(SEEDS)
     return xr.Dataset(
-        {"loss": (("clamp", "init", "sequences"),
-                  np.stack([[phase(N, start)] * n for start in starts.values()])),
-         "alone": (("init", "alone_sequences"), np.stack([phase(N)] * n)),
-         "all": (("init", "all_sequences"), np.stack([phase(N, 160e3)] * n))},
-        {"clamp": list(starts), "init": SEEDS, "sequences": N, "alone_sequences": N,
-         "all_sequences": N},
-    )  # fmt: skip
+        {
+            "loss": (
+                ("clamp", "init", "sequences"),
+                np.stack([[phase(N, start)] * n for start in starts.values()]),
+            ),
+            "alone": (("init", "alone_sequences"), np.stack([phase(N)] * n)),
+            "all": (("init", "all_sequences"), np.stack([phase(N, 160e3)] * n)),
+        },
+        {
+            "clamp": list(starts),
+            "init": SEEDS,
+            "sequences": N,
+            "alone_sequences": N,
+            "all_sequences": N,
+        },
+    )
 
 
 def fig18() -> xr.Dataset:
@@ -303,23 +386,28 @@ def saddle() -> xr.Dataset:
         return (("init", "checkpoint"), np.stack([x] * n))
 
     return xr.Dataset(
-        {"loss": every(loss), "gradient_norm": every(gradient), "lowest": every(lowest),
-         "highest": every(highest), "lowest_residual": every(np.full(len(N), 0.01)),
-         "highest_residual": every(np.full(len(N), 0.01))},
+        {
+            "loss": every(loss),
+            "gradient_norm": every(gradient),
+            "lowest": every(lowest),
+            "highest": every(highest),
+            "lowest_residual": every(np.full(len(N), 0.01)),
+            "highest_residual": every(np.full(len(N), 0.01)),
+        },
         {"init": SEEDS, "checkpoint": N},
-    )  # fmt: skip
+    )
 
 
 def factorial() -> xr.Dataset:
     slow = ("nothing", "previous token", "v", "q, k", "both", "copy", "previous token + copy")
-    loss = np.stack([
-        [phase(N) if name in slow else smooth(N)] * len(SEEDS) for name in FACTORIAL
-    ])  # fmt: skip
+    loss = np.stack([[phase(N) if name in slow else smooth(N)] * len(SEEDS) for name in FACTORIAL])
     return xr.Dataset(
-        {"loss": (("clamp", "init", "sequences"), loss),
-         "diverged_at": (("clamp", "init"), np.full(loss.shape[:2], np.nan))},
+        {
+            "loss": (("clamp", "init", "sequences"), loss),
+            "diverged_at": (("clamp", "init"), np.full(loss.shape[:2], np.nan)),
+        },
         {"clamp": list(FACTORIAL), "init": SEEDS, "sequences": N},
-    )  # fmt: skip
+    )
 
 
 def pulses() -> xr.Dataset:
@@ -328,16 +416,25 @@ def pulses() -> xr.Dataset:
     time[:, :, 0] = 280e3
     n = np.arange(0, 500_001, 25_000)
     return xr.Dataset(
-        {"time": (("given", "onset", "duration", "init"), time),
-         "censored": (("given", "onset", "duration", "init"), np.zeros(time.shape, bool)),
-         "curve": (("given", "onset", "duration", "sequences"),
-                   np.broadcast_to(phase(n), (3, 2, 2, len(n)))),
-         "none": ("init", np.full(len(SEEDS), 300e3)),
-         "none_censored": ("init", np.zeros(len(SEEDS), bool)),
-         "none_curve": ("sequences", phase(n))},
-        {"given": list(PULSED), "onset": onsets, "duration": durations, "init": SEEDS,
-         "sequences": n},
-    )  # fmt: skip
+        {
+            "time": (("given", "onset", "duration", "init"), time),
+            "censored": (("given", "onset", "duration", "init"), np.zeros(time.shape, bool)),
+            "curve": (
+                ("given", "onset", "duration", "sequences"),
+                np.broadcast_to(phase(n), (3, 2, 2, len(n))),
+            ),
+            "none": ("init", np.full(len(SEEDS), 300e3)),
+            "none_censored": ("init", np.zeros(len(SEEDS), bool)),
+            "none_curve": ("sequences", phase(n)),
+        },
+        {
+            "given": list(PULSED),
+            "onset": onsets,
+            "duration": durations,
+            "init": SEEDS,
+            "sequences": n,
+        },
+    )
 
 
 def predicted(noise: float = 0.3, seeds: int = 6) -> xr.Dataset:
@@ -348,11 +445,21 @@ def predicted(noise: float = 0.3, seeds: int = 6) -> xr.Dataset:
     whole = 8 * np.exp(np.log(parts).mean(0)) * np.exp(random.normal(0, 0.03, shape))
     time = np.concatenate([whole[None], parts])
     return xr.Dataset(
-        {"time": (("clamp", "init", "classes", "labels", "zipf"), time),
-         "censored": (("clamp", "init", "classes", "labels", "zipf"), np.zeros(time.shape, bool))},
-        {"clamp": ["none", "layer1+copy", "match", "layer1"], "init": range(5, 5 + seeds),
-         "classes": [50, 100], "labels": [5, 10], "zipf": [0.0, 1.0]},
-    )  # fmt: skip
+        {
+            "time": (("clamp", "init", "classes", "labels", "zipf"), time),
+            "censored": (
+                ("clamp", "init", "classes", "labels", "zipf"),
+                np.zeros(time.shape, bool),
+            ),
+        },
+        {
+            "clamp": ["none", "layer1+copy", "match", "layer1"],
+            "init": range(5, 5 + seeds),
+            "classes": [50, 100],
+            "labels": [5, 10],
+            "zipf": [0.0, 1.0],
+        },
+    )
 
 
 def times(name: str, factor: float) -> Change:
@@ -364,8 +471,9 @@ def at(name: str, value: Any, **where: Any) -> Change:
 
     def change(d: xr.Dataset) -> xr.Dataset:
         made = d.copy(deep=True)
-        made[name] = made[name].astype(np.asarray(value).dtype if made[name].dtype == bool
-                                       else float)  # fmt: skip
+        made[name] = made[name].astype(
+            np.asarray(value).dtype if made[name].dtype == bool else float
+        )
         made[name].loc[where] = value
         return made
 
@@ -378,11 +486,27 @@ def swapped(name: str, dim: str) -> Change:
 
 
 GOOD: dict[str, Callable[[], xr.Dataset]] = {
-    "fig3": fig3, "fig4": fig4, "fig6": fig6, "fig7": fig7, "fig8": fig8, "fig10": fig10,
-    "fig11": fig11, "table1": table1, "fig12": fig12, "fig13": ablations, "fig14": fig14,
-    "fig15": fig15, "fig16": fig16, "table2": table2, "fig17": fig17, "fig18": fig18,
-    "saddle": saddle, "factorial": factorial, "pulse": pulses, "predict": predicted,
-}  # fmt: skip
+    "fig3": fig3,
+    "fig4": fig4,
+    "fig6": fig6,
+    "fig7": fig7,
+    "fig8": fig8,
+    "fig10": fig10,
+    "fig11": fig11,
+    "table1": table1,
+    "fig12": fig12,
+    "fig13": ablations,
+    "fig14": fig14,
+    "fig15": fig15,
+    "fig16": fig16,
+    "table2": table2,
+    "fig17": fig17,
+    "fig18": fig18,
+    "saddle": saddle,
+    "factorial": factorial,
+    "pulse": pulses,
+    "predict": predicted,
+}
 
 # (experiment, claim that must fail, what is done to results in which all claims hold)
 BAD: list[tuple[str, str, Change]] = [
@@ -394,8 +518,11 @@ BAD: list[tuple[str, str, Change]] = [
     ("fig3", "several induction heads", times("strength", 0.5)),
     ("fig3", "strongest head", times("strength", 0.8)),
     ("fig3", "the strongest forms first", at("strength", 0.05, head=3, checkpoint=N[:-1])),
-    ("fig3", "held-out label pairs come later",
-     lambda d: d.assign(eval_loss=d["eval_loss"].copy(data=d["eval_loss"].values[:, ::-1]))),
+    (
+        "fig3",
+        "held-out label pairs come later",
+        lambda d: d.assign(eval_loss=d["eval_loss"].copy(data=d["eval_loss"].values[:, ::-1])),
+    ),
     ("fig4", "strength tells accuracy", swapped("only_accuracy", "head")),
     ("fig4", "the strongest alone", at("only_accuracy", 0.85, head=3)),
     ("fig4", "no other does as well alone", at("only_accuracy", 0.99, head=0, init=5)),
@@ -412,8 +539,11 @@ BAD: list[tuple[str, str, Change]] = [
     ("fig6", "C: classes", at("loss_by_classes", smooth(N, 40e3), clamp="match", classes=200)),
     ("fig6", "C: labels", at("loss_by_labels", smooth(N, 16e3), clamp="match", labels=15)),
     ("fig6", "C: order", swapped("loss_by_labels", "labels")),
-    ("fig6", "C feels labels rather than classes",
-     at("loss_by_classes", smooth(N, 90e3), clamp="match", classes=200)),
+    (
+        "fig6",
+        "C feels labels rather than classes",
+        at("loss_by_classes", smooth(N, 90e3), clamp="match", classes=200),
+    ),
     ("fig6", "B and C: classes", swapped("loss_by_classes", "classes")),
     ("fig6", "B and C: labels", swapped("loss_by_labels", "labels")),
     ("fig7", "same seed: quick", at("loss", smooth(N, 60e3), clamp="same seed")),
@@ -427,12 +557,14 @@ BAD: list[tuple[str, str, Change]] = [
     ("fig8", "all heads are too many", at("loss", phase(N, 100e3), clamp="all heads")),
     ("fig10", "match: clamped, no plateau", at("loss", phase(N), clamp="match", init=5)),
     ("fig10", "match: a plateau of the progress measure", at("progress", smooth(N), held="match")),
-    ("fig10", "previous-token: a plateau of the progress measure",
-     at("progress", smooth(N), held="previous-token attention")),
+    (
+        "fig10",
+        "previous-token: a plateau of the progress measure",
+        at("progress", smooth(N), held="previous-token attention"),
+    ),
     ("fig10", "match: at 100,000 sequences", at("progress", smooth(N), held="match")),
     ("fig10", "match: time", at("progress", smooth(N), held="match")),
-    ("fig10", "previous-token: time",
-     at("progress", smooth(N), held="previous-token attention")),
+    ("fig10", "previous-token: time", at("progress", smooth(N), held="previous-token attention")),
     ("fig10", "A evolves smoothly", at("previous_token", (N > 4e5) * 1.0)),
     ("fig10", "B evolves smoothly", at("progress", (N < 4e5) * 1.0, held="layer1+copy")),
     ("fig10", "C evolves smoothly", at("progress", (N < 4e5) * 1.0, held="match")),
@@ -458,13 +590,22 @@ BAD: list[tuple[str, str, Change]] = [
     ("fig14", "the others together", at("loss", 0.2, kind="less", count=[6, 7])),
     ("fig14", "the strongest is not made up for", at("loss", 0.001, kind="less", count=7)),
     ("fig15", "train: any strength", at("eval_loss", 0.2, set="fsl_train", strength=-1.0)),
-    ("fig15", "relabel: negative strengths fail",
-     at("eval_loss", 0.1, set="fsl_val_rl", strength=-0.4, init=5)),
-    ("fig15", "relabel: strong heads generalise",
-     at("eval_loss", 0.2, set="fsl_val_rl", strength=0.6)),
+    (
+        "fig15",
+        "relabel: negative strengths fail",
+        at("eval_loss", 0.1, set="fsl_val_rl", strength=-0.4, init=5),
+    ),
+    (
+        "fig15",
+        "relabel: strong heads generalise",
+        at("eval_loss", 0.2, set="fsl_val_rl", strength=0.6),
+    ),
     ("fig15", "relabel: stronger still", at("eval_loss", 0.07, set="fsl_val_rl", strength=0.6)),
-    ("fig15", "a weak clamp is worse than none",
-     at("eval_loss", 0.05, set="fsl_val_rl", strength=0.2)),
+    (
+        "fig15",
+        "a weak clamp is worse than none",
+        at("eval_loss", 0.05, set="fsl_val_rl", strength=0.2),
+    ),
     ("fig15", "sooner than with 0", at("loss", phase(N, 400e3), strength=0.2)),
     ("fig16", "a perfect match helps", times("match_accuracy", 0.8)),
     ("fig16", "the strongest copies well", at("match_accuracy", 0.9, head=3)),
@@ -489,17 +630,31 @@ BAD: list[tuple[str, str, Change]] = [
     ("factorial", "no plateau: v + match", at("loss", phase(N), clamp="v + match", init=5)),
     ("factorial", "no plateau: q, k + copy", at("loss", phase(N), clamp="q, k + copy", init=5)),
     ("factorial", "the smallest set is the match", at("loss", smooth(N), clamp="copy")),
-    *(("pulse", f"a pulse helps: {pulse.WORDS[g]}", at("time", 400e3, given=g, onset=0, init=5))
-      for g in PULSED),
+    *(
+        ("pulse", f"a pulse helps: {pulse.WORDS[g]}", at("time", 400e3, given=g, onset=0, init=5))
+        for g in PULSED
+    ),
     ("pulse", "longer is better", at("time", 300e3, given="copy", duration=50_000)),
-    *(("pulse", f"no critical period: {pulse.WORDS[g]}", at("time", 290e3, given=g, onset=100_000))
-      for g in PULSED),
+    *(
+        (
+            "pulse",
+            f"no critical period: {pulse.WORDS[g]}",
+            at("time", 290e3, given=g, onset=100_000),
+        )
+        for g in PULSED
+    ),
     ("predict", "parts predict better than the setting", swapped("time", "init")),
-    ("predict", "parts add to the setting", at("time", 40e3, clamp=["match", "layer1",
-                                                                     "layer1+copy"])),
-    ("predict", "within a quarter",
-     lambda d: at("time", 40e3, clamp=["match", "layer1", "layer1+copy"])(predicted(1.5))),
-]  # fmt: skip
+    (
+        "predict",
+        "parts add to the setting",
+        at("time", 40e3, clamp=["match", "layer1", "layer1+copy"]),
+    ),
+    (
+        "predict",
+        "within a quarter",
+        lambda d: at("time", 40e3, clamp=["match", "layer1", "layer1+copy"])(predicted(1.5)),
+    ),
+]
 
 
 @pytest.mark.parametrize("name", GOOD)

@@ -30,9 +30,15 @@ MODELS: dict[str, dict[str, Any]] = {
 
 def trained(folder: Path, **model: Any) -> ih.Trajectories:
     study = ih.sweep(
-        ih.fewshot(of_gaussian(8, 12), **TASK), clamp=ih.induction(1, 0), init=[3],
-        sequences=320, learning_rate=1e-2, d_model=16, heads=4, **model,
-    )  # fmt: skip
+        ih.fewshot(of_gaussian(8, 12), **TASK),
+        clamp=ih.induction(1, 0),
+        init=[3],
+        sequences=320,
+        learning_rate=1e-2,
+        d_model=16,
+        heads=4,
+        **model,
+    )
     return study.train(folder, progress=False)
 
 

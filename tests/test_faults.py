@@ -43,11 +43,15 @@ def study(**changes):
         "sequences": {"none": 3200, "match": 1600, "pulse": 1600},
         "evaluate": range(0, 3201, 320),
         "checkpoints": range(0, 3201, 320),
-    }  # fmt: skip
+    }
     task = ih.fewshot(
         features.of_gaussian(12, 8, exemplars=2),
-        classes=8, test_classes=4, val_exemplars=1, batch=8, evaluation_sequences=16,
-    )  # fmt: skip
+        classes=8,
+        test_classes=4,
+        val_exemplars=1,
+        batch=8,
+        evaluation_sequences=16,
+    )
     return ih.sweep(task, **{**settings, **changes})
 
 
@@ -250,10 +254,22 @@ def test_a_full_disk_stops_it_and_room_lets_it_go_on(tmp_path, whole, size):
     )
     out = tmp_path / "kept"
     done = subprocess.run(
-        ["unshare", "-rm", "bash", "-c", ON_A_SMALL_DISK, "bash", str(disk), size, sys.executable,
-         str(out)],
-        cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            "unshare",
+            "-rm",
+            "bash",
+            "-c",
+            ON_A_SMALL_DISK,
+            "bash",
+            str(disk),
+            size,
+            sys.executable,
+            str(out),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     if done.returncode == 77 or "unshare" in done.stderr:
         pytest.skip("this system lets nobody mount a small file system")
     assert "first 1" in done.stdout, done.stdout + done.stderr

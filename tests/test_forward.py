@@ -29,12 +29,22 @@ def test_shapes_are_those_of_the_glossary() -> None:
     config = small(mlp_ratio=1.5)
     found = look(network(config), sequences(config, 3))
     shapes = {
-        "embed": (3, 5, 16), "resid_pre": (3, 5, 16), "q_input": (3, 5, 16), "k_input": (3, 5, 16),
-        "v_input": (3, 5, 16), "q": (3, 5, 4, 4), "k": (3, 5, 4, 4), "v": (3, 5, 4, 4),
-        "attn_scores": (3, 4, 5, 5), "pattern": (3, 4, 5, 5), "z": (3, 5, 4, 4),
-        "attn_out": (3, 5, 16), "mlp_out": (3, 5, 16), "resid_post": (3, 5, 16),
+        "embed": (3, 5, 16),
+        "resid_pre": (3, 5, 16),
+        "q_input": (3, 5, 16),
+        "k_input": (3, 5, 16),
+        "v_input": (3, 5, 16),
+        "q": (3, 5, 4, 4),
+        "k": (3, 5, 4, 4),
+        "v": (3, 5, 4, 4),
+        "attn_scores": (3, 4, 5, 5),
+        "pattern": (3, 4, 5, 5),
+        "z": (3, 5, 4, 4),
+        "attn_out": (3, 5, 16),
+        "mlp_out": (3, 5, 16),
+        "resid_post": (3, 5, 16),
         "logits": (3, 5, 4),
-    }  # fmt: skip
+    }
     assert set(shapes) == set(SITES)
     for site, shape in shapes.items():
         value = getattr(found, site)
@@ -133,9 +143,15 @@ def test_smeared_keys_mix_each_key_with_the_one_before_it(positions: str) -> Non
         q, mixed = ((x[..., ::2] + 1j * x[..., 1::2]) * turn for x in (q, mixed))
     expected = np.einsum("bqhe,bkhe->bhqk", q, np.conj(mixed)).real / 2
     same(np.asarray(found.attn_scores[0])[..., *LOWER], expected[..., *LOWER])
-    plain = dataclasses.replace(params, blocks=(dataclasses.replace(
-        params.blocks[0], attention=dataclasses.replace(params.blocks[0].attention, smear=None)
-    ),))  # fmt: skip
+    plain = dataclasses.replace(
+        params,
+        blocks=(
+            dataclasses.replace(
+                params.blocks[0],
+                attention=dataclasses.replace(params.blocks[0].attention, smear=None),
+            ),
+        ),
+    )
     other = look(plain, sequences(config, 2)).attn_scores[0]
     assert np.abs(np.asarray(other - found.attn_scores[0])[..., *LOWER]).max() > 1e-2
 

@@ -83,8 +83,11 @@ def test_half_a_download_and_no_archive_are_refused(tmp_path: Path) -> None:
     whole = archive(tmp_path / "a.zip").read_bytes()
     (tmp_path / "half.zip").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty").mkdir()
-    for name, message in (("half.zip", "no whole zip"), ("none.zip", "there is no"),
-                          ("empty", "holds no drawings")):  # fmt: skip
+    for name, message in (
+        ("half.zip", "no whole zip"),
+        ("none.zip", "there is no"),
+        ("empty", "holds no drawings"),
+    ):
         with pytest.raises(ih.UserError, match=message):
             images.read(tmp_path / name)
 
@@ -256,9 +259,11 @@ def test_the_resnet_is_that_of_transformers(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     config = transformers.ResNetConfig(
-        embedding_size=64, hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2],
+        embedding_size=64,
+        hidden_sizes=[64, 128, 256, 512],
+        depths=[2, 2, 2, 2],
         layer_type="basic",
-    )  # fmt: skip
+    )
     network = transformers.ResNetModel(config).eval()
     own = {
         name.removeprefix("resnet."): torch.from_numpy(array)
@@ -306,9 +311,10 @@ def test_tensorflow_datasets_yields_the_same_drawings(tmp_path: Path, monkeypatc
         with zipfile.ZipFile(Path(DATA) / f"images_background_{name}.zip") as file:
             file.extractall(tmp_path / name)
     monkeypatch.setattr(
-        tfds.download.DownloadManager, "download_and_extract",
+        tfds.download.DownloadManager,
+        "download_and_extract",
         lambda self, urls: {key: str(folders[key]) for key in urls},
-    )  # fmt: skip
+    )
     builder = importlib.import_module("tensorflow_datasets.image_classification.omniglot")
     get_names = builder._get_names
 

@@ -106,8 +106,9 @@ def test_pasted_spans_stand_earlier_in_the_sequence():
 
 
 def test_triggers_have_one_successor_in_a_sequence():
-    recipe = Repeats(tokens=16, length=200, paste=0.0, triggers=4, shortest=4, spread=4,
-                     successors=8)  # fmt: skip
+    recipe = Repeats(
+        tokens=16, length=200, paste=0.0, triggers=4, shortest=4, spread=4, successors=8
+    )
     always = []
     for row in draw(recipe, 100)[:, 1:]:
         followers = [set(row[1:][row[:-1] == t]) for t in range(16)]
@@ -208,10 +209,16 @@ def test_smeared_keys_are_shares_of_two_neighbours():
     )
     batch = ih.Tokens(jnp.asarray(draw(recipe, 3)))
     found = ih.apply(own, batch)
-    plain = ih.apply(dataclasses.replace(
-        own, blocks=tuple(dataclasses.replace(
-            b, attention=dataclasses.replace(b.attention, smear=None)) for b in own.blocks)
-    ), batch)  # fmt: skip
+    plain = ih.apply(
+        dataclasses.replace(
+            own,
+            blocks=tuple(
+                dataclasses.replace(b, attention=dataclasses.replace(b.attention, smear=None))
+                for b in own.blocks
+            ),
+        ),
+        batch,
+    )
     # Head 1 keeps its keys; head 0 has its neighbour's, so that its scores are shifted by one.
     np.testing.assert_allclose(found.attn_scores[0][:, 1], plain.attn_scores[0][:, 1], atol=1e-5)
     assert not np.allclose(found.attn_scores[0][:, 0], plain.attn_scores[0][:, 0], atol=1e-2)
@@ -268,12 +275,15 @@ def test_a_gate_of_zero_changes_no_bit():
 @pytest.mark.parametrize(
     "clamp",
     [
-        ih.match_by_similarity(1, 0), ih.labels_only(1, 0), ih.perfect_previous_layer(),
-        ih.copy_from(1, 0), ih.previous_token(0, 0, rows="label"),
+        ih.match_by_similarity(1, 0),
+        ih.labels_only(1, 0),
+        ih.perfect_previous_layer(),
+        ih.copy_from(1, 0),
+        ih.previous_token(0, 0, rows="label"),
         ih.no_previous_token(0, 0, rows="label"),
     ],
     ids=lambda c: c.parts[0].kind,
-)  # fmt: skip
+)
 def test_clamps_of_exemplars_and_labels_are_refused(clamp):
     with pytest.raises(ih.UserError, match="exemplars and labels"):
         look(clamp)
@@ -313,15 +323,22 @@ def test_a_rule_of_ones_own_sees_one_sequence_of_tokens():
 
 
 def sweep(**settings):
-    own = {"tokens": 20 * 8 * 24, "evaluate": range(0, 20 * 8 * 24 + 1, 10 * 8 * 24),
-           "checkpoints": [0, 20 * 8 * 24], "init": [0, 1]} | SMALL  # fmt: skip
+    own = {
+        "tokens": 20 * 8 * 24,
+        "evaluate": range(0, 20 * 8 * 24 + 1, 10 * 8 * 24),
+        "checkpoints": [0, 20 * 8 * 24],
+        "init": [0, 1],
+    } | SMALL
     task = ih.language(RECIPES[0], batch=8, evaluation_sequences=16)
     return ih.sweep(task, **{**own, **settings})
 
 
 def test_a_sweep_is_trained_read_and_made_again_from_its_card(tmp_path):
-    clamp = {"none": None, "previous": ih.previous_token(0, 0),
-             "pulse": ih.induction(1, 0).during(0, 2000)}  # fmt: skip
+    clamp = {
+        "none": None,
+        "previous": ih.previous_token(0, 0),
+        "pulse": ih.induction(1, 0).during(0, 2000),
+    }
     trained = sweep(clamp=clamp).train(tmp_path / "a", progress=False)
     results = trained.results
     assert results["loss"].dims == ("clamp", "init", "tokens")
@@ -339,9 +356,10 @@ def test_a_runs_bits_do_not_depend_on_its_neighbours(tmp_path):
     alone = sweep(init=[1]).train(tmp_path / "b", progress=False, width=2)
     step = together.steps(1)[-1]
     for a, b in zip(
-        jax.tree.leaves(together.params(1, step)), jax.tree.leaves(alone.params(0, step)),
+        jax.tree.leaves(together.params(1, step)),
+        jax.tree.leaves(alone.params(0, step)),
         strict=True,
-    ):  # fmt: skip
+    ):
         assert np.array_equal(a, b)
 
 
@@ -370,8 +388,9 @@ def test_training_learns_the_bigrams():
     from ih_jax.train import start
 
     state = start(group.program, run)
-    advance = jax.jit(lambda s: jax.lax.fori_loop(
-        0, 400, lambda i, s: step(group.program, run, s, i), s))  # fmt: skip
+    advance = jax.jit(
+        lambda s: jax.lax.fori_loop(0, 400, lambda i, s: step(group.program, run, s, i), s)
+    )
     state = advance(state)
     batch = ih.Tokens(jnp.asarray(draw(recipe, 64)))
     losses = language.token_losses(forward(state.params, batch, run.holds), batch)

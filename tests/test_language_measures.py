@@ -84,9 +84,12 @@ def loop_over_copies(z, pattern, W_O, W_U, tokens):
 def test_attention_to_the_previous_token_and_by_offset_agree_with_loops() -> None:
     pattern = random_patterns()
     each = [
-        [np.mean([pattern[b, h, i, i - o] for b in range(3) for i in range(o, 12)])
-         for o in range(12)] for h in range(4)
-    ]  # fmt: skip
+        [
+            np.mean([pattern[b, h, i, i - o] for b in range(3) for i in range(o, 12)])
+            for o in range(12)
+        ]
+        for h in range(4)
+    ]
     found = heads.attention_by_offset(jnp.asarray(pattern), 12)
     np.testing.assert_allclose(found, each, rtol=1e-5)
     previous = heads.previous_token_attention(jnp.asarray(pattern))
@@ -183,8 +186,10 @@ def test_measures_of_heads_agree_with_loops_over_patterns(settings: dict[str, An
     pattern = look(params, batch).pattern
     L, H = len(pattern), pattern[0].shape[1]
     found = measured(heads.previous_token_score, params, batch)
-    expected = [[np.mean([each[b, h, i, i - 1] for b in range(5) for i in range(1, 14)])
-                 for h in range(H)] for each in pattern]  # fmt: skip
+    expected = [
+        [np.mean([each[b, h, i, i - 1] for b in range(5) for i in range(1, 14)]) for h in range(H)]
+        for each in pattern
+    ]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     by_offset = measured(heads.offsets(3), params, batch)
     assert by_offset.shape == (L, H, 3)
@@ -375,8 +380,9 @@ def test_composition_of_products_agrees_with_whole_matrices() -> None:
         for h in range(4):
             a = block.attention
             products[layer, h] = (
-                np.asarray(a.W_Q[h] @ a.W_K[h].T), np.asarray(a.W_V[h] @ a.W_O[h]).T
-            )  # fmt: skip
+                np.asarray(a.W_Q[h] @ a.W_K[h].T),
+                np.asarray(a.W_V[h] @ a.W_O[h]).T,
+            )
     for (early, k), (_, OV) in products.items():
         for (late, h), (QK, late_OV) in products.items():
             for name, A in (("Q", QK.T), ("K", QK), ("V", late_OV)):

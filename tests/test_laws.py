@@ -17,7 +17,7 @@ from networks import (
     query_loss,
     sequences,
     small,
-)  # fmt: skip
+)
 
 from ih_jax import clamp as c
 from ih_jax.clamp import Clamp
@@ -182,8 +182,10 @@ def test_law_6_logits_do_not_depend_on_later_tokens(positions: str, smeared: boo
 
     def logits(tokens, params, holds):
         """[T, C], of tokens [T, D] put in the place of the embedded ones."""
-        embed = [dataclasses.replace(h, arguments={"value": tokens}) if h.site == "embed" else h
-                 for h in holds.holds]  # fmt: skip
+        embed = [
+            dataclasses.replace(h, arguments={"value": tokens}) if h.site == "embed" else h
+            for h in holds.holds
+        ]
         return apply(params, batch, dataclasses.replace(holds, holds=tuple(embed))).logits[0]
 
     run = jax.jit(jax.vmap(jax.jacrev(logits), in_axes=(None, 0, 0)), compiler_options=QUICK)

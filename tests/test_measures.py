@@ -63,11 +63,15 @@ def test_induction_strength_agrees_with_a_loop_over_sequences() -> None:
     params, batch = network(CONFIG), sequences(CONFIG, 6)
     pattern = look(params, batch).pattern[1][:, :, -1]
     expected = [
-        np.mean([
-            pattern[b, h, 2 * p + 1] * (1 if labels[p] == labels[-1] else -1) * 2
-            for b, labels in enumerate(np.asarray(batch.labels)) for p in range(2)
-        ]) for h in range(4)
-    ]  # fmt: skip
+        np.mean(
+            [
+                pattern[b, h, 2 * p + 1] * (1 if labels[p] == labels[-1] else -1) * 2
+                for b, labels in enumerate(np.asarray(batch.labels))
+                for p in range(2)
+            ]
+        )
+        for h in range(4)
+    ]
     found = measured(heads.induction_strength, params, batch)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -102,14 +106,26 @@ def test_the_circuit_set_by_hand_has_its_two_heads_and_needs_both() -> None:
     found = measured(performance.under(clamps, CIRCUIT), params, batch)
     by_name = dict(zip(clamps, found["accuracy"], strict=True))
     works = [
-        "none", "without_l0h1", "without_l1h1", "direct_l0", "without_previous_pp",
-        "without_other_pp", "without_other_pv", "only_l1h0", "only_l1h0_remove_l0h1_pv",
-        "only_l1h0_remove_allbut_l0h0_pv", "only_l1h0_remove_l0h0_pp",
-    ]  # fmt: skip
+        "none",
+        "without_l0h1",
+        "without_l1h1",
+        "direct_l0",
+        "without_previous_pp",
+        "without_other_pp",
+        "without_other_pv",
+        "only_l1h0",
+        "only_l1h0_remove_l0h1_pv",
+        "only_l1h0_remove_allbut_l0h0_pv",
+        "only_l1h0_remove_l0h0_pp",
+    ]
     breaks = [
-        "without_l0h0", "without_l1h0", "without_l1", "without_previous_pv",
-        "only_l1h0_remove_l0h0_pv", "only_l1h0_remove_allbut_l0h1_pv",
-    ]  # fmt: skip
+        "without_l0h0",
+        "without_l1h0",
+        "without_l1",
+        "without_previous_pv",
+        "only_l1h0_remove_l0h0_pv",
+        "only_l1h0_remove_allbut_l0h1_pv",
+    ]
     assert {name: by_name[name] for name in works} == dict.fromkeys(works, 1.0)
     assert all(by_name[name] < 0.6 for name in breaks), by_name
 
@@ -227,10 +243,12 @@ def test_clamps_for_performance_are_checked() -> None:
 def test_mistakes_of_one_clamp_that_another_gets_right_are_counted() -> None:
     params, batch = circuit(), circuit_sequences()
     clamps = {"none": Clamp(), **performance.ablate_one(2, 0), "blind": c.ablate(1, 0)}
-    right = np.stack([
-        predictions(params, batch, clamp, CIRCUIT) == batch.labels[:, -1]
-        for clamp in clamps.values()
-    ])  # fmt: skip
+    right = np.stack(
+        [
+            predictions(params, batch, clamp, CIRCUIT) == batch.labels[:, -1]
+            for clamp in clamps.values()
+        ]
+    )
     found = measured(performance.mistakes(clamps, CIRCUIT), params, batch)
     assert found["missed"].tolist() == (~right).sum(1).tolist()
     assert 0 < found["missed"][1] != found["missed"][3] > 0
@@ -277,9 +295,11 @@ def test_many_sequences_are_measured_as_few_are(monkeypatch: pytest.MonkeyPatch)
 def test_clamps_are_named_for_what_they_leave() -> None:
     def heads_ablated(clamp: Clamp, layer: int) -> list[int]:
         return sorted(
-            h for part in clamp.parts if part.kind == "ablate" and part["layer"] == layer
+            h
+            for part in clamp.parts
+            if part.kind == "ablate" and part["layer"] == layer
             for h in part["heads"]
-        )  # fmt: skip
+        )
 
     one, left = performance.ablate_one(4), performance.leave_one(4)
     assert list(one) == [f"without_l1h{h}" for h in range(4)]
@@ -377,12 +397,16 @@ def test_lanczos_finds_both_ends_of_a_spectrum_in_fewer_steps_than_dimensions() 
     assert few.lowest_residual > found.lowest_residual
 
 
-@pytest.mark.parametrize("values", [
-    np.array([-1.0, 2.0, 5.0]),
-    np.array([3.0] * 9 + [-2.0]),  # two distinct values: an invariant space after two steps
-    np.zeros(6),
-    np.array([1e-3] * 5 + [-1e-3]),
-], ids=["three", "repeated", "zero", "small"])  # fmt: skip
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([-1.0, 2.0, 5.0]),
+        np.array([3.0] * 9 + [-2.0]),  # two distinct values: an invariant space after two steps
+        np.zeros(6),
+        np.array([1e-3] * 5 + [-1e-3]),
+    ],
+    ids=["three", "repeated", "zero", "small"],
+)
 def test_lanczos_with_as_many_steps_as_dimensions_is_exact(values: np.ndarray) -> None:
     matrix = symmetric(values)
     found = extremes(matrix, steps=50)
@@ -414,9 +438,10 @@ TINY = small(features=3, d_model=4, heads=2, labels=3, layers=2)
 
 
 @pytest.mark.parametrize(
-    "clamp", [Clamp(), c.ablate(1, 0) & c.previous_token(0, 1), c.freeze("W_E", "blocks.0")],
+    "clamp",
+    [Clamp(), c.ablate(1, 0) & c.previous_token(0, 1), c.freeze("W_E", "blocks.0")],
     ids=["none", "held", "frozen"],
-)  # fmt: skip
+)
 def test_curvature_is_that_of_the_whole_hessian(clamp: Clamp) -> None:
     params, batch = network(TINY, 3), sequences(TINY, 5)
     holds = clamp.arrays(TINY)
@@ -433,9 +458,10 @@ def test_curvature_is_that_of_the_whole_hessian(clamp: Clamp) -> None:
     if holds.frozen is not None:
         marked = jax.tree.map(np.ones_like, params)
         still = dataclasses.replace(
-            marked, W_E=0 * marked.W_E,
+            marked,
+            W_E=0 * marked.W_E,
             blocks=(jax.tree.map(np.zeros_like, marked.blocks[0]), marked.blocks[1]),
-        )  # fmt: skip
+        )
         learns = np.asarray(ravel_pytree(still)[0]) == 1
     exact = np.linalg.eigvalsh(whole[np.ix_(learns, learns)].astype(float))
     found = measured(saddle.curvature(steps=60), params, batch, clamp, TINY)

@@ -36,14 +36,23 @@ SPARSE = KEPT[::-1][::4][::-1]
 LAYERS, HEADS = 3, 4
 
 # The middle of each model's change; those of one layer have none. A second language, the same.
-MIDDLE = {"2L": 1.6e6, "3L": 1.4e6, "2L MLP": 1.5e6, "1L smeared": 1.0e6, "2L smeared": 0.9e6,
-          "2L, repeats": 1.6e6}  # fmt: skip
+MIDDLE = {
+    "2L": 1.6e6,
+    "3L": 1.4e6,
+    "2L MLP": 1.5e6,
+    "1L smeared": 1.0e6,
+    "2L smeared": 0.9e6,
+    "2L, repeats": 1.6e6,
+}
 # (layer, head) in the first seed; in the next it is the next head.
 INDUCTION = {
-    "2L": [(1, 0), (1, 2)], "3L": [(2, 0), (2, 1), (1, 3)], "2L MLP": [(1, 1), (1, 2)],
-    "1L smeared": [(0, 0), (0, 2)], "2L smeared": [(1, 3), (1, 0), (0, 1)],
+    "2L": [(1, 0), (1, 2)],
+    "3L": [(2, 0), (2, 1), (1, 3)],
+    "2L MLP": [(1, 1), (1, 2)],
+    "1L smeared": [(0, 0), (0, 2)],
+    "2L smeared": [(1, 3), (1, 0), (0, 1)],
     "2L, repeats": [(1, 0), (1, 2)],
-}  # fmt: skip
+}
 PREVIOUS = {"2L": (0, 1), "3L": (0, 2), "2L MLP": (0, 3), "2L, repeats": (0, 1)}
 
 
@@ -57,11 +66,15 @@ def rise(n: np.ndarray, middle: float, width: float = 60e3) -> np.ndarray:
 
 def changed(names: Sequence[str], n: np.ndarray) -> np.ndarray:
     """[model, init, n]: how much of its change each network has behind it."""
-    return np.stack([
-        [rise(n, MIDDLE[name] + 80e3 * i) if name in MIDDLE else 0.0 * n
-         for i in range(len(INITS))]
-        for name in names
-    ])  # fmt: skip
+    return np.stack(
+        [
+            [
+                rise(n, MIDDLE[name] + 80e3 * i) if name in MIDDLE else 0.0 * n
+                for i in range(len(INITS))
+            ]
+            for name in names
+        ]
+    )
 
 
 def score(names: Sequence[str], n: np.ndarray = TOKENS) -> np.ndarray:
@@ -75,9 +88,12 @@ def loss(names: Sequence[str]) -> np.ndarray:
 
 
 def heads(
-    induction: Sequence[float], previous: float, other: float,
-    names: Sequence[str] = EVERY, layers: int = LAYERS,
-) -> np.ndarray:  # fmt: skip
+    induction: Sequence[float],
+    previous: float,
+    other: float,
+    names: Sequence[str] = EVERY,
+    layers: int = LAYERS,
+) -> np.ndarray:
     """[model, init, layer, head]: of induction heads, the best first; of previous-token heads."""
     made = np.full((len(names), len(INITS), layers, HEADS), np.nan)
     for own, name in zip(made, names, strict=True):
@@ -126,14 +142,22 @@ def smoke() -> xr.Dataset:
     looks = np.stack([np.full(len(KEPT), 0.05), 0.8 * rise(KEPT, 1.6e6)], axis=-1)
     dims = ("init", "checkpoint", "layer")
     return xr.Dataset(
-        {"previous_token": (dims, np.stack([looks[:, ::-1]] * 3)),
-         "prefix_matching": (dims, np.stack([looks] * 3)),
-         "loss": (CURVE[1:], loss(["2L"])[0]), "score": (CURVE[1:], score(["2L"])[0]),
-         "chain_loss": (("init", "chain_tokens"), np.stack([chains] * 3)),
-         "level": ("reference", list(levels.values()))},
-        {"init": INITS, "tokens": TOKENS, "checkpoint": KEPT, "chain_tokens": n,
-         "reference": list(levels)},
-    )  # fmt: skip
+        {
+            "previous_token": (dims, np.stack([looks[:, ::-1]] * 3)),
+            "prefix_matching": (dims, np.stack([looks] * 3)),
+            "loss": (CURVE[1:], loss(["2L"])[0]),
+            "score": (CURVE[1:], score(["2L"])[0]),
+            "chain_loss": (("init", "chain_tokens"), np.stack([chains] * 3)),
+            "level": ("reference", list(levels.values())),
+        },
+        {
+            "init": INITS,
+            "tokens": TOKENS,
+            "checkpoint": KEPT,
+            "chain_tokens": n,
+            "reference": list(levels),
+        },
+    )
 
 
 def phases() -> xr.Dataset:
@@ -145,17 +169,23 @@ def phases() -> xr.Dataset:
     shares = np.array([1.0, 1.1, 0.8, 0.6, 0.5])
     looks = ("model", "init", "checkpoint")
     return xr.Dataset(
-        {"loss": (CURVE, loss(EVERY)), "score": (CURVE, score(EVERY)),
-         "score_at": ((*looks, "pair"), score(EVERY, KEPT)[..., None] * shares),
-         "prefix_matching": (looks, 0.03 + 0.8 * done),
-         "previous_token": (looks, 0.1 + 0.8 * done),
-         "index_loss": (("model", "snapshot", "index"),
-                        2.5 + 0.5 * np.exp(-index / 5) - 0.15 * falls),
-         "path": ((*looks, "component"), np.stack([across, 3 * done], axis=-1)),
-         "first_init": 5},
-        along(checkpoint=KEPT, snapshot=SPARSE,
-              pair=[f"{a} to {b}" for a, b in phase_change.PAIRS]),
-    )  # fmt: skip
+        {
+            "loss": (CURVE, loss(EVERY)),
+            "score": (CURVE, score(EVERY)),
+            "score_at": ((*looks, "pair"), score(EVERY, KEPT)[..., None] * shares),
+            "prefix_matching": (looks, 0.03 + 0.8 * done),
+            "previous_token": (looks, 0.1 + 0.8 * done),
+            "index_loss": (
+                ("model", "snapshot", "index"),
+                2.5 + 0.5 * np.exp(-index / 5) - 0.15 * falls,
+            ),
+            "path": ((*looks, "component"), np.stack([across, 3 * done], axis=-1)),
+            "first_init": 5,
+        },
+        along(
+            checkpoint=KEPT, snapshot=SPARSE, pair=[f"{a} to {b}" for a, b in phase_change.PAIRS]
+        ),
+    )
 
 
 def smeared() -> xr.Dataset:
@@ -166,10 +196,14 @@ def smeared() -> xr.Dataset:
         "previous_token": grown(looking_back(FOUR, 2), FOUR),
     }
     return xr.Dataset(
-        {"loss": (CURVE, loss(FOUR)), "score": (CURVE, score(FOUR)), "own_share": (HEAD, own),
-         **{name: (AT_LOOKS[:4], each.max(-1)) for name, each in best.items()}},
+        {
+            "loss": (CURVE, loss(FOUR)),
+            "score": (CURVE, score(FOUR)),
+            "own_share": (HEAD, own),
+            **{name: (AT_LOOKS[:4], each.max(-1)) for name, each in best.items()},
+        },
         along(FOUR, checkpoint=KEPT),
-    )  # fmt: skip
+    )
 
 
 def removals() -> xr.Dataset:
@@ -178,14 +212,20 @@ def removals() -> xr.Dataset:
     projection[[name not in MIDDLE for name in EVERY]] = np.nan
     changes = np.array([name in MIDDLE for name in EVERY])[:, None] * np.ones(3)
     return xr.Dataset(
-        {"curve": (CURVE, score(EVERY)), "score": (AT_LOOKS, grown(effect, EVERY, SPARSE, 0.05)),
-         "loss": (AT_LOOKS, grown(effect / 3, EVERY, SPARSE)),
-         "projection": (AT_LOOKS, grown(projection, EVERY, SPARSE)), "full_score": (HEAD, effect),
-         "previous_token": (HEAD, looking_back()), "prefix_matching": (HEAD, matching()),
-         "whole": (CURVE[:2], score(EVERY)[..., -1]), "joint_patterns": (CURVE[:2], 0.7 * changes),
-         "joint_full": (CURVE[:2], 0.75 * changes)},
+        {
+            "curve": (CURVE, score(EVERY)),
+            "score": (AT_LOOKS, grown(effect, EVERY, SPARSE, 0.05)),
+            "loss": (AT_LOOKS, grown(effect / 3, EVERY, SPARSE)),
+            "projection": (AT_LOOKS, grown(projection, EVERY, SPARSE)),
+            "full_score": (HEAD, effect),
+            "previous_token": (HEAD, looking_back()),
+            "prefix_matching": (HEAD, matching()),
+            "whole": (CURVE[:2], score(EVERY)[..., -1]),
+            "joint_patterns": (CURVE[:2], 0.7 * changes),
+            "joint_full": (CURVE[:2], 0.75 * changes),
+        },
         along(checkpoint=SPARSE),
-    )  # fmt: skip
+    )
 
 
 def scores_of_heads() -> dict[str, np.ndarray]:
@@ -193,11 +233,14 @@ def scores_of_heads() -> dict[str, np.ndarray]:
     logits = heads([5.0, 4.0, 3.0], 0.3, 0.1)
     logits[EVERY.index("3L"), 2, 1, (3 + 2) % HEADS] = -2.0
     return {
-        "previous_token": looking_back(), "prefix_matching": matching(),
-        "copying": heads([0.9, 0.8, 0.7], 0.1, 0.02), "copying_logits": logits,
-        "ov": heads([0.95, 0.9, 0.85], 0.1, 0.05), "trace": heads([9.0, 8.0, 7.0], 0.4, 0.1),
+        "previous_token": looking_back(),
+        "prefix_matching": matching(),
+        "copying": heads([0.9, 0.8, 0.7], 0.1, 0.02),
+        "copying_logits": logits,
+        "ov": heads([0.95, 0.9, 0.85], 0.1, 0.05),
+        "trace": heads([9.0, 8.0, 7.0], 0.4, 0.1),
         "cosine": heads([0.9, 0.8, 0.7], 0.05, 0.01),
-    }  # fmt: skip
+    }
 
 
 def what_heads_do() -> xr.Dataset:
@@ -205,14 +248,18 @@ def what_heads_do() -> xr.Dataset:
     done = np.where(followed[:, None, None], changed(EVERY, KEPT), np.nan)
     back = np.array([0.1, 0.6, 0.1, 0.1, 0.05, 0.05]) * np.ones((*matching().shape, 1))
     return xr.Dataset(
-        {**{name: (HEAD, values) for name, values in scores_of_heads().items()},
-         "offset": ((*HEAD, "offset_back"), back),
-         "composition": (("model", "init", "checkpoint", "input"),
-                         0.02 + done[..., None] * np.array([0.1, 0.4, 0.05])),
-         "best_prefix": (("model", "init", "checkpoint"), 0.9 * done),
-         "curve": (CURVE, score(EVERY))},
+        {
+            **{name: (HEAD, values) for name, values in scores_of_heads().items()},
+            "offset": ((*HEAD, "offset_back"), back),
+            "composition": (
+                ("model", "init", "checkpoint", "input"),
+                0.02 + done[..., None] * np.array([0.1, 0.4, 0.05]),
+            ),
+            "best_prefix": (("model", "init", "checkpoint"), 0.9 * done),
+            "curve": (CURVE, score(EVERY)),
+        },
         along(checkpoint=KEPT, input=["Q", "K", "V"]),
-    )  # fmt: skip
+    )
 
 
 def what_they_are_good_for() -> xr.Dataset:
@@ -223,14 +270,21 @@ def what_they_are_good_for() -> xr.Dataset:
 
     each = ("init", np.full(3, 0.0))
     return xr.Dataset(
-        {"copy_loss": (("init", "repeat"), np.tile([3.6, 1.5, 1.0, 0.9], (3, 1))),
-         "copy_prefix_matching": some(0.9, 0.8), "copy_copying": some(0.9, 0.8),
-         "copy_copying_logits": some(6.0, 4.0), "translate_attention": some(0.8, 0.3),
-         "translate_raised": some(3.0, 1.0, other=-0.2), "translate_loss": ("init", each[1] + 0.2),
-         "translate_prefix_matching": some(0.8, 0.6), "match_attention": some(0.9, 0.4),
-         "match_accuracy": ("init", each[1] + 0.97), "match_prefix_matching": some(0.85, 0.3)},
+        {
+            "copy_loss": (("init", "repeat"), np.tile([3.6, 1.5, 1.0, 0.9], (3, 1))),
+            "copy_prefix_matching": some(0.9, 0.8),
+            "copy_copying": some(0.9, 0.8),
+            "copy_copying_logits": some(6.0, 4.0),
+            "translate_attention": some(0.8, 0.3),
+            "translate_raised": some(3.0, 1.0, other=-0.2),
+            "translate_loss": ("init", each[1] + 0.2),
+            "translate_prefix_matching": some(0.8, 0.6),
+            "match_attention": some(0.9, 0.4),
+            "match_accuracy": ("init", each[1] + 0.97),
+            "match_prefix_matching": some(0.85, 0.3),
+        },
         {"init": INITS},
-    )  # fmt: skip
+    )
 
 
 def sizes(before: float = -1, after: float = 1) -> xr.Dataset:
@@ -240,68 +294,99 @@ def sizes(before: float = -1, after: float = 1) -> xr.Dataset:
     falls = early * np.log(np.minimum(TOKENS, 1.4e6) / 1e6 + 0.1)
     falls = falls + late * np.log(np.maximum(TOKENS, 1.8e6) / 1.8e6)
     return xr.Dataset(
-        {**{name: (AT_LOOKS, grown(values, EVERY, SPARSE)) for name, values in
-            scores_of_heads().items()},
-         "loss": (CURVE, 2.8 - falls - 0.3 * changed(EVERY, TOKENS)),
-         "curve": (CURVE, score(EVERY))},
+        {
+            **{
+                name: (AT_LOOKS, grown(values, EVERY, SPARSE))
+                for name, values in scores_of_heads().items()
+            },
+            "loss": (CURVE, 2.8 - falls - 0.3 * changed(EVERY, TOKENS)),
+            "curve": (CURVE, score(EVERY)),
+        },
         along(checkpoint=SPARSE),
-    )  # fmt: skip
+    )
 
 
 def universal() -> xr.Dataset:
     names = (*EVERY, "2L, repeats")
     random = np.random.default_rng(0)
     end = {
-        "previous_token": looking_back(names), "prefix_matching": matching(names),
+        "previous_token": looking_back(names),
+        "prefix_matching": matching(names),
         "copying": heads([0.9, 0.85, 0.8], 0.5, 0.5, names),
-    }  # fmt: skip
+    }
     there = np.where(np.isfinite(end["copying"]), 1, np.nan)
     dims = ("model", "init", "checkpoint", "layer", "head")
     return xr.Dataset(
-        {name: (dims, np.stack([random.uniform(0, 0.1, there.shape) * there, each], axis=2))
-         for name, each in end.items()},
+        {
+            name: (dims, np.stack([random.uniform(0, 0.1, there.shape) * there, each], axis=2))
+            for name, each in end.items()
+        },
         {"model": list(names), "init": INITS, "checkpoint": ["start", "end"]},
-    )  # fmt: skip
+    )
 
 
 def clamped() -> xr.Dataset:
-    middles = {"none": 1.6e6, "given": 0.8e6, "given to 200": 1.5e6, "given to 400": 1.4e6,
-               "given to 800": 1.2e6, "denied": None, "denied to 2000": 5e6,
-               "induction": 0.2e6}  # fmt: skip
-    done = np.stack([
-        [0 * TOKENS if middle is None else rise(TOKENS, middle + 20e3 * i) for i in range(3)]
-        for middle in middles.values()
-    ])  # fmt: skip
+    middles = {
+        "none": 1.6e6,
+        "given": 0.8e6,
+        "given to 200": 1.5e6,
+        "given to 400": 1.4e6,
+        "given to 800": 1.2e6,
+        "denied": None,
+        "denied to 2000": 5e6,
+        "induction": 0.2e6,
+    }
+    done = np.stack(
+        [
+            [0 * TOKENS if middle is None else rise(TOKENS, middle + 20e3 * i) for i in range(3)]
+            for middle in middles.values()
+        ]
+    )
     return xr.Dataset(
-        {"loss": (("clamp", "init", "tokens"), 2.2 + 0.8 * np.exp(-TOKENS / 2e5) - 0.3 * done),
-         "score": (("clamp", "init", "tokens"), score(["1L"])[0] - 0.75 * done),
-         "allowed_from": 4e6},
+        {
+            "loss": (("clamp", "init", "tokens"), 2.2 + 0.8 * np.exp(-TOKENS / 2e5) - 0.3 * done),
+            "score": (("clamp", "init", "tokens"), score(["1L"])[0] - 0.75 * done),
+            "allowed_from": 4e6,
+        },
         {"clamp": list(middles), "init": INITS, "tokens": TOKENS},
-    )  # fmt: skip
+    )
 
 
 def repeats() -> xr.Dataset:
     done = changed(FOUR, KEPT)
     straight = 3 * KEPT / (KEPT + 1e6) + 0 * done
     after, back = np.arange(1, 11), np.arange(11)
-    best = {"bigrams": 1, "spans of 2": 1, "spans of 4": 1, "spans of 8": 3, "spans of 16": 6,
-            "pasted spans (R1)": 1, "random repeats (R3)": 2}  # fmt: skip
+    best = {
+        "bigrams": 1,
+        "spans of 2": 1,
+        "spans of 4": 1,
+        "spans of 8": 3,
+        "spans of 16": 6,
+        "pasted spans (R1)": 1,
+        "random repeats (R3)": 2,
+    }
     shift = np.stack([0.03 + 0.6 * np.exp(-((after - s) ** 2) / 0.5) for s in best.values()])
     offset = np.stack([0.02 + 0.8 * (back == s) for s in best.values()])
     return xr.Dataset(
-        {"prefix_matching": (AT_LOOKS, grown(matching(FOUR, 2), FOUR)),
-         "previous_token": (AT_LOOKS, grown(looking_back(FOUR, 2), FOUR)),
-         "path": (("model", "init", "checkpoint", "component"), np.stack([straight, 3 * done], -1)),
-         "removed": (HEAD, heads([0.4, 0.2, 0.1], 0.5, -0.01, FOUR, 2)),
-         "joint": (CURVE[:2], 0.7 * done[..., -1]),
-         "ov": (HEAD, heads([0.95, 0.9, 0.85], 0.1, 0.05, FOUR, 2)),
-         "cosine": (HEAD, heads([0.9, 0.8, 0.7], 0.05, 0.01, FOUR, 2)),
-         "loss": (CURVE, loss(FOUR)), "score": (CURVE, score(FOUR)),
-         "shift": (("language", "init", "after"), np.repeat(shift[:, None], 3, axis=1)),
-         "offset": (("language", "init", "back"), np.repeat(offset[:, None], 3, axis=1)),
-         "final": (("language", "init"), np.full((len(best), 3), -0.6))},
+        {
+            "prefix_matching": (AT_LOOKS, grown(matching(FOUR, 2), FOUR)),
+            "previous_token": (AT_LOOKS, grown(looking_back(FOUR, 2), FOUR)),
+            "path": (
+                ("model", "init", "checkpoint", "component"),
+                np.stack([straight, 3 * done], -1),
+            ),
+            "removed": (HEAD, heads([0.4, 0.2, 0.1], 0.5, -0.01, FOUR, 2)),
+            "joint": (CURVE[:2], 0.7 * done[..., -1]),
+            "ov": (HEAD, heads([0.95, 0.9, 0.85], 0.1, 0.05, FOUR, 2)),
+            "cosine": (HEAD, heads([0.9, 0.8, 0.7], 0.05, 0.01, FOUR, 2)),
+            "loss": (CURVE, loss(FOUR)),
+            "score": (CURVE, score(FOUR)),
+            "shift": (("language", "init", "after"), np.repeat(shift[:, None], 3, axis=1)),
+            "offset": (("language", "init", "back"), np.repeat(offset[:, None], 3, axis=1)),
+            "final": (("language", "init"), np.full((len(best), 3), -0.6)),
+        },
         along(FOUR, checkpoint=KEPT, language=list(best), after=after, back=back),
-    )  # fmt: skip
+    )
 
 
 def text() -> xr.Dataset:
@@ -309,12 +394,18 @@ def text() -> xr.Dataset:
 
 
 GOOD: dict[str, Callable[[], xr.Dataset]] = {
-    "olsson-smoke": smoke, "olsson-phase-change": phases, "olsson-smeared-keys": smeared,
-    "olsson-ablations": removals, "olsson-heads": what_heads_do,
-    "olsson-behaviours": what_they_are_good_for, "olsson-scaling": sizes,
-    "olsson-universality": universal, "olsson-clamped": clamped, "olsson-repeats": repeats,
+    "olsson-smoke": smoke,
+    "olsson-phase-change": phases,
+    "olsson-smeared-keys": smeared,
+    "olsson-ablations": removals,
+    "olsson-heads": what_heads_do,
+    "olsson-behaviours": what_they_are_good_for,
+    "olsson-scaling": sizes,
+    "olsson-universality": universal,
+    "olsson-clamped": clamped,
+    "olsson-repeats": repeats,
     "olsson-text": text,
-}  # fmt: skip
+}
 
 
 # --- what is done to them -----------------------------------------------------------------------
@@ -363,151 +454,321 @@ BAD: list[tuple[str, str, Change]] = [
     ("olsson-smoke", "the change", at("score", -0.1 * rise(TOKENS, 1.6e6), init=6)),
     ("olsson-smoke", "an induction head", times("prefix_matching", 0.5, layer=1, init=6)),
     ("olsson-smoke", "a previous-token head", times("previous_token", 0.5, layer=0, init=6)),
-    ("olsson-smoke", "chains: a plateau at unigrams",
-     lambda d: at("chain_loss", 0.8 + 0.3 * np.exp(-d["chain_tokens"].values / 2e5), init=6)(d)),
-    ("olsson-smoke", "chains: bigrams at the end",
-     lambda d: d.assign(chain_loss=np.maximum(d["chain_loss"], 0.86))),
+    (
+        "olsson-smoke",
+        "chains: a plateau at unigrams",
+        lambda d: at("chain_loss", 0.8 + 0.3 * np.exp(-d["chain_tokens"].values / 2e5), init=6)(d),
+    ),
+    (
+        "olsson-smoke",
+        "chains: bigrams at the end",
+        lambda d: d.assign(chain_loss=np.maximum(d["chain_loss"], 0.86)),
+    ),
     ("olsson-phase-change", "a window", at("score", TWICE, model="2L MLP", init=6)),
-    ("olsson-phase-change", "one layer does not change",
-     at("score", score(["2L"])[0], model="1L MLP")),
-    ("olsson-phase-change", "induction heads appear",
-     times("prefix_matching", 0.5, model="3L", init=6)),
-    ("olsson-phase-change", "they form in the window",
-     at("prefix_matching", 0.8 * rise(KEPT, 1.9e6), model="3L", init=7)),
-    ("olsson-phase-change", "constant after the change",
-     lambda d: at("score", d["score"].sel(model="2L", init=6) + 0.15 * rise(TOKENS, 5e6, 4e5),
-                  model="2L", init=6)(d)),
+    (
+        "olsson-phase-change",
+        "one layer does not change",
+        at("score", score(["2L"])[0], model="1L MLP"),
+    ),
+    (
+        "olsson-phase-change",
+        "induction heads appear",
+        times("prefix_matching", 0.5, model="3L", init=6),
+    ),
+    (
+        "olsson-phase-change",
+        "they form in the window",
+        at("prefix_matching", 0.8 * rise(KEPT, 1.9e6), model="3L", init=7),
+    ),
+    (
+        "olsson-phase-change",
+        "constant after the change",
+        lambda d: at(
+            "score",
+            d["score"].sel(model="2L", init=6) + 0.15 * rise(TOKENS, 5e6, 4e5),
+            model="2L",
+            init=6,
+        )(d),
+    ),
     ("olsson-phase-change", "the same for all sizes", times("score", 1.3, model="3L", init=6)),
-    ("olsson-phase-change", "a bump in the loss",
-     lambda d: at("loss", d["loss"].sel(model="2L", init=6) - 0.5 * rise(TOKENS, 5e6),
-                  model="2L", init=6)(d)),
-    ("olsson-phase-change", "no bump with one layer",
-     lambda d: at("loss", d["loss"].sel(model="2L MLP"), model="1L MLP")(d)),
-    ("olsson-phase-change", "where the curves part",
-     lambda d: at("loss", d["loss"].sel(model="1L") + 0.1, model="1L")(d)),
-    ("olsson-phase-change", "later tokens become easier",
-     at("index_loss", 2.5, model="3L")),
-    ("olsson-phase-change", "not before",
-     lambda d: at("index_loss", d["index_loss"].sel(model="2L", snapshot=KEPT[-1]),
-                  model="1L MLP")(d)),
-    ("olsson-phase-change", "the path turns",
-     lambda d: at("path", d["path"].sel(model="1L"), model="3L")(d)),
-    ("olsson-phase-change", "one layer goes straight",
-     lambda d: at("path", d["path"].sel(model="2L"), model="1L")(d)),
-    ("olsson-phase-change", "any pair of positions",
-     at("score_at", -0.6 * rise(KEPT, 3e6), model="2L", init=6, pair="4 to 40")),
-    ("olsson-phase-change", "few snapshots: a window",
-     at("score_at", TWICE[::2], model="3L", init=6, pair="10 to 63")),
-    ("olsson-phase-change", "few snapshots: heads in it",
-     at("prefix_matching", 0.8 * rise(KEPT, 2e6), model="2L", init=7)),
-    ("olsson-smeared-keys", "one layer changes",
-     times("score", 0.4, model="1L smeared", init=6)),
-    ("olsson-smeared-keys", "with induction heads",
-     times("prefix_matching", 0.5, model="1L smeared", init=6)),
+    (
+        "olsson-phase-change",
+        "a bump in the loss",
+        lambda d: at(
+            "loss", d["loss"].sel(model="2L", init=6) - 0.5 * rise(TOKENS, 5e6), model="2L", init=6
+        )(d),
+    ),
+    (
+        "olsson-phase-change",
+        "no bump with one layer",
+        lambda d: at("loss", d["loss"].sel(model="2L MLP"), model="1L MLP")(d),
+    ),
+    (
+        "olsson-phase-change",
+        "where the curves part",
+        lambda d: at("loss", d["loss"].sel(model="1L") + 0.1, model="1L")(d),
+    ),
+    ("olsson-phase-change", "later tokens become easier", at("index_loss", 2.5, model="3L")),
+    (
+        "olsson-phase-change",
+        "not before",
+        lambda d: at(
+            "index_loss", d["index_loss"].sel(model="2L", snapshot=KEPT[-1]), model="1L MLP"
+        )(d),
+    ),
+    (
+        "olsson-phase-change",
+        "the path turns",
+        lambda d: at("path", d["path"].sel(model="1L"), model="3L")(d),
+    ),
+    (
+        "olsson-phase-change",
+        "one layer goes straight",
+        lambda d: at("path", d["path"].sel(model="2L"), model="1L")(d),
+    ),
+    (
+        "olsson-phase-change",
+        "any pair of positions",
+        at("score_at", -0.6 * rise(KEPT, 3e6), model="2L", init=6, pair="4 to 40"),
+    ),
+    (
+        "olsson-phase-change",
+        "few snapshots: a window",
+        at("score_at", TWICE[::2], model="3L", init=6, pair="10 to 63"),
+    ),
+    (
+        "olsson-phase-change",
+        "few snapshots: heads in it",
+        at("prefix_matching", 0.8 * rise(KEPT, 2e6), model="2L", init=7),
+    ),
+    ("olsson-smeared-keys", "one layer changes", times("score", 0.4, model="1L smeared", init=6)),
+    (
+        "olsson-smeared-keys",
+        "with induction heads",
+        times("prefix_matching", 0.5, model="1L smeared", init=6),
+    ),
     ("olsson-smeared-keys", "none without", at("prefix_matching", 0.2, model="1L", init=6)),
     ("olsson-smeared-keys", "two layers change sooner", at("score", LATE, model="2L smeared")),
-    ("olsson-smeared-keys", "no previous-token head",
-     at("previous_token", 0.8, model="2L smeared", layer=0, init=6)),
-    ("olsson-ablations", "induction heads carry it: attention only",
-     at("joint_patterns", 0.2, model="3L", init=6)),
+    (
+        "olsson-smeared-keys",
+        "no previous-token head",
+        at("previous_token", 0.8, model="2L smeared", layer=0, init=6),
+    ),
+    (
+        "olsson-ablations",
+        "induction heads carry it: attention only",
+        at("joint_patterns", 0.2, model="3L", init=6),
+    ),
     ("olsson-ablations", "the same, all recomputed", at("joint_full", 0.2, model="3L", init=6)),
-    ("olsson-ablations", "induction heads carry it: with MLPs",
-     at("joint_patterns", 0.2, model="2L MLP", init=6)),
+    (
+        "olsson-ablations",
+        "induction heads carry it: with MLPs",
+        at("joint_patterns", 0.2, model="2L MLP", init=6),
+    ),
     ("olsson-ablations", "others do not", at("score", 0.2, model="3L", layer=1, head=1, init=5)),
-    ("olsson-ablations", "back along the change",
-     at("projection", 0.1, model="3L", layer=1, head=3, init=5)),
-    ("olsson-ablations", "furthest back",
-     at("projection", -9.0, model="2L MLP", layer=0, head=0, init=5)),
+    (
+        "olsson-ablations",
+        "back along the change",
+        at("projection", 0.1, model="3L", layer=1, head=3, init=5),
+    ),
+    (
+        "olsson-ablations",
+        "furthest back",
+        at("projection", -9.0, model="2L MLP", layer=0, head=0, init=5),
+    ),
     ("olsson-ablations", "the opposite sign", lambda d: d.assign(score=abs(d["score"]))),
-    ("olsson-ablations", "not before the window",
-     at("score", 0.2, model="2L", checkpoint=SPARSE[0], layer=1, head=0, init=5)),
-    ("olsson-heads", "what matches, copies",
-     at("copying_logits", -1.0, model="2L", layer=1, head=[0, 2], init=5)),
-    ("olsson-heads", "the better it matches, the more it copies",
-     lambda d: at_others("ov", 0.99)(at_others("copying_logits", 9.0)(d))),
+    (
+        "olsson-ablations",
+        "not before the window",
+        at("score", 0.2, model="2L", checkpoint=SPARSE[0], layer=1, head=0, init=5),
+    ),
+    (
+        "olsson-heads",
+        "what matches, copies",
+        at("copying_logits", -1.0, model="2L", layer=1, head=[0, 2], init=5),
+    ),
+    (
+        "olsson-heads",
+        "the better it matches, the more it copies",
+        lambda d: at_others("ov", 0.99)(at_others("copying_logits", 9.0)(d)),
+    ),
     ("olsson-heads", "weights tell matching", lambda d: d.assign(cosine=-d["cosine"])),
     ("olsson-heads", "weights tell copying", at_others("ov", -0.1)),
     ("olsson-heads", "eigenvalues of induction heads", times("ov", 0.5)),
-    *(("olsson-heads", f"{letter}-composition forms with them",
-       at("composition", EARLY, model="3L", input=letter, init=6)) for letter in "QKV"),
-    ("olsson-heads", "some match and anti-copy",
-     lambda d: d.assign(copying_logits=abs(d["copying_logits"]))),
+    *(
+        (
+            "olsson-heads",
+            f"{letter}-composition forms with them",
+            at("composition", EARLY, model="3L", input=letter, init=6),
+        )
+        for letter in "QKV"
+    ),
+    (
+        "olsson-heads",
+        "some match and anti-copy",
+        lambda d: d.assign(copying_logits=abs(d["copying_logits"])),
+    ),
     ("olsson-behaviours", "literal copying", at("copy_loss", 3.3, init=6, repeat=3)),
-    ("olsson-behaviours", "by heads that match prefixes",
-     at("copy_copying_logits", 9.0, init=6, layer=0, head=3)),
+    (
+        "olsson-behaviours",
+        "by heads that match prefixes",
+        at("copy_copying_logits", 9.0, init=6, layer=0, head=3),
+    ),
     ("olsson-behaviours", "translation is learnt", at("translate_loss", 1.0, init=6)),
-    ("olsson-behaviours", "translation: where it looks",
-     times("translate_attention", 0.6, init=6)),
+    ("olsson-behaviours", "translation: where it looks", times("translate_attention", 0.6, init=6)),
     ("olsson-behaviours", "translation: what it adds", times("translate_raised", -1.0, init=6)),
     ("olsson-behaviours", "patterns are learnt", at("match_accuracy", 0.6, init=6)),
     ("olsson-behaviours", "patterns: where it looks", times("match_attention", 0.6, init=6)),
-    ("olsson-behaviours", "the same heads match prefixes",
-     times("match_prefix_matching", 0.5, init=6)),
+    (
+        "olsson-behaviours",
+        "the same heads match prefixes",
+        times("match_prefix_matching", 0.5, init=6),
+    ),
     ("olsson-scaling", "before: small ones fall faster", lambda d: sizes(before=1)),
     ("olsson-scaling", "after: large ones", lambda d: sizes(after=-1)),
-    ("olsson-universality", "the circuit is everywhere",
-     times("previous_token", 0.5, model="2L, repeats", init=6)),
-    ("olsson-universality", "in the last layer",
-     at("prefix_matching", 0.95, model="3L", layer=1, head=0, init=6, checkpoint="end")),
-    ("olsson-universality", "matched heads are alike",
-     lambda d: xr.concat([d.sel(checkpoint="end").assign_coords(checkpoint=each) for each in
-                          ("start", "end")], "checkpoint").transpose(*AT_LOOKS)),
-    ("olsson-universality", "their numbers say nothing",
-     lambda d: xr.concat([d.sel(init=5).assign_coords(init=each) for each in INITS],
-                         "init").transpose(*AT_LOOKS)),
-    ("olsson-clamped", "given, it comes sooner",
-     at("score", -0.8 * rise(TOKENS, 1.5e6), clamp="given", init=6)),
-    ("olsson-clamped", "given for a while",
-     at("score", -0.8 * rise(TOKENS, 1.8e6), clamp="given to 800", init=6)),
+    (
+        "olsson-universality",
+        "the circuit is everywhere",
+        times("previous_token", 0.5, model="2L, repeats", init=6),
+    ),
+    (
+        "olsson-universality",
+        "in the last layer",
+        at("prefix_matching", 0.95, model="3L", layer=1, head=0, init=6, checkpoint="end"),
+    ),
+    (
+        "olsson-universality",
+        "matched heads are alike",
+        lambda d: xr.concat(
+            [d.sel(checkpoint="end").assign_coords(checkpoint=each) for each in ("start", "end")],
+            "checkpoint",
+        ).transpose(*AT_LOOKS),
+    ),
+    (
+        "olsson-universality",
+        "their numbers say nothing",
+        lambda d: xr.concat(
+            [d.sel(init=5).assign_coords(init=each) for each in INITS], "init"
+        ).transpose(*AT_LOOKS),
+    ),
+    (
+        "olsson-clamped",
+        "given, it comes sooner",
+        at("score", -0.8 * rise(TOKENS, 1.5e6), clamp="given", init=6),
+    ),
+    (
+        "olsson-clamped",
+        "given for a while",
+        at("score", -0.8 * rise(TOKENS, 1.8e6), clamp="given to 800", init=6),
+    ),
     ("olsson-clamped", "denied, it does not come", at("score", LATE, clamp="denied", init=6)),
-    ("olsson-clamped", "denied for a while, it waits",
-     at("score", -0.8 * rise(TOKENS, 3e6), clamp="denied to 2000", init=6)),
-    ("olsson-clamped", "given the pattern, no wait",
-     at("score", -0.8 * rise(TOKENS, 0.8e6), clamp="induction", init=6)),
-    ("olsson-repeats", "bigrams: one token after",
-     at("shift", 0.9, language="bigrams", after=2, init=6)),
-    ("olsson-repeats", "long spans: further after",
-     at("shift", 0.01, language="spans of 16", after=list(range(2, 11)), init=6)),
-    ("olsson-repeats", "what prefix matching misses",
-     at("final", -0.1, language="spans of 16", init=6)),
-    ("olsson-repeats", "the length of what repeats decides",
-     at("shift", 0.02, language="spans of 2", after=1, init=6)),
+    (
+        "olsson-clamped",
+        "denied for a while, it waits",
+        at("score", -0.8 * rise(TOKENS, 3e6), clamp="denied to 2000", init=6),
+    ),
+    (
+        "olsson-clamped",
+        "given the pattern, no wait",
+        at("score", -0.8 * rise(TOKENS, 0.8e6), clamp="induction", init=6),
+    ),
+    (
+        "olsson-repeats",
+        "bigrams: one token after",
+        at("shift", 0.9, language="bigrams", after=2, init=6),
+    ),
+    (
+        "olsson-repeats",
+        "long spans: further after",
+        at("shift", 0.01, language="spans of 16", after=list(range(2, 11)), init=6),
+    ),
+    (
+        "olsson-repeats",
+        "what prefix matching misses",
+        at("final", -0.1, language="spans of 16", init=6),
+    ),
+    (
+        "olsson-repeats",
+        "the length of what repeats decides",
+        at("shift", 0.02, language="spans of 2", after=1, init=6),
+    ),
     ("olsson-repeats", "R1: a window", at("score", TWICE, model="2L", init=6)),
-    ("olsson-repeats", "R1: an induction head in it",
-     both(times("prefix_matching", 0.5, model="2L", layer=1, init=6),
-          at("removed", 0.0, model="2L", layer=1, init=6))),
-    ("olsson-repeats", "R1: it forms in the window",
-     lambda d: at("prefix_matching", d["prefix_matching"].sel(model="2L", checkpoint=KEPT[-1]),
-                  model="2L", checkpoint=KEPT[4:])(d)),
-    ("olsson-repeats", "R1: a previous-token head",
-     both(times("previous_token", 0.5, model="2L", layer=0, init=6),
-          at("removed", 0.0, model="2L", layer=0, init=6))),
-    ("olsson-repeats", "R1: one layer lacks them",
-     at("prefix_matching", 0.3, model="1L", layer=0, head=0, init=6)),
+    (
+        "olsson-repeats",
+        "R1: an induction head in it",
+        both(
+            times("prefix_matching", 0.5, model="2L", layer=1, init=6),
+            at("removed", 0.0, model="2L", layer=1, init=6),
+        ),
+    ),
+    (
+        "olsson-repeats",
+        "R1: it forms in the window",
+        lambda d: at(
+            "prefix_matching",
+            d["prefix_matching"].sel(model="2L", checkpoint=KEPT[-1]),
+            model="2L",
+            checkpoint=KEPT[4:],
+        )(d),
+    ),
+    (
+        "olsson-repeats",
+        "R1: a previous-token head",
+        both(
+            times("previous_token", 0.5, model="2L", layer=0, init=6),
+            at("removed", 0.0, model="2L", layer=0, init=6),
+        ),
+    ),
+    (
+        "olsson-repeats",
+        "R1: one layer lacks them",
+        at("prefix_matching", 0.3, model="1L", layer=0, head=0, init=6),
+    ),
     ("olsson-repeats", "R1: and the score", at("score", LATE, model="1L", init=6)),
-    ("olsson-repeats", "R1: one layer smeared, heads",
-     times("prefix_matching", 0.5, model="1L smeared", init=6)),
-    ("olsson-repeats", "R1: one layer smeared, score",
-     times("score", 0.4, model="1L smeared", init=6)),
+    (
+        "olsson-repeats",
+        "R1: one layer smeared, heads",
+        times("prefix_matching", 0.5, model="1L smeared", init=6),
+    ),
+    (
+        "olsson-repeats",
+        "R1: one layer smeared, score",
+        times("score", 0.4, model="1L smeared", init=6),
+    ),
     ("olsson-repeats", "R1: two layers smeared sooner", at("score", LATE, model="2L smeared")),
     ("olsson-repeats", "R1: induction heads carry it", at("joint", 0.2, model="2L", init=6)),
-    ("olsson-repeats", "R1: others do not",
-     at("removed", 0.2, model="2L", layer=1, head=1, init=5)),
+    (
+        "olsson-repeats",
+        "R1: others do not",
+        at("removed", 0.2, model="2L", layer=1, head=1, init=5),
+    ),
     ("olsson-repeats", "R1: OV eigenvalues", times("ov", 0.5)),
     ("olsson-repeats", "R1: QK trace", lambda d: d.assign(cosine=-d["cosine"])),
-    ("olsson-repeats", "R1: the path turns",
-     lambda d: at("path", d["path"].sel(model="1L"), model="2L")(d)),
-    ("olsson-repeats", "R1: one layer goes straight",
-     lambda d: at("path", d["path"].sel(model="2L"), model="1L")(d)),
+    (
+        "olsson-repeats",
+        "R1: the path turns",
+        lambda d: at("path", d["path"].sel(model="1L"), model="2L")(d),
+    ),
+    (
+        "olsson-repeats",
+        "R1: one layer goes straight",
+        lambda d: at("path", d["path"].sel(model="2L"), model="1L")(d),
+    ),
     ("olsson-text", "an induction head", times("prefix_matching", 0.5, model="2L", init=6)),
     ("olsson-text", "upon a previous-token head", times("previous_token", 0.5, model="2L", init=6)),
     ("olsson-text", "none in one layer", at("prefix_matching", 0.2, model="1L", init=6)),
-    ("olsson-text", "smeared keys give one to it",
-     times("prefix_matching", 0.5, model="1L smeared", init=6)),
+    (
+        "olsson-text",
+        "smeared keys give one to it",
+        times("prefix_matching", 0.5, model="1L smeared", init=6),
+    ),
     ("olsson-text", "a window", at("score", TWICE, model="2L", init=6)),
-    ("olsson-text", "two layers gain on one",
-     lambda d: at("loss", d["loss"].sel(model="1L", init=6) - 0.05, model="2L", init=6)(d)),
-]  # fmt: skip
+    (
+        "olsson-text",
+        "two layers gain on one",
+        lambda d: at("loss", d["loss"].sel(model="1L", init=6) - 0.05, model="2L", init=6)(d),
+    ),
+]
 
 
 OVER = ("tokens", "chain_tokens", "checkpoint", "snapshot", "repeat")
@@ -534,10 +795,13 @@ STILL_TRUE = {
     "olsson-phase-change": {"not before"},
     "olsson-smeared-keys": {"none without", "no previous-token head"},
     "olsson-ablations": {"the opposite sign"},
-    "olsson-repeats": {"R1: one layer lacks them", "bigrams: one token after",
-                       "long spans: further after"},
+    "olsson-repeats": {
+        "R1: one layer lacks them",
+        "bigrams: one token after",
+        "long spans: further after",
+    },
     "olsson-text": {"none in one layer"},
-}  # fmt: skip
+}
 
 
 def quick(results: xr.Dataset) -> xr.Dataset:
@@ -660,8 +924,11 @@ def test_what_is_timed_by_a_network_that_does_not_change_is_not_timed() -> None:
 # --- figures ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("some", [lambda d: d, one_seed, quick, lambda d: still(d, 0.003)],
-                         ids=["all", "one seed", "quick", "still"])  # fmt: skip
+@pytest.mark.parametrize(
+    "some",
+    [lambda d: d, one_seed, quick, lambda d: still(d, 0.003)],
+    ids=["all", "one seed", "quick", "still"],
+)
 @pytest.mark.parametrize("name", GOOD)
 def test_figures_and_tables_are_drawn(name: str, some: Change) -> None:
     experiment, results = find(name), some(GOOD[name]())
@@ -720,9 +987,12 @@ def smallest(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(programs, "starter", lambda *of: jax.jit(starter(*of), compiler_options=FAST))
         patch.setattr(ih, "language", functools.partial(ih.language, evaluation_sequences=4))
         for module, name in (
-            (models, "EXAMPLES"), (models, "LOOKED_AT"), (ablations, "QUICK_EXAMPLES"),
-            (behaviours, "SEQUENCES"), (phase_change, "QUICK_BY_INDEX"),
-        ):  # fmt: skip
+            (models, "EXAMPLES"),
+            (models, "LOOKED_AT"),
+            (ablations, "QUICK_EXAMPLES"),
+            (behaviours, "SEQUENCES"),
+            (phase_change, "QUICK_BY_INDEX"),
+        ):
             patch.setattr(module, name, 4)
         options = Options(
             seeds=1, quick=True, scale=0.001, text={"corpus": str(file), "tokenizer": "bytes"}

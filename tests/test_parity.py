@@ -22,7 +22,7 @@ from ih_jax.compat import (
     arrays_from_params,
     clamp_from_options,
     params_from_arrays,
-)  # fmt: skip
+)
 from ih_jax.data.fewshot import Batch
 from ih_jax.forward import forward, public
 from ih_jax.tasks.fewshot import query_loss

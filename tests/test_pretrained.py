@@ -37,9 +37,13 @@ def saved(kind, folder, settings, **saving):
         config, network = transformers.GPT2Config, transformers.GPT2LMHeadModel
     else:
         sizes = {
-            "vocab_size": 60, "max_position_embeddings": 24, "hidden_size": 48,
-            "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 40,
-        }  # fmt: skip
+            "vocab_size": 60,
+            "max_position_embeddings": 24,
+            "hidden_size": 48,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 3,
+            "intermediate_size": 40,
+        }
         config, network = transformers.GPTNeoXConfig, transformers.GPTNeoXForCausalLM
     sizes |= {"bos_token_id": 0, "eos_token_id": 0, "attn_implementation": "eager"}
     torch.manual_seed(0)
@@ -63,20 +67,37 @@ VARIANTS = {
     "gpt2": ("gpt2", {}),
     "gpt2-untied": ("gpt2", {"tie_word_embeddings": False, "activation_function": "gelu"}),
     "gpt2-inverse-layer": (
-        "gpt2", {"scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True,
-                 "activation_function": "gelu_fast", "layer_norm_epsilon": 0.1}),
+        "gpt2",
+        {
+            "scale_attn_by_inverse_layer_idx": True,
+            "reorder_and_upcast_attn": True,
+            "activation_function": "gelu_fast",
+            "layer_norm_epsilon": 0.1,
+        },
+    ),
     "gpt2-unscaled": (
-        "gpt2", {"scale_attn_weights": False, "n_inner": 20, "activation_function": "quick_gelu"}),
+        "gpt2",
+        {"scale_attn_weights": False, "n_inner": 20, "activation_function": "quick_gelu"},
+    ),
     "neox": ("gpt_neox", {}),
     "neox-serial": (
-        "gpt_neox", {"rotary_pct": 1.0, "use_parallel_residual": False, "hidden_act": "gelu_new",
-                     "rotary_emb_base": 100}),
+        "gpt_neox",
+        {
+            "rotary_pct": 1.0,
+            "use_parallel_residual": False,
+            "hidden_act": "gelu_new",
+            "rotary_emb_base": 100,
+        },
+    ),
     "neox-no-bias": (
-        "gpt_neox", {"attention_bias": False, "hidden_act": "relu", "rotary_pct": 0.5,
-                     "layer_norm_eps": 0.1}),
+        "gpt_neox",
+        {"attention_bias": False, "hidden_act": "relu", "rotary_pct": 0.5, "layer_norm_eps": 0.1},
+    ),
     "neox-tied": (
-        "gpt_neox", {"tie_word_embeddings": True, "hidden_act": "silu", "rotary_pct": 0.2}),  # 3.2
-}  # fmt: skip
+        "gpt_neox",
+        {"tie_word_embeddings": True, "hidden_act": "silu", "rotary_pct": 0.2},
+    ),  # 3.2
+}
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -148,10 +169,15 @@ def test_scores_are_those_of_transformers_own_patterns(kind, tmp_path):
 SIZES = {
     "gpt2": {"n_layer": 2, "n_head": 2, "n_embd": 8, "n_positions": 110, "vocab_size": 40},
     "gpt_neox": {
-        "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 8, "vocab_size": 40,
-        "intermediate_size": 12, "max_position_embeddings": 110, "rotary_pct": 0.5,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "hidden_size": 8,
+        "vocab_size": 40,
+        "intermediate_size": 12,
+        "max_position_embeddings": 110,
+        "rotary_pct": 0.5,
     },
-}  # fmt: skip
+}
 
 
 def tensors(kind, config):
@@ -163,13 +189,21 @@ def tensors(kind, config):
     layers = config.get("n_layer", config.get("num_hidden_layers"))
     if kind == "gpt2":
         shapes = {"wte.weight": (V, D), "wpe.weight": (config["n_positions"], D)}
-        maps = {"attn.c_attn": (D, 3 * D), "attn.c_proj": (D, D), "mlp.c_fc": (D, M),
-                "mlp.c_proj": (M, D)}  # fmt: skip
+        maps = {
+            "attn.c_attn": (D, 3 * D),
+            "attn.c_proj": (D, D),
+            "mlp.c_fc": (D, M),
+            "mlp.c_proj": (M, D),
+        }
         at, norms, last, out = "h", ("ln_1", "ln_2"), "ln_f", 1
     else:
         shapes = {"gpt_neox.embed_in.weight": (V, D), "embed_out.weight": (V, D)}
-        maps = {"attention.query_key_value": (3 * D, D), "attention.dense": (D, D),
-                "mlp.dense_h_to_4h": (M, D), "mlp.dense_4h_to_h": (D, M)}  # fmt: skip
+        maps = {
+            "attention.query_key_value": (3 * D, D),
+            "attention.dense": (D, D),
+            "mlp.dense_h_to_4h": (M, D),
+            "mlp.dense_4h_to_h": (D, M),
+        }
         at, last, out = "gpt_neox.layers", "gpt_neox.final_layer_norm", 0
         norms = ("input_layernorm", "post_attention_layernorm")
     for layer in range(layers):
@@ -211,9 +245,11 @@ def test_names_with_and_without_prefix_masks_and_spellings(kind, tmp_path):
         renamed["layers.0.attention.rotary_emb.inv_freq"] = np.ones(1, np.float32)
         renamed["layers.0.attention.bias"] = np.tri(9, dtype=bool)
     other = write_model(
-        tmp_path / "other", kind, renamed,
+        tmp_path / "other",
+        kind,
+        renamed,
         rope_parameters={"partial_rotary_factor": 0.5, "rope_theta": 99, "rope_type": "default"},
-    )  # fmt: skip
+    )
     again = pretrained.read(other)
     assert again.config == one.config
     jax.tree.map(np.testing.assert_array_equal, again.weights, one.weights)
@@ -226,8 +262,11 @@ def test_bfloat16_is_read_without_torch(tmp_path):
     # safetensors' own writer for numpy does not know bfloat16 in all versions: by hand.
     header, offset, raw = {}, 0, []
     for name, array in rounded.items():
-        header[name] = {"dtype": "BF16", "shape": list(array.shape),
-                        "data_offsets": [offset, offset + array.nbytes]}  # fmt: skip
+        header[name] = {
+            "dtype": "BF16",
+            "shape": list(array.shape),
+            "data_offsets": [offset, offset + array.nbytes],
+        }
         offset += array.nbytes
         raw.append(array.tobytes())
     text = json.dumps(header).encode()
@@ -253,11 +292,18 @@ def test_a_network_of_another_kind_or_size_is_refused_in_one_line(tmp_path):
     assert "all 3 dimensions" in with_config("gpt_neox", rotary_pct=1, hidden_size=6)
     arrays = tensors("gpt2", SIZES["gpt2"])
     del arrays["wpe.weight"], arrays["h.1.attn.c_attn.bias"]
-    arrays |= {"h.0.ln_1.weight": np.ones(9, np.float32), "h.2.ln_1.bias": np.ones(8, np.float32),
-               "ln_f.bias": np.zeros(8, np.int8)}  # fmt: skip
+    arrays |= {
+        "h.0.ln_1.weight": np.ones(9, np.float32),
+        "h.2.ln_1.bias": np.ones(8, np.float32),
+        "ln_f.bias": np.zeros(8, np.int8),
+    }
     said = refusal(write_model(tmp_path / "tensors", arrays=arrays))
-    for part in ("wpe.weight is missing", "h.1.attn.c_attn.bias is missing",
-                 "h.0.ln_1.weight has shape [9], not [8]", "and 2 more"):  # fmt: skip
+    for part in (
+        "wpe.weight is missing",
+        "h.1.attn.c_attn.bias is missing",
+        "h.0.ln_1.weight has shape [9], not [8]",
+        "and 2 more",
+    ):
         assert part in said
     arrays = tensors("gpt2", SIZES["gpt2"]) | {"ln_f.bias": np.zeros(8, np.int8)}
     assert "ln_f.bias is of I8" in refusal(write_model(tmp_path / "tensors", arrays=arrays))
@@ -320,9 +366,7 @@ def test_the_hub_is_asked_for_a_revision_and_its_commit_is_kept(tmp_path, monkey
     monkeypatch.setattr(hub, "snapshot_download", snapshot)
     model = pretrained.read("hub:EleutherAI/pythia-70m@step512")
     assert asked == [("EleutherAI/pythia-70m", "step512")]
-    assert (model.name, model.source) == (
-        "pythia-70m@step512", "hub:EleutherAI/pythia-70m@0123abc"
-    )  # fmt: skip
+    assert (model.name, model.source) == ("pythia-70m@step512", "hub:EleutherAI/pythia-70m@0123abc")
     assert "could not be loaded (nobody)" in refusal("hub:no/body")
 
 

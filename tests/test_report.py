@@ -45,11 +45,18 @@ def test_the_folder_holds_whole_files_only(folder: Path) -> None:
 def test_readme_holds_the_numbers(folder: Path) -> None:
     text = (folder / "README.md").read_text()
     for said in (
-        "ih-jax run fig5b --seeds 6", "Singh et al. 2024", "5 min 12 s", "glyphs", "2 x cpu",
+        "ih-jax run fig5b --seeds 6",
+        "Singh et al. 2024",
+        "5 min 12 s",
+        "glyphs",
+        "2 x cpu",
         "layer1+copy 28k, match 33k, copy 41k, layer1 79k, none 311k",
         "| none / match | 9.4; at least 6 | 9.42 | **holds** |",
-        "6 of 6 (0.54 to 1.00)", "![", "| layer1 | 79k | 79k |", "5, 6, 7, 8, 9, 10",
-    ):  # fmt: skip
+        "6 of 6 (0.54 to 1.00)",
+        "![",
+        "| layer1 | 79k | 79k |",
+        "5, 6, 7, 8, 9, 10",
+    ):
         assert said in text, said
     assert "nested" not in text
 

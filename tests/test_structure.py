@@ -8,18 +8,72 @@ import ih_jax
 ROOT = Path(ih_jax.__file__).parent
 # From upstream to downstream; a file may import from those before it.
 FLOW = [
-    "errors", "data.fewshot", "data.tokens", "data.language", "data.behaviours",
-    "data.corpora", "data.tokenizing", "data.text",
-    "data.glyphs", "data.features", "data.images", "data.contact", "data.encoders", "data.omniglot",
-    "model", "holds", "activations", "rules", "parts", "lowering", "recipes", "clamp", "attention",
-    "forward", "tasks.base", "tasks.fewshot", "tasks.language", "train", "per_seed", "study",
-    "store", "trajectory", "blocks", "sharing", "programs", "writer", "cards", "progress", "engine",
-    "measure.learning", "measure.probes", "measure.context", "measure.removal", "measure.heads",
-    "measure.performance", "measure.circuits", "measure.saddle", "claims", "toy", "estimate",
-    "experiments", "report", "pretrained_network", "pretrained", "head_scores", "head_report",
+    "errors",
+    "data.fewshot",
+    "data.tokens",
+    "data.language",
+    "data.behaviours",
+    "data.corpora",
+    "data.tokenizing",
+    "data.text",
+    "data.glyphs",
+    "data.features",
+    "data.images",
+    "data.contact",
+    "data.encoders",
+    "data.omniglot",
+    "model",
+    "holds",
+    "activations",
+    "rules",
+    "parts",
+    "lowering",
+    "recipes",
+    "clamp",
+    "attention",
+    "forward",
+    "tasks.base",
+    "tasks.fewshot",
+    "tasks.language",
+    "train",
+    "per_seed",
+    "study",
+    "store",
+    "trajectory",
+    "blocks",
+    "sharing",
+    "programs",
+    "writer",
+    "cards",
+    "progress",
+    "engine",
+    "measure.learning",
+    "measure.probes",
+    "measure.context",
+    "measure.removal",
+    "measure.heads",
+    "measure.performance",
+    "measure.circuits",
+    "measure.saddle",
+    "claims",
+    "toy",
+    "estimate",
+    "experiments",
+    "report",
+    "pretrained_network",
+    "pretrained",
+    "head_scores",
+    "head_report",
     "running",
-    "timing", "bench", "bench_report", "compat", "authors_runs", "export", "cli_options", "cli",
-]  # fmt: skip
+    "timing",
+    "bench",
+    "bench_report",
+    "compat",
+    "authors_runs",
+    "export",
+    "cli_options",
+    "cli",
+]
 
 
 def module_of(path: Path) -> str:
@@ -38,8 +92,11 @@ def imports_of(path: Path) -> set[str]:
                 is_file = path.with_suffix(".py").exists() or (path / "__init__.py").exists()
                 found.add(name if is_file else base)
         if isinstance(node, ast.Import):
-            found |= {a.name.removeprefix("ih_jax").strip(".") for a in node.names
-                      if a.name.split(".")[0] == "ih_jax"}  # fmt: skip
+            found |= {
+                a.name.removeprefix("ih_jax").strip(".")
+                for a in node.names
+                if a.name.split(".")[0] == "ih_jax"
+            }
     return found
 
 

@@ -42,8 +42,12 @@ def make(**changes):
     }
     task = ih.fewshot(
         features.of_gaussian(12, 8, exemplars=2),
-        classes=8, test_classes=4, val_exemplars=1, batch=8, evaluation_sequences=16,
-    )  # fmt: skip
+        classes=8,
+        test_classes=4,
+        val_exemplars=1,
+        batch=8,
+        evaluation_sequences=16,
+    )
     return ih.sweep(task, **{**settings, **changes})
 
 
@@ -67,8 +71,11 @@ def test_results_are_labelled_by_axis_set_and_sequences_seen(trained):
     assert results["eval_loss"].dims == ("clamp", "init", "set", "eval_sequences")
     assert results["sequences"].values.tolist() == list(range(0, 1601, 160))
     assert set(results["set"].values) == {
-        "fsl_train", "fsl_val_rl", "fsl_train_valex", "fsl_test_class"
-    }  # fmt: skip
+        "fsl_train",
+        "fsl_val_rl",
+        "fsl_train_valex",
+        "fsl_test_class",
+    }
     none, match = (results["loss"].sel(clamp=c) for c in ("none", "match"))
     assert np.isfinite(none).all()
     assert np.isnan(match.sel(sequences=slice(801, None))).all()
@@ -133,9 +140,10 @@ def trained_probe(trained):
 def test_numbers_do_not_depend_on_the_seam_or_on_packing(tmp_path, trained):
     alone = make(clamp=None, sequences=1600).train(tmp_path / "alone", progress=False)
     np.testing.assert_allclose(
-        alone.results["loss"].sel(clamp="none"), trained.results["loss"].sel(clamp="none"),
+        alone.results["loss"].sel(clamp="none"),
+        trained.results["loss"].sel(clamp="none"),
         rtol=2e-4,
-    )  # fmt: skip
+    )
 
 
 def test_a_finished_sweep_is_not_trained_again_and_another_is_refused(trained):

@@ -260,8 +260,10 @@ def test_other_processes_have_the_same_tokens(folder):
     told = subprocess.run(
         [sys.executable, "-c", program, json.dumps(recipe.describe())],
         env={**os.environ, "PYTHONHASHSEED": "7", "TOKENIZERS_PARALLELISM": "false"},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert told.stdout.split() == [str(recipe.tokens), digest(recipe)]
 
 
@@ -458,9 +460,15 @@ def test_a_language_model_learns_it_and_is_found_again(folder, tmp_path):
     recipe = Text(str(folder), "characters", length=16)
     task = ih.language(recipe, batch=8, evaluation_sequences=32)
     study = ih.sweep(
-        task, tokens=16 * 8 * 60, layers=1, d_model=16, heads=2, learning_rate=1e-2,
-        warmup_steps=1, evaluate=[0],
-    )  # fmt: skip
+        task,
+        tokens=16 * 8 * 60,
+        layers=1,
+        d_model=16,
+        heads=2,
+        learning_rate=1e-2,
+        warmup_steps=1,
+        evaluate=[0],
+    )
     out = tmp_path / "run"
     study.train(out, progress=False)
     uniform = np.log(recipe.vocabulary)

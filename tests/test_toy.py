@@ -235,11 +235,13 @@ def test_all_claims_hold_on_curves_that_obey_them() -> None:
         ({"c_loss": sigmoid(800, 15)}, {"order, the paper's draw", "order, other draws"}),
         ({"c_loss": exponential(30)}, {"order, the paper's draw", "not exponential: c"}),
         ({"none_loss": sigmoid(720, 20, height=0.3)}, {"plateau: level"}),
-        ({"none_loss": exponential(600)}, {"plateau: level", "plateau: none",
-                                           "not exponential: none"}),
+        (
+            {"none_loss": exponential(600)},
+            {"plateau: level", "plateau: none", "not exponential: none"},
+        ),
         ({"bc_loss": sigmoid(60, 5)}, {"no plateau: b,c", "exponential: b,c"}),
     ],
-)  # fmt: skip
+)
 def test_claims_of_fig5a_fail_where_they_should(
     changed: dict[str, np.ndarray], broken: set[str]
 ) -> None:
@@ -289,6 +291,7 @@ def test_figures_and_tables_are_made_of_what_is_measured(figure: ModuleType) -> 
     results = experiment.measure(Options(), {})
     assert results.sizes["seed"] == fig5a.DRAWS
     assert isinstance(experiment.draw(results), Figure)
-    assert all(len(row) == len(made.header) for made in experiment.tables(results)
-               for row in made.rows)  # fmt: skip
+    assert all(
+        len(row) == len(made.header) for made in experiment.tables(results) for row in made.rows
+    )
     assert experiment.needs == ()

@@ -18,8 +18,12 @@ SMALL = {"d_model": 16, "heads": 2, "batch": 8, "evaluation_sequences": 16}
 def gaussian(classes=12, features=8):
     return ih.fewshot(
         ih.data.features.of_gaussian(classes, features, exemplars=2),
-        classes=8, test_classes=4, val_exemplars=1, batch=8, evaluation_sequences=16,
-    )  # fmt: skip
+        classes=8,
+        test_classes=4,
+        val_exemplars=1,
+        batch=8,
+        evaluation_sequences=16,
+    )
 
 
 def block_of(study, members=None):
@@ -191,8 +195,13 @@ def test_optimisers_are_those_of_optax(settings, optimiser):
 
 
 def test_warmup_decay_meets_its_corners():
-    study = small_study(schedule="warmup_decay", warmup_steps=10, decay_steps=100,
-                        first_learning_rate=1e-5, last_learning_rate=1e-6)  # fmt: skip
+    study = small_study(
+        schedule="warmup_decay",
+        warmup_steps=10,
+        decay_steps=100,
+        first_learning_rate=1e-5,
+        last_learning_rate=1e-6,
+    )
     run = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), study.groups[0].arrays)
     rate = [
         float(train.learning_rate(study.groups[0].program, run.hyper, jnp.int32(n)))

@@ -125,8 +125,14 @@ class _Block(nn.Module):
 
 def _convolution(channels: int, size: int, stride: int, name: str) -> nn.Conv:
     pad = size // 2
-    return nn.Conv(channels, (size, size), (stride, stride), ((pad, pad), (pad, pad)),
-                   use_bias=False, name=name)  # fmt: skip
+    return nn.Conv(
+        channels,
+        (size, size),
+        (stride, stride),
+        ((pad, pad), (pad, pad)),
+        use_bias=False,
+        name=name,
+    )
 
 
 def _batch_norm(name: str) -> nn.BatchNorm:
@@ -178,16 +184,23 @@ def read_resnet(path: Path) -> tuple[Any, str]:
 def to_flax(named: Mapping[str, NDArray[Any]], path: Path | str = "weights") -> Any:
     """Flax variables of a state dict with torchvision's names. Raises as `read_resnet`."""
     shapes = jax.eval_shape(ResNet18().init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-    kept = {name: array for name, array in named.items()
-            if not name.startswith("fc.") and not name.endswith("num_batches_tracked")}  # fmt: skip
+    kept = {
+        name: array
+        for name, array in named.items()
+        if not name.startswith("fc.") and not name.endswith("num_batches_tracked")
+    }
     used: set[str] = set()
     wrong: list[str] = []
 
     def take(path_of: Any, like: Any) -> NDArray[np.float32]:
         keys = [key.key for key in path_of]
-        end = {("params", "kernel"): "weight", ("params", "scale"): "weight",
-               ("params", "bias"): "bias", ("batch_stats", "mean"): "running_mean",
-               ("batch_stats", "var"): "running_var"}[keys[0], keys[-1]]  # fmt: skip
+        end = {
+            ("params", "kernel"): "weight",
+            ("params", "scale"): "weight",
+            ("params", "bias"): "bias",
+            ("batch_stats", "mean"): "running_mean",
+            ("batch_stats", "var"): "running_var",
+        }[keys[0], keys[-1]]
         name = ".".join([*(key.replace("_", ".") for key in keys[1:-1]), end])
         if name not in kept:
             wrong.append(f"{name} is missing")

@@ -55,10 +55,13 @@ class Features:
 def of_glyphs(seed: int = 0) -> Features:
     """The embedded default: invented characters, drawn on demand."""
     return Features(
-        "glyphs", glyphs.CLASSES, glyphs.DRAWINGS, glyphs.FEATURES,
+        "glyphs",
+        glyphs.CLASSES,
+        glyphs.DRAWINGS,
+        glyphs.FEATURES,
         lambda classes, exemplars: glyphs.features(classes, exemplars, seed),
         {"kind": "glyphs", "seed": seed},
-    )  # fmt: skip
+    )
 
 
 def of_array(values: ArrayLike, name: str = "array") -> Features:
@@ -110,9 +113,10 @@ def of_file(path: str | Path, key: str | None = None) -> Features:
         with h5py.File(path, "r") as file:
             shapes: dict[str, tuple[int, ...]] = {}
             file.visititems(
-                lambda name, item: shapes.update({name: item.shape})
-                if isinstance(item, h5py.Dataset) else None
-            )  # fmt: skip
+                lambda name, item: (
+                    shapes.update({name: item.shape}) if isinstance(item, h5py.Dataset) else None
+                )
+            )
             key = _choose_key(path, key, shapes)
             if file[key].dtype.kind not in "fiu":
                 raise UserError(f"{path}: {key} holds {file[key].dtype}: give a dataset of numbers")

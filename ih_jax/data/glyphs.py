@@ -94,9 +94,14 @@ def features(classes: Sequence[int], drawings: Sequence[int], seed: int = 0) -> 
 
 
 def sheet(
-    path: str | PathLike[str], rows: int = 8, columns: int = 16, hands: int = 4,
-    cell: int = 64, first: int = 0, seed: int = 0
-) -> None:  # fmt: skip
+    path: str | PathLike[str],
+    rows: int = 8,
+    columns: int = 16,
+    hands: int = 4,
+    cell: int = 64,
+    first: int = 0,
+    seed: int = 0,
+) -> None:
     """Write a PNG of rows x columns drawings, cells of `cell` pixels: `hands` drawings of a class
     side by side, classes from `first` on. Raises ValueError where `hands` does not divide columns.
     """

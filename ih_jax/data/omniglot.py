@@ -26,9 +26,11 @@ from ih_jax.errors import UserError
 
 FORMAT = 1  # of the file; another is made anew
 ARCHIVES = (
-    "images_background.zip", "images_evaluation.zip", "images_background_small1.zip",
+    "images_background.zip",
+    "images_evaluation.zip",
+    "images_background_small1.zip",
     "images_background_small2.zip",
-)  # fmt: skip
+)
 KEPT = 5  # drawings of each character, as the paper's file
 
 
@@ -133,9 +135,13 @@ def prepare(
     """
     drawings = drawings_of(paths, cache, download)
     made_of = {
-        "format": FORMAT, "drawings": drawings.checksum, "encoder": encoder.key,
-        "variants": variants, "kept": kept, "seed": seed,
-    }  # fmt: skip
+        "format": FORMAT,
+        "drawings": drawings.checksum,
+        "encoder": encoder.key,
+        "variants": variants,
+        "kept": kept,
+        "seed": seed,
+    }
     text = json.dumps(made_of, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     path = out or cache / f"omniglot-{encoder.name}-{digest}.h5"
@@ -162,9 +168,12 @@ def _write(
     try:
         with h5py.File(temporary, "w") as file:
             file.create_dataset(
-                f"{encoder.name}/{encoder.side}/feat", data=features[order], dtype=np.float32,
-                compression="gzip", compression_opts=4,
-            )  # fmt: skip
+                f"{encoder.name}/{encoder.side}/feat",
+                data=features[order],
+                dtype=np.float32,
+                compression="gzip",
+                compression_opts=4,
+            )
             file["character"] = (classes // each)[order]
             file["quarter_turns"] = (classes % len(turns))[order]
             file["mirrored"] = (classes % each >= len(turns))[order]

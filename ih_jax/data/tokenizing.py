@@ -68,9 +68,11 @@ def of_bpe(documents: Sequence[bytes], size: int) -> Tokenizer:
     bpe = tokenizers.Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence([by_line, by_byte])
     trainer = trainers.BpeTrainer(
-        vocab_size=size, min_frequency=2, show_progress=False,
+        vocab_size=size,
+        min_frequency=2,
+        show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )  # fmt: skip
+    )
     texts = [text.decode("utf-8", "replace") for text in documents]
     share = min(1, MERGES_FROM / max(1, sum(map(len, texts))))
     some = (text[: round(share * len(text))] for text in texts)

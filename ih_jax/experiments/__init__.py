@@ -23,15 +23,40 @@ from ih_jax.trajectory import Trajectories
 # Modules here: Singh et al. 2024, as `ih-jax run paper` runs them, what goes beyond, and (in
 # `olsson`) Olsson et al. 2022.
 PAPER = (
-    "fig3", "fig4", "fig5a", "fig5b", "fig6", "fig7", "fig8", "fig9", "fig10", "fig11", "table1",
-    "fig12", "fig13", "fig14", "fig15", "fig16", "table2", "fig17", "fig18",
-)  # fmt: skip
+    "fig3",
+    "fig4",
+    "fig5a",
+    "fig5b",
+    "fig6",
+    "fig7",
+    "fig8",
+    "fig9",
+    "fig10",
+    "fig11",
+    "table1",
+    "fig12",
+    "fig13",
+    "fig14",
+    "fig15",
+    "fig16",
+    "table2",
+    "fig17",
+    "fig18",
+)
 BEYOND = ("saddle", "factorial", "pulse", "predict")
 OLSSON = (
-    "olsson-smoke", "olsson-phase-change", "olsson-smeared-keys", "olsson-ablations",
-    "olsson-heads", "olsson-behaviours", "olsson-scaling", "olsson-universality", "olsson-clamped",
-    "olsson-repeats", "olsson-text",
-)  # fmt: skip
+    "olsson-smoke",
+    "olsson-phase-change",
+    "olsson-smeared-keys",
+    "olsson-ablations",
+    "olsson-heads",
+    "olsson-behaviours",
+    "olsson-scaling",
+    "olsson-universality",
+    "olsson-clamped",
+    "olsson-repeats",
+    "olsson-text",
+)
 NAMES = (*PAPER, *BEYOND, *OLSSON)
 FIRST_SEED = 5  # the paper's seed of initial weights; others follow it
 
@@ -130,9 +155,10 @@ def find(name: str) -> Experiment:
 
 SETS = {"paper": PAPER, "beyond": BEYOND, "olsson": OLSSON}
 SET_NAMES = {
-    "paper": "Singh et al. 2024", "beyond": "beyond Singh et al. 2024",
+    "paper": "Singh et al. 2024",
+    "beyond": "beyond Singh et al. 2024",
     "olsson": "Olsson et al. 2022",
-}  # fmt: skip
+}
 
 
 def choose(name: str) -> tuple[Experiment, ...]:

@@ -12,8 +12,15 @@ QUIET, FAINT = "0.35", "0.7"  # greys
 
 # Okabe and Ito 2008, the yellow darkened: eight heads.
 HEAD_COLOURS = (
-    "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B8AC00", "#000000",
-)  # fmt: skip
+    "#E69F00",
+    "#0072B2",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#B8AC00",
+    "#000000",
+)
 SEED_MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 LN2 = float(np.log(2))
 

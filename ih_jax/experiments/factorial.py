@@ -19,9 +19,12 @@ from ih_jax.experiments.trainings import CELLS, EQUIVALENT, FACTORIAL, Cell, cel
 from ih_jax.measure.learning import plateaus
 
 COLOURS = {
-    "": "#000000", "previous token": "#CC79A7", "q, k": "#0072B2", "v": "#E69F00",
+    "": "#000000",
+    "previous token": "#CC79A7",
+    "q, k": "#0072B2",
+    "v": "#E69F00",
     "both": "#009E73",
-}  # fmt: skip
+}
 
 
 def measure(options: Options, found: Found) -> xr.Dataset:
@@ -72,9 +75,11 @@ def _absent(name: str) -> Claim:
         return over_seeds(shape(results, name), learning(results).remarks([name]))
 
     return Claim(
-        f"no plateau: {name}", f"With {name} given there is no plateau.",
-        paper="absent" if name == "match" else "not in the paper", decide=decide,
-    )  # fmt: skip
+        f"no plateau: {name}",
+        f"With {name} given there is no plateau.",
+        paper="absent" if name == "match" else "not in the paper",
+        decide=decide,
+    )
 
 
 def _present(name: str, paper: str) -> Claim:
@@ -124,11 +129,23 @@ def tables(results: xr.Dataset) -> list[Table]:
         counts = [verdicts.count(v) for v in (False, True, None)]
         same = "" if cell not in EQUIVALENT else f"same as {name}"
         rows.append(
-            (cell[0] or "learned", cell[1] or "learned", cell[2] or "learned",
-             thousands(times.median(name)), " / ".join(map(str, counts)), same)
-        )  # fmt: skip
-    header = ("layer 0", "pattern", "output", "median sequences to learn",
-              "plateau: yes / no / cannot tell", "")  # fmt: skip
+            (
+                cell[0] or "learned",
+                cell[1] or "learned",
+                cell[2] or "learned",
+                thousands(times.median(name)),
+                " / ".join(map(str, counts)),
+                same,
+            )
+        )
+    header = (
+        "layer 0",
+        "pattern",
+        "output",
+        "median sequences to learn",
+        "plateau: yes / no / cannot tell",
+        "",
+    )
     least = "; ".join(cell_name(cell) for cell in smallest(results)) or "none"
     return [
         Table("All cells", header, rows),
@@ -139,8 +156,11 @@ def tables(results: xr.Dataset) -> list[Table]:
 def draw(results: xr.Dataset) -> Figure:
     """Three panels: match and copy learned, match given, copy given; colours for layer 0."""
     figure = Figure(figsize=(13, 3.9), layout="constrained")
-    panels = {("", ""): "Match and copy learned", ("match", ""): "Match given",
-              ("", "copy"): "Copy given"}  # fmt: skip
+    panels = {
+        ("", ""): "Match and copy learned",
+        ("match", ""): "Match given",
+        ("", "copy"): "Copy given",
+    }
     for axes, ((match, copy), title) in zip(
         figure.subplots(1, 3, sharey=True), panels.items(), strict=True
     ):

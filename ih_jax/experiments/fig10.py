@@ -188,8 +188,13 @@ def tables(results: xr.Dataset) -> list[Table]:
         mine = results.sel(init=seed)
         cells = [f"{sharpness(part(mine, name)):.2f}" for name in PARTS]
         rows.append([str(seed), f"{sharpness(mine['whole']):.2f}", *cells])
-    header = ("init", "loss", "A: previous-token head", "B: loss given the rest",
-              "C: loss given the rest")  # fmt: skip
+    header = (
+        "init",
+        "loss",
+        "A: previous-token head",
+        "B: loss given the rest",
+        "C: loss given the rest",
+    )
     title = f"Most that a curve changes within {WINDOW:.0%} of training, over all it changes"
     return [Table(title, header, rows)]
 

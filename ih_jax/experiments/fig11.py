@@ -43,8 +43,11 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     results["previous_token"] = early
     clamps = wiring(HEADS)
     accuracy = at_end(main, under(clamps, config(main)), batch, {"held": list(clamps)})["accuracy"]
-    results["only"] = accuracy.sel(held=[f"only_l1h{h}" for h in heads]).rename(
-        held="head").assign_coords(head=heads)  # fmt: skip
+    results["only"] = (
+        accuracy.sel(held=[f"only_l1h{h}" for h in heads])
+        .rename(held="head")
+        .assign_coords(head=heads)
+    )
     for name, which in (("less", ""), ("pair", "allbut_")):
         cells = [
             [
@@ -168,9 +171,12 @@ def tables(results: xr.Dataset) -> list[Table]:
     header = ["init", "induction head", "through", *(f"L0 head {k}" for k in range(HEADS))]
     return [
         Table("Accuracy with one head of layer 0 (previous-token heads bold)", header, rows),
-        Table("Composition scores at the end (and what training added; random: "
-              f"{baseline(64):.3f})", header, scores),
-    ]  # fmt: skip
+        Table(
+            f"Composition scores at the end (and what training added; random: {baseline(64):.3f})",
+            header,
+            scores,
+        ),
+    ]
 
 
 def draw(results: xr.Dataset) -> Figure:
@@ -187,21 +193,29 @@ def draw(results: xr.Dataset) -> Figure:
         for axes, values, title, scale in (
             (panels[row, 0], lost, "accuracy less, one ablated", {"vmin": -0.16, "vmax": 0.16}),
             (panels[row, 1], pair, "accuracy, all but one ablated", {"vmin": 0, "vmax": 1}),
-            (panels[row, 2], score, f"{INPUT[kept]}-composition score",
-             {"vmin": middle - spread, "vmax": middle + spread}),
-        ):  # fmt: skip
+            (
+                panels[row, 2],
+                score,
+                f"{INPUT[kept]}-composition score",
+                {"vmin": middle - spread, "vmax": middle + spread},
+            ),
+        ):
             image = axes.imshow(values, cmap="PuOr_r", **scale)
             figure.colorbar(image, ax=axes, shrink=0.8)
             axes.set_xticks(range(HEADS))
             axes.set_yticks(range(HEADS))
-            axes.set_title(f"{title}\nthrough {words}" if axes is not panels[row, 2] else title,
-                           loc="left", fontsize=9.5)  # fmt: skip
+            axes.set_title(
+                f"{title}\nthrough {words}" if axes is not panels[row, 2] else title,
+                loc="left",
+                fontsize=9.5,
+            )
             axes.set(xlabel="head of layer 0", ylabel="head of layer 1, alone")
     figure.suptitle(
         f"init {int(mine['init'])}; previous-token heads: "
         f"{' '.join(map(str, np.flatnonzero(previous_token_heads(mine))))}; strongest induction "
-        f"head: {strongest(mine)}", fontsize=10,
-    )  # fmt: skip
+        f"head: {strongest(mine)}",
+        fontsize=10,
+    )
     return figure
 
 

@@ -104,11 +104,15 @@ CLAIMS = (
 def tables(results: xr.Dataset) -> list[Table]:
     """The losses drawn."""
     rows = [
-        [str(seed), " ".join(map(str, results["order"].sel(init=seed).values)),
-         KINDS[kind][1], *(f"{v:.4f}" for v in results["loss"].sel(init=seed, kind=kind).values)]
+        [
+            str(seed),
+            " ".join(map(str, results["order"].sel(init=seed).values)),
+            KINDS[kind][1],
+            *(f"{v:.4f}" for v in results["loss"].sel(init=seed, kind=kind).values),
+        ]
         for seed in results["init"].values.tolist()
         for kind in KINDS
-    ]  # fmt: skip
+    ]
     header = ["init", "order", "", *(f"{n}" for n in results["count"].values)]
     return [Table("Loss (nats) by the number of heads left", header, rows)]
 
@@ -123,9 +127,12 @@ def draw(results: xr.Dataset) -> Figure:
         for seed, mark in seeds_of(results):
             axes.plot(loss["count"], loss.sel(init=seed), mark, ms=4, color=colour, alpha=0.5)
     axes.axhline(
-        float(results["whole_loss"].median("init")), ls="--", lw=0.8, color=QUIET,
+        float(results["whole_loss"].median("init")),
+        ls="--",
+        lw=0.8,
+        color=QUIET,
         label="all heads",
-    )  # fmt: skip
+    )
     axes.set(yscale="log", xlabel="heads of layer 1 left", ylabel="loss (nats)")
     axes.set_xticks(results["count"].values)
     axes.grid(axis="y", color="0.93")

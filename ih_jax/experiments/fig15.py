@@ -51,9 +51,9 @@ def worst(
 
     def value(seed: xr.Dataset) -> float:
         loss = seed["eval_loss"].sel(set=name)
-        return extreme([
-            _last(loss.sel(strength=s)) for s in seed["strength"].values.tolist() if chosen(s)
-        ])  # fmt: skip
+        return extreme(
+            [_last(loss.sel(strength=s)) for s in seed["strength"].values.tolist() if chosen(s)]
+        )
 
     return value
 
@@ -87,29 +87,33 @@ CLAIMS = (
         "With a strength of at least .2 in size, negative ones included, the training loss at the "
         "end is below .1.",
         paper="below .1 at 110k to 325k",
-        decide=in_every_seed("greatest loss", worst("fsl_train", lambda s: abs(s) > 0.19, max),
-                             _below(0.1)),
+        decide=in_every_seed(
+            "greatest loss", worst("fsl_train", lambda s: abs(s) > 0.19, max), _below(0.1)
+        ),
     ),
     Claim(
         "relabel: negative strengths fail",
         "With strengths of -.2 and below, the loss on held-out label pairs at the end is above .9.",
         paper=".99 to above 2",
-        decide=in_every_seed("least loss", worst("fsl_val_rl", lambda s: s < -0.19, min),
-                             lambda v: v.more_than(0.9)),
+        decide=in_every_seed(
+            "least loss", worst("fsl_val_rl", lambda s: s < -0.19, min), lambda v: v.more_than(0.9)
+        ),
     ),
     Claim(
         "relabel: strong heads generalise",
         "With .4 and above it is below .1.",
         paper=".05 with .4",
-        decide=in_every_seed("greatest loss", worst("fsl_val_rl", lambda s: s > 0.39, max),
-                             _below(0.1)),
+        decide=in_every_seed(
+            "greatest loss", worst("fsl_val_rl", lambda s: s > 0.39, max), _below(0.1)
+        ),
     ),
     Claim(
         "relabel: stronger still",
         "With .5 and above it is below .05.",
         paper="about 0",
-        decide=in_every_seed("greatest loss", worst("fsl_val_rl", lambda s: s > 0.49, max),
-                             _below(0.05)),
+        decide=in_every_seed(
+            "greatest loss", worst("fsl_val_rl", lambda s: s > 0.49, max), _below(0.05)
+        ),
     ),
     Claim(
         "a weak clamp is worse than none",
@@ -125,7 +129,7 @@ CLAIMS = (
         paper="yes",
         decide=in_every_seed("greatest quotient", _sooner_than_none, _below(1)),
     ),
-)  # fmt: skip
+)
 
 
 def tables(results: xr.Dataset) -> list[Table]:

@@ -114,8 +114,11 @@ def tables(results: xr.Dataset) -> list[Table]:
         for head in mine["head"].values.tolist():
             share = float(mine["corrected"].sel(head=best, other=head))
             accuracy = float(mine["match_accuracy"].sel(head=head))
-            cells.append("strongest" if head == best else
-                         f"{share:.2f} / {accuracy:.2f} = {share / accuracy:.2f}")  # fmt: skip
+            cells.append(
+                "strongest"
+                if head == best
+                else f"{share:.2f} / {accuracy:.2f} = {share / accuracy:.2f}"
+            )
         rows.append([str(seed), f"{float(mine['match_missed'].sel(head=best)):.0f}", *cells])
     header = ["init", "missed", *(f"head {h}" for h in results["head"].values)]
     title = (
@@ -135,17 +138,26 @@ def draw(results: xr.Dataset) -> Figure:
         for head in mine["head"].values.tolist():
             place = float(mine["strength"].sel(head=head))
             for name, mark in (("only_accuracy", "o"), ("match_accuracy", "s")):
-                a.plot(place, float(mine[name].sel(head=head)), mark, ms=5.5,
-                       color=HEAD_COLOURS[head], mfc=HEAD_COLOURS[head] if i == 0 else "none",
-                       alpha=1 if i == 0 else 0.5, clip_on=False)  # fmt: skip
+                a.plot(
+                    place,
+                    float(mine[name].sel(head=head)),
+                    mark,
+                    ms=5.5,
+                    color=HEAD_COLOURS[head],
+                    mfc=HEAD_COLOURS[head] if i == 0 else "none",
+                    alpha=1 if i == 0 else 0.5,
+                    clip_on=False,
+                )
     a.set(xlabel="induction strength at the end", ylabel="accuracy", ylim=(0.15, 1.02))
     a.legend(
         handles=[
             Line2D([], [], ls="", marker="o", color=QUIET, label="head alone"),
             Line2D([], [], ls="", marker="s", color=QUIET, label="and its match perfect"),
         ],
-        frameon=False, fontsize=8.5, loc="upper left",
-    )  # fmt: skip
+        frameon=False,
+        fontsize=8.5,
+        loc="upper left",
+    )
     seed = int(first["init"])
     tidy(a, f"a  One head alone (filled: init {seed})")
     labels = first["label"].values
@@ -155,8 +167,9 @@ def draw(results: xr.Dataset) -> Figure:
     ):
         for head in first["head"].values.tolist():
             values = first[name].sel(head=head)
-            axes.plot(labels, values, "o-", ms=4, lw=1.4, color=HEAD_COLOURS[head],
-                      label=f"head {head}")  # fmt: skip
+            axes.plot(
+                labels, values, "o-", ms=4, lw=1.4, color=HEAD_COLOURS[head], label=f"head {head}"
+            )
         axes.set(
             xlabel="right label", ylabel=title.split("  ")[1].split(",")[0], ylim=(-0.02, 1.02)
         )

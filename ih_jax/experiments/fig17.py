@@ -60,8 +60,10 @@ def _mostly_quicker(results: xr.Dataset) -> Finding:
         mine = results.sel(init=seed)
         alone = _time(mine, "alone")
         pairs = [_time(mine, name) for name in mine["clamp"].values.tolist()]
-        quicker = sum(pair.high < alone.low or (pair.high < math.inf and alone.high == math.inf)
-                      for pair in pairs)  # fmt: skip
+        quicker = sum(
+            pair.high < alone.low or (pair.high < math.inf and alone.high == math.inf)
+            for pair in pairs
+        )
         verdicts[seed] = quicker > len(pairs) / 2
     return over_seeds(verdicts)
 
@@ -109,8 +111,9 @@ def draw(results: xr.Dataset) -> Figure:
     axes = figure.subplots()
     for name in results["clamp"].values.tolist():
         head = int(name.split("+")[1])
-        curves(axes, results["loss"].sel(clamp=name, drop=True), HEAD_COLOURS[head], name,
-               every=False)  # fmt: skip
+        curves(
+            axes, results["loss"].sel(clamp=name, drop=True), HEAD_COLOURS[head], name, every=False
+        )
     for name, style in (("alone", ":"), ("all", "--")):
         line = results[name].rename({f"{name}_sequences": "sequences"})
         label = f"head {HEAD} alone" if name == "alone" else "all heads"

@@ -61,8 +61,11 @@ def pooled(name: str, test: float, ranks: bool = False) -> Callable[[xr.Dataset]
         if math.isnan(value):
             return Finding("undecidable", "too few heads", detail=said)
         span = f"{min(each):.2f} to {max(each):.2f}"
-        return Finding("holds" if passed else "does not hold",
-                       f"{value:.3f} ({a.size} heads; by seed {span})", detail=said)  # fmt: skip
+        return Finding(
+            "holds" if passed else "does not hold",
+            f"{value:.3f} ({a.size} heads; by seed {span})",
+            detail=said,
+        )
 
     return decide
 
@@ -108,9 +111,16 @@ def draw(results: xr.Dataset) -> Figure:
             for head in results["head"].values.tolist():
                 mine = results.sel(init=seed, head=head)
                 late = name == "time" and bool(mine["censored"])
-                axes.plot(float(mine["strength"]), float(mine[name]), mark, ms=5.5,
-                          color=HEAD_COLOURS[head], mfc="none" if late else HEAD_COLOURS[head],
-                          label=f"init {seed}" if head == 0 else None, clip_on=False)  # fmt: skip
+                axes.plot(
+                    float(mine["strength"]),
+                    float(mine[name]),
+                    mark,
+                    ms=5.5,
+                    color=HEAD_COLOURS[head],
+                    mfc="none" if late else HEAD_COLOURS[head],
+                    label=f"init {seed}" if head == 0 else None,
+                    clip_on=False,
+                )
         axes.set(xlabel="induction strength with all heads", ylabel=words)
         tidy(axes)
         if name == "time":

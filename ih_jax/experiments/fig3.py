@@ -125,8 +125,7 @@ CLAIMS = (
         "plateau",
         "The training loss stays between 0.69 and 0.80 for at least 50,000 sequences.",
         paper="present in 5 of 5 seeds, .70 to .80",
-        decide=in_every_seed("sequences in the band", _length, at_least(50_000),
-                             "{:,.0f}".format),
+        decide=in_every_seed("sequences in the band", _length, at_least(50_000), "{:,.0f}".format),
     ),
     Claim(
         "a random label of the context",
@@ -140,7 +139,9 @@ CLAIMS = (
         "The training loss falls below 0.4 ln 2 after 200,000 to 800,000 sequences.",
         paper="275k to 525k",
         decide=in_every_seed(
-            "sequences", lambda seed: time_of(seed["loss"]), within(200_000, 800_000),
+            "sequences",
+            lambda seed: time_of(seed["loss"]),
+            within(200_000, 800_000),
             lambda n: f"{n / 1000:.0f}k",
         ),
     ),
@@ -184,7 +185,7 @@ CLAIMS = (
         paper="1.3 to 1.6 times as late",
         decide=in_every_seed("times as late", _relabelled_later, lambda v: v.more_than(1)),
     ),
-)  # fmt: skip
+)
 
 
 def tables(results: xr.Dataset) -> list[Table]:
@@ -197,10 +198,12 @@ def tables(results: xr.Dataset) -> list[Table]:
         best = int(np.argmax(strength))
         rows.append(
             [str(seed)]
-            + [f"{'**' if h == best else ''}{strength[h]:.2f}{'**' if h == best else ''} "
-               f"({thousands(known(times[h].high)) if times[h].high < math.inf else 'not'})"
-               for h in heads]
-        )  # fmt: skip
+            + [
+                f"{'**' if h == best else ''}{strength[h]:.2f}{'**' if h == best else ''} "
+                f"({thousands(known(times[h].high)) if times[h].high < math.inf else 'not'})"
+                for h in heads
+            ]
+        )
     header = ["init", *(f"head {h}" for h in heads)]
     title = "Strength at the end, strongest bold (in brackets: sequences until it is above .1)"
     return [Table(title, header, rows)]
@@ -228,8 +231,9 @@ def draw(results: xr.Dataset) -> Figure:
     for axes, seed in zip(panels[1:], shown, strict=True):
         for head in results["head"].values.tolist():
             values = results["strength"].sel(init=seed, head=head)
-            axes.plot(values["checkpoint"], values, color=HEAD_COLOURS[head], lw=1.6,
-                      label=f"head {head}")  # fmt: skip
+            axes.plot(
+                values["checkpoint"], values, color=HEAD_COLOURS[head], lw=1.6, label=f"head {head}"
+            )
         axes.set(ylim=(-0.05, 1), xlim=(0, float(results["checkpoint"][-1])))
         over_sequences(axes)
         tidy(axes, f"{'b  Induction strength, ' if seed == shown[0] else ''}init {seed}")

@@ -103,9 +103,11 @@ def _all_learn_alone(results: xr.Dataset) -> Finding:
     slow = len(verdicts) - share[0]
     return Finding(
         "holds" if slow <= 0.05 * len(verdicts) else "does not hold",
-        f"{share[0]} of {share[1]} heads", share, interval,
+        f"{share[0]} of {share[1]} heads",
+        share,
+        interval,
         detail=f"not by the end: {', '.join(late)}" if late else "",
-    )  # fmt: skip
+    )
 
 
 def _strongest_is_quick(results: xr.Dataset) -> Finding:
@@ -242,11 +244,16 @@ def draw_ablations(axes: Axes, results: xr.Dataset, metric: str) -> None:
             place = float(mine["strength"].sel(head=head))
             for name, mark in (("only", "o"), ("without", "^")):
                 axes.plot(
-                    place, float(mine[f"{name}_{metric}"].sel(head=head)), mark, ms=6,
-                    color=HEAD_COLOURS[head], mew=0 if first else 1.0,
-                    mfc=HEAD_COLOURS[head] if first else "none", alpha=1 if first else 0.6,
+                    place,
+                    float(mine[f"{name}_{metric}"].sel(head=head)),
+                    mark,
+                    ms=6,
+                    color=HEAD_COLOURS[head],
+                    mew=0 if first else 1.0,
+                    mfc=HEAD_COLOURS[head] if first else "none",
+                    alpha=1 if first else 0.6,
                     clip_on=False,
-                )  # fmt: skip
+                )
     axes.axhline(float(results[metric].median("init")), ls="--", lw=0.8, color=QUIET)
     axes.set(xlabel="induction strength at the end of training")
     marks = [
@@ -256,8 +263,17 @@ def draw_ablations(axes: Axes, results: xr.Dataset, metric: str) -> None:
     ]
     if many:
         first = results["init"].values[0]
-        marks.append(Line2D([], [], ls="", marker="o", color=QUIET, mfc="none",
-                            label=f"other seeds (filled: init {first})"))  # fmt: skip
+        marks.append(
+            Line2D(
+                [],
+                [],
+                ls="",
+                marker="o",
+                color=QUIET,
+                mfc="none",
+                label=f"other seeds (filled: init {first})",
+            )
+        )
     axes.legend(handles=marks, frameon=False, fontsize=8.5)
 
 

@@ -241,9 +241,14 @@ def draw(results: xr.Dataset) -> Figure:
     for row, (clamp, colour) in enumerate(COLOURS.items()):
         r2 = toy.log_linearity(loss.sel(seed=toy.PAPER_SEED, clamp=clamp).values)
         log.annotate(
-            f"$R^2$ = {_digits(r2)}", (1, 0.99 - 0.07 * row), color=colour, fontsize=9,
-            xycoords="axes fraction", ha="right", va="top",
-        )  # fmt: skip
+            f"$R^2$ = {_digits(r2)}",
+            (1, 0.99 - 0.07 * row),
+            color=colour,
+            fontsize=9,
+            xycoords="axes fraction",
+            ha="right",
+            va="top",
+        )
     _draw_times(learnt, results)
     for axes in (linear, log, learnt):
         axes.spines[["top", "right"]].set_visible(False)
@@ -270,16 +275,27 @@ def _draw_times(axes: Axes, results: xr.Dataset) -> None:
             time = by_seed[seed][clamp]
             never = time.high == math.inf
             axes.plot(
-                time.low, row + offset, ">" if never else "o", ms=4, color=colour, alpha=0.55,
-                mfc="none" if never else colour, mew=1 if never else 0, clip_on=False,
-            )  # fmt: skip
+                time.low,
+                row + offset,
+                ">" if never else "o",
+                ms=4,
+                color=colour,
+                alpha=0.55,
+                mfc="none" if never else colour,
+                mew=1 if never else 0,
+                clip_on=False,
+            )
         axes.plot(by_seed[toy.PAPER_SEED][clamp].low, row, "D", ms=7, color=colour, mec="white")
         late = sum(by_seed[seed][clamp].high == math.inf for seed in others)
         if late:
             axes.annotate(
-                f"{late} of {len(others)} not\nby then", (last, row + 0.4), color=colour,
-                fontsize=9, ha="right", va="top",
-            )  # fmt: skip
+                f"{late} of {len(others)} not\nby then",
+                (last, row + 0.4),
+                color=colour,
+                fontsize=9,
+                ha="right",
+                va="top",
+            )
     axes.set(xscale="log", xlim=(8, last), ylim=(len(COLOURS) - 0.4, -0.6))
     axes.set_xticks([10, 30, 100, 300, 1000], ["10", "30", "100", "300", "1000"])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -292,9 +308,14 @@ def _draw_times(axes: Axes, results: xr.Dataset) -> None:
     axes.set_xlabel("iterations")
     axes.set_title("Loss below a tenth of its first value", loc="left", fontsize=10.5)
     axes.annotate(
-        "diamond: the paper's draw", (0, 0), (4, 4), xycoords="axes fraction", fontsize=9,
-        textcoords="offset points", color=QUIET,
-    )  # fmt: skip
+        "diamond: the paper's draw",
+        (0, 0),
+        (4, 4),
+        xycoords="axes fraction",
+        fontsize=9,
+        textcoords="offset points",
+        color=QUIET,
+    )
 
 
 def _digits(r2: float) -> str:

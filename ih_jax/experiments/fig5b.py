@@ -160,9 +160,15 @@ def _draw_curves(axes: Axes, results: xr.Dataset, names: list[str]) -> None:
     for value, label in ((math.log(2), "ln 2"), (LEARNED, "0.4 ln 2")):
         axes.axhline(value, color=FAINT, lw=0.8, ls=(0, (5, 3)), zorder=0)
         axes.annotate(
-            label, (1, value), (4, 0), xycoords=("axes fraction", "data"), color=QUIET,
-            textcoords="offset points", va="center", fontsize=9,
-        )  # fmt: skip
+            label,
+            (1, value),
+            (4, 0),
+            xycoords=("axes fraction", "data"),
+            color=QUIET,
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
     for name in names:
         runs = results["loss"].sel(clamp=name, init=list(measured.times[name]))
         if not runs.sizes["init"]:
@@ -190,20 +196,38 @@ def _draw_times(axes: Axes, results: xr.Dataset, names: list[str]) -> None:
         for offset, run in zip(spread, runs, strict=True):
             learnt = run.high < math.inf
             axes.plot(
-                run.low, row + offset, "o" if learnt else ">", ms=4.5, color=colour, alpha=0.7,
-                mfc=colour if learnt else "none", mew=0 if learnt else 1, clip_on=False,
-            )  # fmt: skip
+                run.low,
+                row + offset,
+                "o" if learnt else ">",
+                ms=4.5,
+                color=colour,
+                alpha=0.7,
+                mfc=colour if learnt else "none",
+                mew=0 if learnt else 1,
+                clip_on=False,
+            )
         median = measured.median(name)
         axes.plot([median.low] * 2, [row - 0.36, row + 0.36], color=colour, lw=2.2)
         axes.plot(PAPER[name], row, "D", ms=6, mfc="none", mec=QUIET, mew=1)
         axes.annotate(
-            thousands(median) if runs else "-", (1, row), (8, 0), va="center",
-            xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=9,
-        )  # fmt: skip
+            thousands(median) if runs else "-",
+            (1, row),
+            (8, 0),
+            va="center",
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            fontsize=9,
+        )
     axes.annotate(
-        "median", (1, 1), (8, 0), xycoords="axes fraction", textcoords="offset points",
-        va="center", fontsize=9, color=QUIET,
-    )  # fmt: skip
+        "median",
+        (1, 1),
+        (8, 0),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        va="center",
+        fontsize=9,
+        color=QUIET,
+    )
     axes.set_yticks(range(len(names)), [name.replace(" ", "\n") for name in names])
     for label, name in zip(axes.get_yticklabels(), names, strict=True):
         label.set_color(COLOURS[name])

@@ -35,8 +35,11 @@ from ih_jax.measure.learning import plateaus
 
 FOREIGN = ("foreign 1", "foreign 2")
 COLOURS = {
-    "standard": "#000000", "same seed": "#D55E00", "foreign 1": "#009E73", "foreign 2": "#0072B2",
-}  # fmt: skip
+    "standard": "#000000",
+    "same seed": "#D55E00",
+    "foreign 1": "#009E73",
+    "foreign 2": "#0072B2",
+}
 
 
 def measure(options: Options, found: Found) -> xr.Dataset:

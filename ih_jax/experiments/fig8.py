@@ -40,9 +40,10 @@ def measure(options: Options, found: Found) -> xr.Dataset:
         for name in PREVIOUS_TOKEN_CHOICES
     ]
     results["heads"] = xr.DataArray(
-        words, dims=("clamp", "init"), coords={"clamp": list(PREVIOUS_TOKEN_CHOICES),
-                                               "init": clamped["init"]},
-    )  # fmt: skip
+        words,
+        dims=("clamp", "init"),
+        coords={"clamp": list(PREVIOUS_TOKEN_CHOICES), "init": clamped["init"]},
+    )
     return results
 
 

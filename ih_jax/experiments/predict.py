@@ -47,10 +47,11 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     both = xr.Dataset(
         {
             "time": xr.DataArray([t.low for t in times], coords={"run": runs}, dims="run"),
-            "censored": xr.DataArray([t.low < t.high for t in times], coords={"run": runs},
-                                     dims="run"),
+            "censored": xr.DataArray(
+                [t.low < t.high for t in times], coords={"run": runs}, dims="run"
+            ),
         }
-    ).unstack("run")  # fmt: skip
+    ).unstack("run")
     return both.transpose("clamp", "init", *AXES)
 
 
@@ -137,8 +138,14 @@ def better(model: str, than: str) -> Callable[[xr.Dataset], Finding]:
         found = over_seeds(verdicts)
         whole = float(gain.mean())
         words = f"{whole:+.2f} nats a run; {found.ours}"
-        return Finding("holds" if whole > 0 else "does not hold", words, found.share,
-                       found.interval, {}, found.detail)  # fmt: skip
+        return Finding(
+            "holds" if whole > 0 else "does not hold",
+            words,
+            found.share,
+            found.interval,
+            {},
+            found.detail,
+        )
 
     return decide
 
@@ -192,16 +199,24 @@ def tables(results: xr.Dataset) -> list[Table]:
     for setting in itertools.product(*(results[axis].values.tolist() for axis in AXES)):
         one = results.sel(dict(zip(AXES, setting, strict=True)))
         late = int(one["censored"].sel(clamp="none").sum())
-        cells = [short(round(float(one["time"].sel(clamp=c).median("init")), -3))
-                 for c in ("none", *PARTS)]  # fmt: skip
+        cells = [
+            short(round(float(one["time"].sel(clamp=c).median("init")), -3))
+            for c in ("none", *PARTS)
+        ]
         said = f"{'>' if late > one.sizes['init'] / 2 else ''}{cells[0]}"
         times.append([*map(str, setting), said, *cells[1:], str(late)])
     return [
-        Table("Held-out seeds", ("known", "log likelihood a run (nats)",
-                                 "median factor off, of runs that learnt"), scores),
-        Table("Median sequences to learn", (*AXES, "nothing clamped", *PARTS.values(),
-                                            "not learnt by the end"), times),
-    ]  # fmt: skip
+        Table(
+            "Held-out seeds",
+            ("known", "log likelihood a run (nats)", "median factor off, of runs that learnt"),
+            scores,
+        ),
+        Table(
+            "Median sequences to learn",
+            (*AXES, "nothing clamped", *PARTS.values(), "not learnt by the end"),
+            times,
+        ),
+    ]
 
 
 def draw(results: xr.Dataset) -> Figure:
@@ -216,9 +231,15 @@ def draw(results: xr.Dataset) -> Figure:
             for late, fill in ((0, "#0072B2"), (1, "none")):
                 some = mine.isel(run=(mine["late"] == late).values)
                 axes.plot(
-                    np.exp(some["y"]), np.exp(some["mean"]), mark, ms=5, mec="#0072B2", mfc=fill,
-                    alpha=0.8, label=None if late else f"init {seed}",
-                )  # fmt: skip
+                    np.exp(some["y"]),
+                    np.exp(some["mean"]),
+                    mark,
+                    ms=5,
+                    mec="#0072B2",
+                    mfc=fill,
+                    alpha=0.8,
+                    label=None if late else f"init {seed}",
+                )
         axes.plot(span, span, color=FAINT, lw=0.8, zorder=0)
         axes.set(xscale="log", yscale="log", xlim=span, ylim=span)
         for axis in (axes.xaxis, axes.yaxis):

@@ -56,9 +56,14 @@ def measure(options: Options, found: Found) -> xr.Dataset:
             "none_censored": ("init", [each.low < each.high for each in free]),
             "none_curve": ("sequences", results.sel(clamp="none").median("init").values),
         },
-        {"given": list(PULSED), "onset": onsets, "duration": durations, "init": seeds,
-         "sequences": results["sequences"]},
-    )  # fmt: skip
+        {
+            "given": list(PULSED),
+            "onset": onsets,
+            "duration": durations,
+            "init": seeds,
+            "sequences": results["sequences"],
+        },
+    )
 
 
 def time_by_itself(curve: xr.DataArray, onset: float, duration: float) -> Bounds:
@@ -105,8 +110,14 @@ def _helps(given: str) -> Callable[[xr.Dataset], Finding]:
         shares = saved(results, given, first, longest)
         finding = over_seeds({seed: share.more_than(0) for seed, share in shares.items()})
         middle = median(list(shares.values()))
-        return Finding(finding.verdict, f"{finding.ours}; saves {_percent(middle)}",
-                       finding.share, finding.interval, {}, finding.detail)  # fmt: skip
+        return Finding(
+            finding.verdict,
+            f"{finding.ours}; saves {_percent(middle)}",
+            finding.share,
+            finding.interval,
+            {},
+            finding.detail,
+        )
 
     return decide
 
@@ -195,14 +206,26 @@ def tables(results: xr.Dataset) -> list[Table]:
             rows.append([WORDS[given], short(onset), *(_percent(share) for share in shares)])
             enough = [d for d, share in zip(durations, shares, strict=True) if share.low >= SAVES]
             doses.append([WORDS[given], short(onset), short(enough[0]) if enough else "none"])
-    none = thousands(median([Bounds(float(t), float("inf") if c else float(t)) for t, c in zip(
-        results["none"].values, results["none_censored"].values, strict=True)]))  # fmt: skip
+    none = thousands(
+        median(
+            [
+                Bounds(float(t), float("inf") if c else float(t))
+                for t, c in zip(
+                    results["none"].values, results["none_censored"].values, strict=True
+                )
+            ]
+        )
+    )
     return [
-        Table(f"Share of the time to learn ({none} without a pulse) that a pulse saves, medians",
-              ("given", "from", *(f"for {short(d)}" for d in durations)), rows),
-        Table(f"Shortest pulse tried that saves {SAVES:.0%} of it",
-              ("given", "from", "dose"), doses),
-    ]  # fmt: skip
+        Table(
+            f"Share of the time to learn ({none} without a pulse) that a pulse saves, medians",
+            ("given", "from", *(f"for {short(d)}" for d in durations)),
+            rows,
+        ),
+        Table(
+            f"Shortest pulse tried that saves {SAVES:.0%} of it", ("given", "from", "dose"), doses
+        ),
+    ]
 
 
 def draw(results: xr.Dataset) -> Figure:
@@ -213,13 +236,20 @@ def draw(results: xr.Dataset) -> Figure:
     onsets = results["onset"].values.tolist()
     for column, given in enumerate(results["given"].values.tolist()):
         top, low = panels[:, column]
-        top.plot(results["sequences"], results["none_curve"], color="black", lw=1.8,
-                 label="no pulse")  # fmt: skip
+        top.plot(
+            results["sequences"], results["none_curve"], color="black", lw=1.8, label="no pulse"
+        )
         for i, onset in enumerate(onsets):
             alpha = 0.35 + 0.65 * (i + 1) / len(onsets)
             curve = results["curve"].sel(given=given, onset=onset, duration=durations[-1])
-            top.plot(results["sequences"], curve, color=COLOURS[given], alpha=alpha, lw=1.4,
-                     label=f"from {short(onset)}")  # fmt: skip
+            top.plot(
+                results["sequences"],
+                curve,
+                color=COLOURS[given],
+                alpha=alpha,
+                lw=1.4,
+                label=f"from {short(onset)}",
+            )
             top.axvspan(onset, onset + durations[-1], color=COLOURS[given], alpha=0.08, lw=0)
         top.set(ylim=(0, 2.1), xlim=(0, float(results["sequences"][-1])))
         over_sequences(top)
@@ -229,8 +259,15 @@ def draw(results: xr.Dataset) -> Figure:
             shares = [_median(results, given, onset, duration) for onset in onsets]
             values = [100 * s.low if np.isfinite(s.low) else np.nan for s in shares]
             alpha = 0.3 + 0.7 * (i + 1) / len(durations)
-            low.plot(onsets, values, "o-", color=COLOURS[given], ms=5, alpha=alpha,
-                     label=f"for {short(duration)}")  # fmt: skip
+            low.plot(
+                onsets,
+                values,
+                "o-",
+                color=COLOURS[given],
+                ms=5,
+                alpha=alpha,
+                label=f"for {short(duration)}",
+            )
         low.axhline(0, lw=0.8, color=QUIET)
         over_sequences(low, "onset of the pulse (sequences seen)")
         low.legend(frameon=False, fontsize=8)

@@ -104,12 +104,21 @@ def tables(results: xr.Dataset) -> list[Table]:
         for group, heads in zip(GROUPS, (which, rest), strict=True):
             values = mine["accuracy"].sel(group=group)
             rows.append(
-                [str(seed), " ".join(map(str, heads)), group,
-                 *(f"{float(values.sel(kept=kept)):.4f}" for kept in KEPT)]
-            )  # fmt: skip
+                [
+                    str(seed),
+                    " ".join(map(str, heads)),
+                    group,
+                    *(f"{float(values.sel(kept=kept)):.4f}" for kept in KEPT),
+                ]
+            )
     header = ["init", "heads of layer 0 ablated", "which are", *KEPT.values()]
-    return [Table("Accuracy (paper, seed 5, heads 1 2 5: .9985, .6987; others: .3427, .9932)",
-                  header, rows)]  # fmt: skip
+    return [
+        Table(
+            "Accuracy (paper, seed 5, heads 1 2 5: .9985, .6987; others: .3427, .9932)",
+            header,
+            rows,
+        )
+    ]
 
 
 def draw(results: xr.Dataset) -> Figure:
@@ -122,8 +131,9 @@ def draw(results: xr.Dataset) -> Figure:
         values = results["accuracy"].sel(group=group, kept=kept)
         left.plot([place - 0.25, place + 0.25], [float(values.median())] * 2, color=colours[kept])
         for seed, mark in seeds_of(results):
-            left.plot(place, float(values.sel(init=seed)), mark, ms=5, color=colours[kept],
-                      alpha=0.7)  # fmt: skip
+            left.plot(
+                place, float(values.sel(init=seed)), mark, ms=5, color=colours[kept], alpha=0.7
+            )
     left.axhline(float(results["whole_accuracy"].median()), ls="--", lw=0.8, color=QUIET)
     broken = {group: group.replace("-token ", "-token\n") for group in GROUPS}
     names = [f"{broken[group]}\n{KEPT[kept]}" for group, kept in cells]
@@ -134,9 +144,15 @@ def draw(results: xr.Dataset) -> Figure:
         mine = results.sel(init=seed)
         for head in mine["head"].values.tolist():
             is_one = bool(mine["chosen"].sel(head=head))
-            right.plot(head, float(mine["strength"].sel(head=head)), mark, ms=5, color="#009E73",
-                       mfc="#009E73" if is_one else "none",
-                       label=f"init {seed}" if head == 0 else None)  # fmt: skip
+            right.plot(
+                head,
+                float(mine["strength"].sel(head=head)),
+                mark,
+                ms=5,
+                color="#009E73",
+                mfc="#009E73" if is_one else "none",
+                label=f"init {seed}" if head == 0 else None,
+            )
     right.set(xlabel="head of layer 0", ylabel="attention of labels to their exemplar", ylim=(0, 1))
     right.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     tidy(right, "Previous-token heads (filled: at least half the strongest)")

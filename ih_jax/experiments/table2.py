@@ -71,11 +71,12 @@ def tables(results: xr.Dataset) -> list[Table]:
         mine = results.sel(init=seed)
         best = strongest(mine)
         cells = [
-            "strongest" if head == best else
-            f"{float(mine['corrected'].sel(head=best, other=head)):.3f} / "
+            "strongest"
+            if head == best
+            else f"{float(mine['corrected'].sel(head=best, other=head)):.3f} / "
             f"{float(mine['accuracy'].sel(head=head)):.3f}"
             for head in mine["head"].values.tolist()
-        ]  # fmt: skip
+        ]
         rows.append([str(seed), f"{float(mine['missed'].sel(head=best)):.0f}", *cells])
     header = ["init", "missed", *(f"head {h}" for h in results["head"].values)]
     title = "Share of the strongest's mistakes that a head gets right / its accuracy"
@@ -95,9 +96,11 @@ def draw(results: xr.Dataset) -> Figure:
             axes.plot(
                 float(mine["accuracy"].sel(head=head)),
                 float(mine["corrected"].sel(head=best, other=head)),
-                mark, color=HEAD_COLOURS[head], ms=5.5,
+                mark,
+                color=HEAD_COLOURS[head],
+                ms=5.5,
                 label=f"init {seed}" if head == (0 if best else 1) else None,
-            )  # fmt: skip
+            )
     axes.plot([0, 1], [0, 1], ls="--", lw=0.8, color=FAINT, zorder=0)
     axes.set(xlim=(0.2, 1), ylim=(0, 1), xlabel="accuracy of the head alone")
     axes.set_ylabel("share of the strongest's mistakes it gets right")

@@ -107,9 +107,13 @@ def main(options: Options, found: Found) -> ih.Sweep:
     """
     horizon = options.horizon(1_000_000)
     return ih.sweep(
-        options.task(), name="main", init=main_seeds(options), sequences=horizon,
-        evaluate=evenly(horizon, 200), checkpoints=evenly(horizon, checkpoints(options)),
-    )  # fmt: skip
+        options.task(),
+        name="main",
+        init=main_seeds(options),
+        sequences=horizon,
+        evaluate=evenly(horizon, 200),
+        checkpoints=evenly(horizon, checkpoints(options)),
+    )
 
 
 def single_heads(options: Options, found: Found) -> ih.Sweep:
@@ -143,9 +147,13 @@ def clamps(options: Options, found: Found) -> ih.Sweep:
     }
     kept = evenly(options.horizon(600_000), checkpoints(options))
     return ih.sweep(
-        options.task(), name="clamps", clamp=options.choose(CLAMPS), init=options.inits,
-        sequences=horizons, checkpoints=sorted({*kept, *horizons.values()}),
-    )  # fmt: skip
+        options.task(),
+        name="clamps",
+        clamp=options.choose(CLAMPS),
+        init=options.inits,
+        sequences=horizons,
+        checkpoints=sorted({*kept, *horizons.values()}),
+    )
 
 
 def scaling_labels(options: Options, found: Found) -> ih.Sweep:
@@ -154,8 +162,12 @@ def scaling_labels(options: Options, found: Found) -> ih.Sweep:
     Two million sequences without a clamp (quick: 1 million, and not twice), 300,000 with.
     """
     times = (1, 3) if options.quick else (1, 2, 3)
-    return _scaling(options, "scaling_labels", class_counts(options)[:1],
-                    [options.labels * each for each in times])  # fmt: skip
+    return _scaling(
+        options,
+        "scaling_labels",
+        class_counts(options)[:1],
+        [options.labels * each for each in times],
+    )
 
 
 def scaling_classes(options: Options, found: Found) -> ih.Sweep:
@@ -226,10 +238,13 @@ def factorial(options: Options, found: Found) -> ih.Sweep:
         for name in FACTORIAL
     }
     return ih.sweep(
-        options.task(), name="factorial", clamp=FACTORIAL,
-        init=list(range(FIRST_SEED, FIRST_SEED + seeds)), sequences=horizons,
+        options.task(),
+        name="factorial",
+        clamp=FACTORIAL,
+        init=list(range(FIRST_SEED, FIRST_SEED + seeds)),
+        sequences=horizons,
         checkpoints=sorted({0, *horizons.values()}),
-    )  # fmt: skip
+    )
 
 
 def pulses(options: Options, found: Found) -> ih.Sweep:
@@ -262,18 +277,27 @@ def predicted(options: Options, found: Found) -> ih.Sweep:
         classes=more, test_classes=min(100, spare), labels_of_program=2 * options.labels
     )
     return ih.sweep(
-        task, name="predicted", clamp=chosen, init=options.inits, classes=[few, more],
-        labels=[options.labels, 2 * options.labels], zipf=[0.0, 1.0], sequences=horizons,
+        task,
+        name="predicted",
+        clamp=chosen,
+        init=options.inits,
+        classes=[few, more],
+        labels=[options.labels, 2 * options.labels],
+        zipf=[0.0, 1.0],
+        sequences=horizons,
         checkpoints=sorted({0, *horizons.values()}),
-    )  # fmt: skip
+    )
 
 
 def pulse_grid(options: Options) -> tuple[list[int], list[int]]:
     """Onsets and durations of pulses, in sequences."""
-    scaled = [[options.horizon(n) for n in each] for each in (
-        (0, 100_000, 250_000) if options.quick else (0, 50_000, 100_000, 200_000, 300_000),
-        (10_000, 50_000) if options.quick else (5_000, 10_000, 25_000, 50_000, 100_000),
-    )]  # fmt: skip
+    scaled = [
+        [options.horizon(n) for n in each]
+        for each in (
+            (0, 100_000, 250_000) if options.quick else (0, 50_000, 100_000, 200_000, 300_000),
+            (10_000, 50_000) if options.quick else (5_000, 10_000, 25_000, 50_000, 100_000),
+        )
+    ]
     return scaled[0], scaled[1]
 
 
@@ -356,20 +380,33 @@ def _scaling(
         classes=most, test_classes=min(100, spare), labels_of_program=3 * options.labels
     )
     return ih.sweep(
-        task, name=name, clamp=chosen, init=options.inits, classes=list(classes),
-        labels=list(labels), sequences=horizons, checkpoints=sorted({0, *horizons.values()}),
-    )  # fmt: skip
+        task,
+        name=name,
+        clamp=chosen,
+        init=options.inits,
+        classes=list(classes),
+        labels=list(labels),
+        sequences=horizons,
+        checkpoints=sorted({0, *horizons.values()}),
+    )
 
 
 def _ends(
-    options: Options, name: str, clamp: dict[str, ih.Clamp] | dict[str, dict[int, ih.Clamp]],
+    options: Options,
+    name: str,
+    clamp: dict[str, ih.Clamp] | dict[str, dict[int, ih.Clamp]],
     horizon: int,
-) -> ih.Sweep:  # fmt: skip
+) -> ih.Sweep:
     """Runs of one length, evaluated 200 times, kept at the start and the end."""
     return ih.sweep(
-        options.task(), name=name, clamp=clamp, init=options.inits, sequences=horizon,
-        evaluate=evenly(horizon, 200), checkpoints=[0, horizon],
-    )  # fmt: skip
+        options.task(),
+        name=name,
+        clamp=clamp,
+        init=options.inits,
+        sequences=horizon,
+        evaluate=evenly(horizon, 200),
+        checkpoints=[0, horizon],
+    )
 
 
 def _trained(options: Options, found: Found, seed: int) -> ih.Weights:

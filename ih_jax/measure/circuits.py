@@ -125,9 +125,10 @@ def _product_scores(early: Attention, late: Attention) -> dict[str, Array]:
     found = {}
     for name, (outside, meets) in factors.items():
         between = jnp.einsum("ked,hdf->khef", early.W_O, meets)
-        square = jnp.einsum("khef,hfg,kheg->kh", *(
-            jnp.einsum("kea,khaf->khef", values, between), _gram(outside), between
-        ))  # fmt: skip
+        square = jnp.einsum(
+            "khef,hfg,kheg->kh",
+            *(jnp.einsum("kea,khaf->khef", values, between), _gram(outside), between),
+        )
         size = written[:, None] * _norm_of_product(outside, meets)
         found[name] = jnp.sqrt(jnp.maximum(square, 0)) / size
     return found

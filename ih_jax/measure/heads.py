@@ -213,9 +213,12 @@ def offsets(count: int = 16) -> Callable[[Params, Holds, Tokens], Array]:
 
 
 def prefix_matching(
-    block: int | None = None, times: int = 4, sequences: int = 10, seed: int = 0,
+    block: int | None = None,
+    times: int = 4,
+    sequences: int = 10,
+    seed: int = 0,
     exclude: Sequence[int] = (),
-) -> Callable[[Params, Holds, Tokens], Array]:  # fmt: skip
+) -> Callable[[Params, Holds, Tokens], Array]:
     """A measure: [L, H], 0 to 1, `prefix_matching_attention` on `probes.repeated_tokens`.
 
     Positions from the second block on count. Of the batch only its length is used: as long are the
@@ -230,9 +233,13 @@ def prefix_matching(
 
 
 def match_shifts(
-    shifts: Sequence[int] = SHIFTS, block: int | None = None, times: int = 4, sequences: int = 10,
-    seed: int = 0, exclude: Sequence[int] = (),
-) -> Callable[[Params, Holds, Tokens], Array]:  # fmt: skip
+    shifts: Sequence[int] = SHIFTS,
+    block: int | None = None,
+    times: int = 4,
+    sequences: int = 10,
+    seed: int = 0,
+    exclude: Sequence[int] = (),
+) -> Callable[[Params, Holds, Tokens], Array]:
     """A measure: [L, H, len(shifts)], `attention_after_match`; all else as `prefix_matching`."""
 
     def measure(params: Params, clamp: Holds, batch: Tokens) -> Array:
@@ -240,10 +247,12 @@ def match_shifts(
         probe = repeated_tokens(vocabulary, length, block, times, sequences, seed, exclude)
         begin = 1 + (probe.positions - 1) // times
         pattern = forward(params, probe, clamp)["pattern"]
-        return jnp.stack([
-            attention_after_match(to_public("pattern", each), probe.tokens, begin, shifts)
-            for each in pattern
-        ])  # fmt: skip
+        return jnp.stack(
+            [
+                attention_after_match(to_public("pattern", each), probe.tokens, begin, shifts)
+                for each in pattern
+            ]
+        )
 
     return measure
 
@@ -264,9 +273,12 @@ def copying(
         found: dict[str, list[Array]] = {"score": [], "logits": []}
         for block, z, pattern in zip(params.blocks, sites["z"], sites["pattern"], strict=True):
             given = (
-                to_public("z", z), to_public("pattern", pattern), block.attention.W_O, params.W_U,
+                to_public("z", z),
+                to_public("pattern", pattern),
+                block.attention.W_O,
+                params.W_U,
                 probe.tokens,
-            )  # fmt: skip
+            )
             found["score"].append(4 * copying_ratio(*given) - 1)
             found["logits"].append(copying_logits(*given))
         return {name: jnp.stack(layers) for name, layers in found.items()}

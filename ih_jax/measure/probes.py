@@ -90,9 +90,14 @@ def each_piece(function: Callable[[Tokens, Array], Any], batch: Tokens, beside: 
 
 
 def repeated_tokens(
-    vocabulary: int, length: int, block: int | None = None, times: int = 4, sequences: int = 10,
-    seed: int = 0, exclude: Sequence[int] = (),
-) -> Tokens:  # fmt: skip
+    vocabulary: int,
+    length: int,
+    block: int | None = None,
+    times: int = 4,
+    sequences: int = 10,
+    seed: int = 0,
+    exclude: Sequence[int] = (),
+) -> Tokens:
     """BOS, then a block of random tokens, the same `times` times: [sequences, 1 + times x block].
 
     Olsson et al. 2022, "Prefix matching score": 25 tokens, 4 times. Those of a block are distinct.
@@ -117,9 +122,13 @@ def repeated_tokens(
 
 
 def random_tokens(
-    vocabulary: int, length: int, count: int | None = None, sequences: int = 10, seed: int = 0,
+    vocabulary: int,
+    length: int,
+    count: int | None = None,
+    sequences: int = 10,
+    seed: int = 0,
     exclude: Sequence[int] = (),
-) -> Tokens:  # fmt: skip
+) -> Tokens:
     """Distinct random tokens: [sequences, count], `count` 25 or as many as there are and fit.
 
     Olsson et al. 2022, "Copying score"; as there (footnote 31) without BOS. All else, and errors,

@@ -112,9 +112,15 @@ def joint_ablation_losses(
 
 
 def without_head(
-    params: Params, clamp: Holds, batch: Tokens, sites: Sites, layer: int, head: Array | int,
-    kind: Kind, given: Sites | None = None,
-) -> Sites:  # fmt: skip
+    params: Params,
+    clamp: Holds,
+    batch: Tokens,
+    sites: Sites,
+    layer: int,
+    head: Array | int,
+    kind: Kind,
+    given: Sites | None = None,
+) -> Sites:
     """The pass without one head, from that of the whole network; nothing before it is done anew.
 
     Args:
@@ -133,9 +139,14 @@ def without_head(
 
 
 def without_heads(
-    params: Params, clamp: Holds, batch: Tokens, sites: Sites, gone: Array, kind: Kind,
+    params: Params,
+    clamp: Holds,
+    batch: Tokens,
+    sites: Sites,
+    gone: Array,
+    kind: Kind,
     given: Sites | None = None,
-) -> Sites:  # fmt: skip
+) -> Sites:
     """The pass without the heads that are not 0 in `gone` [L, H]; all else as `without_head`."""
     nothing = jnp.zeros((1, 1, 1, 1))
     held = [_still("z", layer, nothing, each[:, None]) for layer, each in enumerate(gone != 0)]
@@ -208,9 +219,12 @@ def _changes(change: Array, at: Array) -> tuple[Array, Array]:
 
 
 def _summary(
-    of: Callable[[Tokens, Array], tuple[Array, Array]], batch: Tokens, positions: np.ndarray,
-    early: int, late: int,
-) -> dict[str, Array]:  # fmt: skip
+    of: Callable[[Tokens, Array], tuple[Array, Array]],
+    batch: Tokens,
+    positions: np.ndarray,
+    early: int,
+    late: int,
+) -> dict[str, Array]:
     """What the measures give, from `of(piece, positions)`: changes [..., B] and means [..., T - 1].
 
     The score is linear in losses: its change is the score of their changes.

@@ -148,10 +148,14 @@ class FewShot:
     def layout(self) -> Layout:
         """What of this task decides shapes and program."""
         return Layout(
-            self.pairs, self.mixture, self.scheme, self.matched_exemplars,
-            self.random_query_label, self.reverse_pairs,
+            self.pairs,
+            self.mixture,
+            self.scheme,
+            self.matched_exemplars,
+            self.random_query_label,
+            self.reverse_pairs,
             self.noise > 0 if self.noisy is None else self.noisy,
-        )  # fmt: skip
+        )
 
     @property
     def unit(self) -> str:
@@ -360,10 +364,11 @@ def fewshot(
         settings["test_classes"] = max(0, min(100, spare))
     if "evaluation_sets" not in settings:
         settings["evaluation_sets"] = tuple(
-            each for each in EVALUATION_SETS
+            each
+            for each in EVALUATION_SETS
             if (each.exemplars == "train" or settings["val_exemplars"] > 0)
             and (each.classes == "train" or settings["test_classes"] > 1)
-        )  # fmt: skip
+        )
     return FewShot(data=chosen, **settings)
 
 

@@ -63,12 +63,16 @@ def _of_model(options: Options, trained: Trajectories, model: Model) -> xr.Datas
     end = steps[-1:]
     full = models.measured(
         trained, model, removal.ablation_losses(at, early, late, "full"), batch, DIRECTION, end
-    )  # fmt: skip
+    )
     results["full_score"] = full["score"].isel(checkpoint=0, drop=True)
     seen = models.measured(
-        trained, model, models.head_scores, batch,
-        dict.fromkeys(("previous_token", "prefix_matching"), HEAD_DIMS), end,
-    )  # fmt: skip
+        trained,
+        model,
+        models.head_scores,
+        batch,
+        dict.fromkeys(("previous_token", "prefix_matching"), HEAD_DIMS),
+        end,
+    )
     results = results.merge(seen.isel(checkpoint=0, drop=True))
     losses = models.measured(
         trained, model, context.loss_by_token, batch, {"by_token": ("index",)}, end
@@ -77,9 +81,13 @@ def _of_model(options: Options, trained: Trajectories, model: Model) -> xr.Datas
     results["whole"] = ("init", scores[..., 0])
     for kind in ("patterns", "full"):
         joint = models.measured(
-            trained, model, removal.joint_ablation_losses(_induction, at, early, late, kind),  # type: ignore[arg-type]
-            batch, {"vector": ("example",), "score": (), "loss": ()}, end,
-        )  # fmt: skip
+            trained,
+            model,
+            removal.joint_ablation_losses(_induction, at, early, late, kind),  # type: ignore[arg-type]
+            batch,
+            {"vector": ("example",), "score": (), "loss": ()},
+            end,
+        )
         results[f"joint_{kind}"] = joint["score"].isel(checkpoint=0, drop=True)
     return results
 
@@ -103,7 +111,7 @@ def _directions(trained: Trajectories, model: Model, batch: Tokens, at: np.ndarr
         ends = [steps[int(np.abs(seen - each).argmin())] for each in (window.start, window.end)]
         vectors = models.measured(
             trained, model, context.per_token_losses(at), batch, {"vector": ("example",)}, ends
-        )  # fmt: skip
+        )
         before, after = vectors["vector"].sel(init=init).values
         found.append((after - before) / np.linalg.norm(after - before))
     return xr.DataArray(np.stack(found), dims=("init", "example"), coords={"init": curve["init"]})
@@ -122,8 +130,10 @@ def names_of(results: xr.Dataset, mlp: bool) -> list[str]:
 def _end(seed: xr.Dataset, name: str) -> tuple[np.ndarray, ...]:
     """Of every head at the end: score and projection, prefix matching, previous token."""
     own = seed.sel(model=name).isel(checkpoint=-1)
-    flat = [own[each].values.ravel() for each in
-            ("score", "projection", "prefix_matching", "previous_token")]  # fmt: skip
+    flat = [
+        own[each].values.ravel()
+        for each in ("score", "projection", "prefix_matching", "previous_token")
+    ]
     there = np.isfinite(flat[2])
     return tuple(each[there] for each in flat)
 
@@ -280,14 +290,26 @@ def tables(results: xr.Dataset) -> list[Table]:
         joint = np.array([float(s["joint_patterns"].sel(model=name)) for s in seeds])
         full = np.array([float(s["joint_full"].sel(model=name)) for s in seeds])
         count = [int((s["prefix_matching"].sel(model=name) >= INDUCTION).sum()) for s in seeds]
-        rows.append((
-            name, f"{np.median(whole):.2f}", f"{np.median(count):.0f}",
-            f"{np.median(joint / -whole):.2f}", f"{np.median(full / -whole):.2f}",
-            f"{np.median([peak(s, name) for s in seeds]):.2f}",
-            f"{np.median([matters(s, name) for s in seeds]):.0f}",
-        ))  # fmt: skip
-    header = ("model", "score (nats)", "induction heads", "share removed with them, patterns kept",
-              "fully", "largest effect / all", "other heads that matter")  # fmt: skip
+        rows.append(
+            (
+                name,
+                f"{np.median(whole):.2f}",
+                f"{np.median(count):.0f}",
+                f"{np.median(joint / -whole):.2f}",
+                f"{np.median(full / -whole):.2f}",
+                f"{np.median([peak(s, name) for s in seeds]):.2f}",
+                f"{np.median([matters(s, name) for s in seeds]):.0f}",
+            )
+        )
+    header = (
+        "model",
+        "score (nats)",
+        "induction heads",
+        "share removed with them, patterns kept",
+        "fully",
+        "largest effect / all",
+        "other heads that matter",
+    )
     return [Table("At the end, medians over seeds", header, rows)]
 
 
@@ -306,8 +328,11 @@ def draw(results: xr.Dataset) -> Figure:
         over_sequences(rows[1, column], "tokens seen")
     rows[0, 0].set_ylabel("change of the in-context score (nats)\nwhen a head is removed")
     rows[1, 0].set_ylabel("change along the before-and-after vector\n(nats)")
-    marks = [("induction head", HEAD_COLOURS[3]), ("previous-token head", HEAD_COLOURS[2]),
-             ("other", FAINT)]  # fmt: skip
+    marks = [
+        ("induction head", HEAD_COLOURS[3]),
+        ("previous-token head", HEAD_COLOURS[2]),
+        ("other", FAINT),
+    ]
     for label, colour in marks:
         rows[0, 0].plot([], [], color=colour, label=label)
     rows[0, 0].legend(frameon=False, fontsize=8)
@@ -325,8 +350,13 @@ def _effects(axes: Axes, own: xr.Dataset, what: str) -> None:
             colour, width = HEAD_COLOURS[2], 1.2
         if one["prefix_matching"] >= INDUCTION:
             colour, width = HEAD_COLOURS[3], 1.6
-        axes.plot(one["checkpoint"].values, one[what].values, color=colour, lw=width,
-                  zorder=2 if colour != FAINT else 1)  # fmt: skip
+        axes.plot(
+            one["checkpoint"].values,
+            one[what].values,
+            color=colour,
+            lw=width,
+            zorder=2 if colour != FAINT else 1,
+        )
 
 
 experiment = Experiment(

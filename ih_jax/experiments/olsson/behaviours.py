@@ -47,9 +47,10 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     asked = (COPYING, TRANSLATING, MATCHING)
     common = models.common_seeds(*(found[model.training] for model in asked))
     for name, model, function in (
-        ("copy", COPYING, _literal), ("translate", TRANSLATING, _translation),
+        ("copy", COPYING, _literal),
+        ("translate", TRANSLATING, _translation),
         ("match", MATCHING, _templates),
-    ):  # fmt: skip
+    ):
         trained = found[model.training]
         batch = models.sample(trained, SEQUENCES)
         measure, dims = function(batch, trained.study.runs[0].task.data)  # type: ignore[attr-defined]
@@ -78,8 +79,12 @@ def _literal(batch: Tokens, recipe: object) -> Measured:
             "copying_logits": copied["logits"],
         }
 
-    return measure, {"loss": ("repeat",), "prefix_matching": HEAD_DIMS, "copying": HEAD_DIMS,
-                     "copying_logits": HEAD_DIMS}  # fmt: skip
+    return measure, {
+        "loss": ("repeat",),
+        "prefix_matching": HEAD_DIMS,
+        "copying": HEAD_DIMS,
+        "copying_logits": HEAD_DIMS,
+    }
 
 
 def _translation(batch: Tokens, recipe: Translations) -> Measured:
@@ -112,8 +117,12 @@ def _translation(batch: Tokens, recipe: Translations) -> Measured:
             "prefix_matching": heads.prefix_matching()(params, clamp, batch),
         }
 
-    return measure, {"attention": HEAD_DIMS, "raised": HEAD_DIMS, "loss": (),
-                     "prefix_matching": HEAD_DIMS}  # fmt: skip
+    return measure, {
+        "attention": HEAD_DIMS,
+        "raised": HEAD_DIMS,
+        "loss": (),
+        "prefix_matching": HEAD_DIMS,
+    }
 
 
 def _templates(batch: Tokens, recipe: Templates) -> Measured:
@@ -246,16 +255,30 @@ def tables(results: xr.Dataset) -> list[Table]:
     rows = []
     for seed in results["init"].values.tolist():
         own = results.sel(init=seed)
-        rows.append((
-            str(seed), f"{_gain(own):.2f}",
-            f"{_best_at(own, 'copy_copying_logits', 'copy_prefix_matching'):.2f}",
-            f"{float(own['translate_loss']):.2f}", f"{float(own['translate_attention'].max()):.2f}",
-            f"{_best_at(own, 'translate_attention', 'translate_prefix_matching'):.2f}",
-            f"{float(own['match_accuracy']):.2f}", f"{float(own['match_attention'].max()):.2f}",
-            f"{_best_at(own, 'match_attention', 'match_prefix_matching'):.2f}",
-        ))  # fmt: skip
-    header = ("init", "copying: nats gained", "prefix matching", "translation: loss", "attention",
-              "prefix matching", "patterns: accuracy", "attention", "prefix matching")  # fmt: skip
+        rows.append(
+            (
+                str(seed),
+                f"{_gain(own):.2f}",
+                f"{_best_at(own, 'copy_copying_logits', 'copy_prefix_matching'):.2f}",
+                f"{float(own['translate_loss']):.2f}",
+                f"{float(own['translate_attention'].max()):.2f}",
+                f"{_best_at(own, 'translate_attention', 'translate_prefix_matching'):.2f}",
+                f"{float(own['match_accuracy']):.2f}",
+                f"{float(own['match_attention'].max()):.2f}",
+                f"{_best_at(own, 'match_attention', 'match_prefix_matching'):.2f}",
+            )
+        )
+    header = (
+        "init",
+        "copying: nats gained",
+        "prefix matching",
+        "translation: loss",
+        "attention",
+        "prefix matching",
+        "patterns: accuracy",
+        "attention",
+        "prefix matching",
+    )
     return [Table("By seed, best heads", header, rows)]
 
 
@@ -268,17 +291,40 @@ def draw(results: xr.Dataset) -> Figure:
     loss.set(xlabel="repeat of the block", ylabel="loss (nats)", xticks=range(1, 5))
     tidy(loss, "Random tokens, repeated")
     for axes, x, y, label, title in (
-        (copy, "copy_prefix_matching", "copy_copying_logits", "copying (signed logits)",
-         "Literal copying"),
-        (translate, "translate_prefix_matching", "translate_attention",
-         "attention to the next word's source", "Translation"),
-        (match, "match_prefix_matching", "match_attention", "attention to right labels",
-         "Pattern matching"),
-    ):  # fmt: skip
+        (
+            copy,
+            "copy_prefix_matching",
+            "copy_copying_logits",
+            "copying (signed logits)",
+            "Literal copying",
+        ),
+        (
+            translate,
+            "translate_prefix_matching",
+            "translate_attention",
+            "attention to the next word's source",
+            "Translation",
+        ),
+        (
+            match,
+            "match_prefix_matching",
+            "match_attention",
+            "attention to right labels",
+            "Pattern matching",
+        ),
+    ):
         for layer in range(results.sizes["layer"]):
             own = results.isel(layer=layer)
-            axes.plot(own[x].values.ravel(), own[y].values.ravel(), "o", ms=4, alpha=0.7, mew=0,
-                      color=HEAD_COLOURS[layer], label=f"layer {layer}")  # fmt: skip
+            axes.plot(
+                own[x].values.ravel(),
+                own[y].values.ravel(),
+                "o",
+                ms=4,
+                alpha=0.7,
+                mew=0,
+                color=HEAD_COLOURS[layer],
+                label=f"layer {layer}",
+            )
         axes.set(xlabel="prefix matching on random tokens", ylabel=label, xlim=(-0.02, 1))
         tidy(axes, title)
     translate.set(ylim=(-0.02, 1))

@@ -155,8 +155,13 @@ def draw(results: xr.Dataset) -> Figure:
     for axes, title in ((score, "In-context learning score"), (loss, "Loss (nats)")):
         tidy(axes, title)
         over_sequences(axes, "tokens seen")
-    figure.legend(*score.get_legend_handles_labels(), frameon=False, loc="outside right upper",
-                  title="clamp (steps)", alignment="left")  # fmt: skip
+    figure.legend(
+        *score.get_legend_handles_labels(),
+        frameon=False,
+        loc="outside right upper",
+        title="clamp (steps)",
+        alignment="left",
+    )
     return figure
 
 

@@ -68,9 +68,12 @@ def measure(options: Options, found: Found) -> xr.Dataset:
             )
             each["composition"] = over.to_dataarray("input").transpose("init", "checkpoint", ...)
             best = models.measured(
-                trained, model, models.head_scores, probe,
+                trained,
+                model,
+                models.head_scores,
+                probe,
                 dict.fromkeys(("previous_token", "prefix_matching"), HEAD_DIMS),
-            )  # fmt: skip
+            )
             each["best_prefix"] = models.best(best["prefix_matching"])
         own[model.name] = each
     results = models.side_by_side(own)
@@ -210,8 +213,9 @@ def tables(results: xr.Dataset) -> list[Table]:
         induction = (prefix >= INDUCTION).sum(("layer", "head"))
         copying = ((own["copying_logits"] > 0) & (prefix < INDUCTION)).sum(("layer", "head"))
         previous = (own["previous_token"] >= INDUCTION).sum(("layer", "head"))
-        rows.append((name, *(f"{float(each.median()):.0f}" for each in
-                             (previous, induction, copying))))  # fmt: skip
+        rows.append(
+            (name, *(f"{float(each.median()):.0f}" for each in (previous, induction, copying)))
+        )
     header = ("model", "previous-token heads", "induction heads", "other heads that copy")
     return [Table("Heads of each kind, medians over seeds", header, rows)]
 
@@ -251,8 +255,16 @@ def draw(results: xr.Dataset) -> Figure:
 def _scatter(axes: Axes, results: xr.Dataset, x: xr.DataArray, y: xr.DataArray) -> None:
     for name in (str(each) for each in results["model"].values):
         a, b = x.sel(model=name), y.sel(model=name)
-        axes.plot(a.values.ravel(), b.values.ravel(), "o", ms=3, alpha=0.5, mew=0,
-                  color=colour_of(name), label=name)  # fmt: skip
+        axes.plot(
+            a.values.ravel(),
+            b.values.ravel(),
+            "o",
+            ms=3,
+            alpha=0.5,
+            mew=0,
+            color=colour_of(name),
+            label=name,
+        )
 
 
 experiment = Experiment(

@@ -176,9 +176,11 @@ def watched(batch: Tokens) -> Callable[[Params, Holds, Tokens], dict[str, Array]
 
 
 SEEN = {
-    "token_loss": ("index",), "vector": ("example",), "previous_token": ("layer", "head"),
+    "token_loss": ("index",),
+    "vector": ("example",),
+    "previous_token": ("layer", "head"),
     "prefix_matching": ("layer", "head"),
-}  # fmt: skip
+}
 
 
 def watch(found: Found, models: Sequence[Model]) -> dict[str, xr.Dataset]:
@@ -215,9 +217,11 @@ def enough(score: float) -> float:
 
 def curves(found: Found, models: Sequence[Model], **named: str) -> xr.Dataset:
     """Curves that training wrote, [model, init, tokens], by new name; of one grid of tokens."""
-    return side_by_side({
-        model.name: xr.Dataset(
-            {new: curves_of(found[model.training], model, old) for new, old in named.items()}
-        )
-        for model in models
-    })  # fmt: skip
+    return side_by_side(
+        {
+            model.name: xr.Dataset(
+                {new: curves_of(found[model.training], model, old) for new, old in named.items()}
+            )
+            for model in models
+        }
+    )

@@ -80,12 +80,15 @@ def _paths(seen: dict[str, xr.Dataset]) -> xr.DataArray:
         if not names:
             continue
         stacked = np.stack([seen[name]["vector"].values for name in names])  # [M, I, S, B]
-        found = np.stack([
-            context.principal_components(own.reshape(-1, own.shape[-1])).coordinates
-            for own in stacked.swapaxes(0, 1)
-        ])  # fmt: skip
-        paths |= dict(zip(names, found.reshape(len(found), len(names), -1, 2).swapaxes(0, 1),
-                          strict=True))  # fmt: skip
+        found = np.stack(
+            [
+                context.principal_components(own.reshape(-1, own.shape[-1])).coordinates
+                for own in stacked.swapaxes(0, 1)
+            ]
+        )
+        paths |= dict(
+            zip(names, found.reshape(len(found), len(names), -1, 2).swapaxes(0, 1), strict=True)
+        )
     one = next(iter(seen.values()))
     return xr.DataArray(
         np.stack([paths[name] for name in seen]),
@@ -434,10 +437,24 @@ def tables(results: xr.Dataset) -> list[Table]:
         heads = results["prefix_matching"].sel(model=name).isel(checkpoint=-1).median()
         middle = f"{np.median([w.middle for w in known]) / 1e6:.2f}M" if known else "none"
         share = f"{np.median([w.share for w in known]):.2f}" if known else ""
-        rows.append((name, f"{len(known)} of {len(windows)}", middle, share,
-                     f"{float(final):.2f}", f"{float(heads):.2f}"))  # fmt: skip
-    header = ("model", "changes", "middle (tokens)", "share of the score in the window",
-              "final score (nats)", "best prefix matching")  # fmt: skip
+        rows.append(
+            (
+                name,
+                f"{len(known)} of {len(windows)}",
+                middle,
+                share,
+                f"{float(final):.2f}",
+                f"{float(heads):.2f}",
+            )
+        )
+    header = (
+        "model",
+        "changes",
+        "middle (tokens)",
+        "share of the score in the window",
+        "final score (nats)",
+        "best prefix matching",
+    )
     return [Table("Windows, medians over seeds", header, rows)]
 
 
@@ -476,8 +493,12 @@ def draw(results: xr.Dataset) -> Figure:
 
 
 def _dress(axes: Sequence[Axes], kind: str) -> None:
-    titles = ("Loss (nats)", "In-context learning score", "Best prefix matching",
-              "Paths of per-token losses, one seed")  # fmt: skip
+    titles = (
+        "Loss (nats)",
+        "In-context learning score",
+        "Best prefix matching",
+        "Paths of per-token losses, one seed",
+    )
     for each, title in zip(axes, titles, strict=True):
         tidy(each, f"{title}, {kind}" if each is axes[0] else title)
     for each in axes[:3]:
@@ -494,15 +515,25 @@ def _path(axes: Axes, path: np.ndarray, colour: str, name: str) -> None:
 
 
 def _heat_maps(figure: object, results: xr.Dataset) -> None:
-    names = [name for name in ("1L", "2L", "3L", "6L", "2L MLP", "1L smeared", "2L smeared")
-             if name in results["model"].values]  # fmt: skip
+    names = [
+        name
+        for name in ("1L", "2L", "3L", "6L", "2L MLP", "1L smeared", "2L smeared")
+        if name in results["model"].values
+    ]
     axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]  # type: ignore[attr-defined]
     for each, name in zip(axes, names, strict=True):
         losses = results["index_loss"].sel(model=name)
         slopes = context.derivative_by_log_index(losses.values)
         index = np.arange(1, slopes.shape[1] + 1)
-        image = each.pcolormesh(losses["snapshot"].values, index, slopes.T, cmap="RdBu_r",
-                                vmin=-0.3, vmax=0.3, rasterized=True)  # fmt: skip
+        image = each.pcolormesh(
+            losses["snapshot"].values,
+            index,
+            slopes.T,
+            cmap="RdBu_r",
+            vmin=-0.3,
+            vmax=0.3,
+            rasterized=True,
+        )
         window = models.window_of(results.isel(init=0), name)
         for edge in () if window is None else (window.start, window.end):
             each.axvline(edge, color=FAINT, lw=0.8)

@@ -89,21 +89,30 @@ def _gate(found: Found, model: Model) -> xr.Dataset:
     batch = models.sample(trained, models.EXAMPLES)
     seen = models.measured(trained, model, models.watched(batch), batch, models.SEEN)
     init = seen["init"]
-    paths = [context.principal_components(seen["vector"].sel(init=i).values).coordinates
-             for i in init.values]  # fmt: skip
+    paths = [
+        context.principal_components(seen["vector"].sel(init=i).values).coordinates
+        for i in init.values
+    ]
     task = trained.study.runs[0].task
     assert isinstance(task, Language)
     at = context.random_positions(len(batch.tokens), batch.positions)
     end = models.steps_of(trained, model)[-1:]
     removed = models.measured(
-        trained, model, removal.ablation_losses(at, *task.positions(), "patterns"), batch,
-        {"vector": (*HEAD_DIMS, "example"), "score": HEAD_DIMS, "loss": HEAD_DIMS}, end,
-    ).isel(checkpoint=0, drop=True)  # fmt: skip
+        trained,
+        model,
+        removal.ablation_losses(at, *task.positions(), "patterns"),
+        batch,
+        {"vector": (*HEAD_DIMS, "example"), "score": HEAD_DIMS, "loss": HEAD_DIMS},
+        end,
+    ).isel(checkpoint=0, drop=True)
     joint = models.measured(
-        trained, model,
-        removal.joint_ablation_losses(_induction, at, *task.positions(), "patterns"), batch,
-        {"vector": ("example",), "score": (), "loss": ()}, end,
-    ).isel(checkpoint=0, drop=True)  # fmt: skip
+        trained,
+        model,
+        removal.joint_ablation_losses(_induction, at, *task.positions(), "patterns"),
+        batch,
+        {"vector": ("example",), "score": (), "loss": ()},
+        end,
+    ).isel(checkpoint=0, drop=True)
     weights = models.measured(
         trained, model, of_weights, batch, {"ov": HEAD_DIMS, "cosine": HEAD_DIMS}, end
     ).isel(checkpoint=0, drop=True)
@@ -355,14 +364,24 @@ def tables(results: xr.Dataset) -> list[Table]:
         shifts = [best_shift(results.sel(init=s), name) for s in results["init"].values]
         top = own["shift"].max("after").median()
         back = own["offset"].sel(back=slice(1, None)).median("init")
-        rows.append((
-            name, f"{float(own['final'].median()):.2f}",
-            f"{float(own['shift'].sel(after=1).median()):.2f}",
-            ", ".join(map(str, shifts)), f"{float(top):.2f}",
-            f"{int(back['back'][int(np.argmax(back.values))])} back ({float(back.max()):.2f})",
-        ))  # fmt: skip
-    header = ("language", "final score", "prefix matching", "best shift, by seed",
-              "attention there", "layer 0 looks most")  # fmt: skip
+        rows.append(
+            (
+                name,
+                f"{float(own['final'].median()):.2f}",
+                f"{float(own['shift'].sel(after=1).median()):.2f}",
+                ", ".join(map(str, shifts)),
+                f"{float(top):.2f}",
+                f"{int(back['back'][int(np.argmax(back.values))])} back ({float(back.max()):.2f})",
+            )
+        )
+    header = (
+        "language",
+        "final score",
+        "prefix matching",
+        "best shift, by seed",
+        "attention there",
+        "layer 0 looks most",
+    )
     return [Table("Two-layer models by language, medians over seeds", header, rows)]
 
 
@@ -384,17 +403,23 @@ def draw(results: xr.Dataset) -> Figure:
     tidy(offset, "Best head of layer 0, by offset")
     axes[0, 2].axis("off")
     axes[0, 2].legend(
-        *shift.get_legend_handles_labels(), frameon=False, fontsize=9, loc="center left",
-        title="two layers, trained on", alignment="left",
-    )  # fmt: skip
+        *shift.get_legend_handles_labels(),
+        frameon=False,
+        fontsize=9,
+        loc="center left",
+        title="two layers, trained on",
+        alignment="left",
+    )
     for colour, name in zip(COLOURS, (model.name for model in GATES), strict=True):
         own = results.sel(model=name)
         curves(score, own["score"], colour, name)
         curves(best, models.best(own["prefix_matching"]), colour, name)
         curves(previous, own["previous_token"].isel(layer=0).max("head"), colour, name)
-    for each, title in ((score, "R1: in-context learning score"),
-                        (best, "R1: best prefix matching"),
-                        (previous, "R1: best previous-token head, layer 0")):  # fmt: skip
+    for each, title in (
+        (score, "R1: in-context learning score"),
+        (best, "R1: best prefix matching"),
+        (previous, "R1: best previous-token head, layer 0"),
+    ):
         tidy(each, title)
         over_sequences(each, "tokens seen")
     best.set(ylim=(0, 1))

@@ -104,14 +104,25 @@ def tables(results: xr.Dataset) -> list[Table]:
         found = [models.window_of(results.sel(init=s), name, "curve") for s in own["init"].values]
         known = [each for each in found if each is not None]
         end = own.isel(checkpoint=-1)
-        best = [float(end[each].max(("layer", "head")).median()) for each in
-                ("previous_token", "prefix_matching", "copying", "ov", "cosine")]  # fmt: skip
+        best = [
+            float(end[each].max(("layer", "head")).median())
+            for each in ("previous_token", "prefix_matching", "copying", "ov", "cosine")
+        ]
         last = float(own["loss"].isel(tokens=slice(-10, None)).median())
         score = float(own["curve"].isel(tokens=slice(-20, None)).median())
         middle = f"{np.median([w.middle for w in known]) / 1e6:.2f}M" if known else "none"
         rows.append((name, f"{last:.3f}", f"{score:.2f}", middle, *(f"{x:.2f}" for x in best)))
-    header = ("model", "final loss", "score", "middle of the window", "previous token",
-              "prefix matching", "copying", "OV eigenvalues", "QK trace (cosine)")  # fmt: skip
+    header = (
+        "model",
+        "final loss",
+        "score",
+        "middle of the window",
+        "previous token",
+        "prefix matching",
+        "copying",
+        "OV eigenvalues",
+        "QK trace (cosine)",
+    )
     return [Table("Every measurement of every model: medians over seeds, best heads", header, rows)]
 
 
@@ -119,8 +130,16 @@ def draw(results: xr.Dataset) -> Figure:
     """One column a model (first seed): loss, its derivative, score, and scores of every head."""
     names = [str(each) for each in results["model"].values]
     seed = results.isel(init=0)
-    rows = ("loss", "d loss / d ln tokens", "score", "previous token", "prefix matching",
-            "copying (signed)", "OV eigenvalues", "QK trace (cosine)")  # fmt: skip
+    rows = (
+        "loss",
+        "d loss / d ln tokens",
+        "score",
+        "previous token",
+        "prefix matching",
+        "copying (signed)",
+        "OV eigenvalues",
+        "QK trace (cosine)",
+    )
     arrays = ("previous_token", "prefix_matching", "copying_logits", "ov", "cosine")
     figure = Figure(figsize=(1.55 * len(names) + 1, 1.25 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), len(names), sharex=True, sharey="row", squeeze=False)
@@ -154,8 +173,13 @@ def _heads(axes: object, scores: xr.DataArray) -> None:
         for head in range(scores.sizes["head"]):
             one = scores.isel(layer=layer, head=head)
             if np.isfinite(one).any():
-                axes.plot(one["checkpoint"].values, one.values, lw=0.7,  # type: ignore[attr-defined]
-                          color=HEAD_COLOURS[layer], alpha=0.8)  # fmt: skip
+                axes.plot(
+                    one["checkpoint"].values,
+                    one.values,
+                    lw=0.7,  # type: ignore[attr-defined]
+                    color=HEAD_COLOURS[layer],
+                    alpha=0.8,
+                )
     axes.axhline(0, color=FAINT, lw=0.5, zorder=0)  # type: ignore[attr-defined]
 
 

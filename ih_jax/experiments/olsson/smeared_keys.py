@@ -26,9 +26,11 @@ from ih_jax.holds import Holds
 from ih_jax.model import Params
 
 MODELS = (
-    models.attention_only(1), models.attention_only(2),
-    models.with_smeared_keys(1), models.with_smeared_keys(2),
-)  # fmt: skip
+    models.attention_only(1),
+    models.attention_only(2),
+    models.with_smeared_keys(1),
+    models.with_smeared_keys(2),
+)
 HEAD_DIMS = dict.fromkeys(("previous_token", "prefix_matching"), ("layer", "head"))
 
 
@@ -49,9 +51,13 @@ def measure(options: Options, found: Found) -> xr.Dataset:
         own[model.name] = seen.max("head")
         if "smeared" in model.name:
             share = models.measured(
-                trained, model, own_share, probe, {"own_share": ("layer", "head")},
+                trained,
+                model,
+                own_share,
+                probe,
+                {"own_share": ("layer", "head")},
                 models.steps_of(trained, model)[-1:],
-            )  # fmt: skip
+            )
             own[model.name] = own[model.name].merge(share.isel(checkpoint=0, drop=True))
     return results.merge(models.side_by_side(own))
 
@@ -146,13 +152,24 @@ def draw(results: xr.Dataset) -> Figure:
             for place in range(layers.sizes["layer"]):
                 values = layers.isel(layer=place).values.ravel()
                 x = np.full(values.shape, place) + (0.12 if name.startswith("2") else -0.12)
-                share.plot(x, values, "o", ms=4, color=colour_of(name), alpha=0.7,
-                           label=name if place == 0 else None)  # fmt: skip
+                share.plot(
+                    x,
+                    values,
+                    "o",
+                    ms=4,
+                    color=colour_of(name),
+                    alpha=0.7,
+                    label=name if place == 0 else None,
+                )
     loss.set(ylim=(2.0, 3.1))
     best.set(ylim=(0, 1))
     share.set(ylim=(0, 1), xticks=(0, 1), xlabel="layer", xlim=(-0.5, 1.5))
-    titles = ("Loss (nats)", "In-context learning score", "Best prefix matching",
-              "A key's own share, every head")  # fmt: skip
+    titles = (
+        "Loss (nats)",
+        "In-context learning score",
+        "Best prefix matching",
+        "A key's own share, every head",
+    )
     for axes, title in zip((loss, score, best, share), titles, strict=True):
         tidy(axes, title)
     for axes in (loss, score, best):

@@ -110,20 +110,31 @@ def draw(results: xr.Dataset) -> Figure:
     curves(first, results["loss"], "#0072B2", "loss")
     curves(first, results["score"] + 3, "#D55E00", "in-context score + 3")
     for layer, name, colour in (
-        (0, "previous_token", "#009E73"), (1, "prefix_matching", "#CC79A7"),
-    ):  # fmt: skip
+        (0, "previous_token", "#009E73"),
+        (1, "prefix_matching", "#CC79A7"),
+    ):
         label = f"layer {layer}, {name.replace('_', ' ')}"
         curves(second, results[name].sel(layer=layer), colour, label)
     curves(third, results["chain_loss"], "#0072B2", "loss")
     for name, value in zip(results["reference"].values, results["level"].values, strict=True):
         third.axhline(value, ls="--", lw=0.8, color=FAINT, zorder=0)
-        third.annotate(name, (1, value), xycoords=("axes fraction", "data"), ha="right",
-                       va="bottom", fontsize=8, color=QUIET)  # fmt: skip
+        third.annotate(
+            name,
+            (1, value),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=8,
+            color=QUIET,
+        )
     first.set(ylabel="nats")
     second.set(ylim=(0, 1), ylabel="best head's score")
     third.set(ylim=(float(results["level"].min()) - 0.05, 1.2), ylabel="loss (nats)")
-    for axes, title in ((first, "R0: bigrams of each sequence's own"), (second, "R0: heads"),
-                        (third, "In-context Markov chains")):  # fmt: skip
+    for axes, title in (
+        (first, "R0: bigrams of each sequence's own"),
+        (second, "R0: heads"),
+        (third, "In-context Markov chains"),
+    ):
         tidy(axes, title)
         over_sequences(axes, "tokens seen")
         axes.legend(frameon=False, fontsize=8)

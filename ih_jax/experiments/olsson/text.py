@@ -23,11 +23,14 @@ from ih_jax.experiments.olsson.phase_change import colour_of
 from ih_jax.measure import context
 
 MODELS = tuple(
-    Model(f"{layers}L{' smeared' if smeared else ''}", "olsson_text",
-          {"layers": layers, "smeared_keys": smeared})
+    Model(
+        f"{layers}L{' smeared' if smeared else ''}",
+        "olsson_text",
+        {"layers": layers, "smeared_keys": smeared},
+    )
     for smeared in (False, True)
     for layers in (1, 2)
-)  # fmt: skip
+)
 HEAD_DIMS = ("layer", "head")
 EVERY = 2  # of the checkpoints
 
@@ -40,10 +43,13 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     own = {}
     for model in MODELS:
         seen = models.measured(
-            trained, model, models.head_scores, probe,
+            trained,
+            model,
+            models.head_scores,
+            probe,
             dict.fromkeys(("previous_token", "prefix_matching"), HEAD_DIMS),
             models.steps_of(trained, model, EVERY),
-        )  # fmt: skip
+        )
         own[model.name] = seen.max("head")
     results = results.merge(models.side_by_side(own))
     results.attrs["text"] = trained.study.runs[0].task.in_words()["data"]
@@ -125,8 +131,9 @@ def tables(results: xr.Dataset) -> list[Table]:
         last = float(own["loss"].isel(tokens=slice(-10, None)).median())
         score = float(own["score"].isel(tokens=slice(-20, None)).median())
         end = own.isel(checkpoint=-1)
-        best = [float(end[each].max("layer").median()) for each in
-                ("previous_token", "prefix_matching")]  # fmt: skip
+        best = [
+            float(end[each].max("layer").median()) for each in ("previous_token", "prefix_matching")
+        ]
         rows.append((name, f"{last:.3f}", f"{score:.2f}", *(f"{each:.2f}" for each in best)))
     header = ("model", "held-out loss", "score", "previous token", "prefix matching")
     return [Table("At the end, medians over seeds", header, rows)]
@@ -139,16 +146,23 @@ def draw(results: xr.Dataset) -> Figure:
     for name in (str(each) for each in results["model"].values):
         own, dash = results.sel(model=name), "--" if "smeared" in name else "-"
         heads = own.max("layer")
-        for axes, values in ((loss, own["loss"]), (score, own["score"]),
-                             (best, heads["prefix_matching"]),
-                             (previous, heads["previous_token"])):  # fmt: skip
+        for axes, values in (
+            (loss, own["loss"]),
+            (score, own["score"]),
+            (best, heads["prefix_matching"]),
+            (previous, heads["previous_token"]),
+        ):
             curves(axes, values, colour_of(name), name, ls=dash)
     low = float(np.nanmin(results["loss"]))
     loss.set(ylim=(low - 0.1, low + 2.0))
     best.set(ylim=(0, 1))
     previous.set(ylim=(0, 1))
-    titles = ("Held-out loss (nats)", "In-context learning score", "Best prefix matching",
-              "Best previous-token head")  # fmt: skip
+    titles = (
+        "Held-out loss (nats)",
+        "In-context learning score",
+        "Best prefix matching",
+        "Best previous-token head",
+    )
     for axes, title in zip((loss, score, best, previous), titles, strict=True):
         tidy(axes, title)
         over_sequences(axes, "tokens seen")

@@ -30,8 +30,15 @@ def smoke(options: Options, found: Found) -> ih.Sweep:
 def chains(options: Options, found: Found) -> ih.Sweep:
     """Two layers of one head on in-context Markov chains (R2, Edelman et al. 2024), 3,000 steps."""
     return _sweep(
-        options, "chains", Markov(), 3_000, batch=64, layers=2, d_model=16, heads=1,
-    )  # fmt: skip
+        options,
+        "chains",
+        Markov(),
+        3_000,
+        batch=64,
+        layers=2,
+        d_model=16,
+        heads=1,
+    )
 
 
 def depths(options: Options, found: Found) -> ih.Sweep:
@@ -41,9 +48,13 @@ def depths(options: Options, found: Found) -> ih.Sweep:
     """
     quick = options.quick
     return _sweep(
-        options, "depths", Bigrams(), 4_000, layers=list(QUICK_LAYERS if quick else LAYERS),
+        options,
+        "depths",
+        Bigrams(),
+        4_000,
+        layers=list(QUICK_LAYERS if quick else LAYERS),
         mlp_ratio=[None] if quick else [None, MLP],
-    )  # fmt: skip
+    )
 
 
 def smeared(options: Options, found: Found) -> ih.Sweep:
@@ -76,9 +87,13 @@ def repeats(options: Options, found: Found) -> ih.Sweep:
     after 6,000, which was tried on init seeds 5 to 7.) Quick: 6,000.
     """
     return _sweep(
-        options, "repeats", Repeats(), 6_000 if options.quick else 16_000,
-        layers=[1, 2], smeared_keys=[False, True],
-    )  # fmt: skip
+        options,
+        "repeats",
+        Repeats(),
+        6_000 if options.quick else 16_000,
+        layers=[1, 2],
+        smeared_keys=[False, True],
+    )
 
 
 def spans(options: Options, found: Found) -> ih.Sweep:
@@ -96,9 +111,13 @@ def spans(options: Options, found: Found) -> ih.Sweep:
 def random_repeats(options: Options, found: Found) -> ih.Sweep:
     """Blocks of 20 to 29 uniform tokens, repeated (R3): one and two layers, 4,000 steps."""
     return _sweep(
-        options, "random_repeats", RandomRepeats(), 4_000, layers=[1, 2],
+        options,
+        "random_repeats",
+        RandomRepeats(),
+        4_000,
+        layers=[1, 2],
         learning_rate=1e-3,
-    )  # fmt: skip
+    )
 
 
 def translations(options: Options, found: Found) -> ih.Sweep:
@@ -121,9 +140,15 @@ def text(options: Options, found: Found) -> ih.Sweep:
     settings: dict[str, Any] = {"corpus": "python", "tokenizer": "bpe", **options.text}
     recipe = Text(**settings)
     return _sweep(
-        options, "text", recipe, 4_000 if options.quick else 16_000, batch=8,
-        layers=[1, 2], smeared_keys=[False, True], learning_rate=1e-3,
-    )  # fmt: skip
+        options,
+        "text",
+        recipe,
+        4_000 if options.quick else 16_000,
+        batch=8,
+        layers=[1, 2],
+        smeared_keys=[False, True],
+        learning_rate=1e-3,
+    )
 
 
 def evenly(horizon: int, count: int) -> list[int]:
@@ -138,13 +163,26 @@ def _sweep(
     horizon = options.horizon(steps * batch * recipe.length)
     times = 1 if options.quick else 2
     return ih.sweep(
-        ih.language(recipe, batch=batch), name=f"olsson_{name}", init=options.inits,
-        tokens=horizon, evaluate=evenly(horizon, 100 * times),
-        checkpoints=evenly(horizon, 50 * times), **settings,
-    )  # fmt: skip
+        ih.language(recipe, batch=batch),
+        name=f"olsson_{name}",
+        init=options.inits,
+        tokens=horizon,
+        evaluate=evenly(horizon, 100 * times),
+        checkpoints=evenly(horizon, 50 * times),
+        **settings,
+    )
 
 
 ALL = (
-    smoke, chains, depths, smeared, held, repeats, spans, random_repeats, translations, templates,
+    smoke,
+    chains,
+    depths,
+    smeared,
+    held,
+    repeats,
+    spans,
+    random_repeats,
+    translations,
+    templates,
     text,
-)  # fmt: skip
+)

@@ -45,9 +45,13 @@ def measure(options: Options, found: Found) -> xr.Dataset:
         probe = models.sample(trained, models.LOOKED_AT)
         steps = models.steps_of(trained, model)
         seen = models.measured(
-            trained, model, features, probe, dict.fromkeys(FEATURES, HEAD_DIMS),
+            trained,
+            model,
+            features,
+            probe,
+            dict.fromkeys(FEATURES, HEAD_DIMS),
             [steps[0], steps[-1]],
-        )  # fmt: skip
+        )
         own[model.name] = seen.assign_coords(checkpoint=["start", "end"])
     return models.side_by_side(own)
 
@@ -82,10 +86,12 @@ def seeds_of(results: xr.Dataset, model: str) -> list[int]:
 def pairs(results: xr.Dataset, model: str, matched: bool = True) -> np.ndarray:
     """`alike` of every two seeds."""
     inits = seeds_of(results, model)
-    return np.array([
-        alike(profile(results, model, a), profile(results, model, b), matched)
-        for a, b in itertools.combinations(inits, 2)
-    ])  # fmt: skip
+    return np.array(
+        [
+            alike(profile(results, model, a), profile(results, model, b), matched)
+            for a, b in itertools.combinations(inits, 2)
+        ]
+    )
 
 
 def _deep(results: xr.Dataset) -> list[str]:
@@ -102,10 +108,12 @@ def _circuit(seed: xr.Dataset) -> float:
         own = seed.sel(model=name, checkpoint="end")
         previous = own["previous_token"].max("head").values
         prefix = own["prefix_matching"].max("head").values
-        found.append(any(
-            previous[low] >= INDUCTION and prefix[high] >= INDUCTION
-            for low, high in itertools.combinations(range(len(prefix)), 2)
-        ))  # fmt: skip
+        found.append(
+            any(
+                previous[low] >= INDUCTION and prefix[high] >= INDUCTION
+                for low, high in itertools.combinations(range(len(prefix)), 2)
+            )
+        )
     return float(np.mean(found))
 
 
@@ -127,14 +135,23 @@ def _matched_alike(results: xr.Dataset) -> Finding:
     ours, null = [], []
     for name in _deep(results):
         ours.append(float(np.median(pairs(results, name))))
-        null.append(float(np.median([
-            alike(profile(results, name, i), profile(results, name, i, "start"))
-            for i in seeds_of(results, name)
-        ])))  # fmt: skip
+        null.append(
+            float(
+                np.median(
+                    [
+                        alike(profile(results, name, i), profile(results, name, i, "start"))
+                        for i in seeds_of(results, name)
+                    ]
+                )
+            )
+        )
     good = sum(a > b for a, b in zip(ours, null, strict=True))
     verdict = "holds" if good == len(ours) else "does not hold"
-    return Finding(verdict, f"{good} of {len(ours)} models; median {np.median(ours):.3f} against "  # type: ignore[arg-type]
-                   f"{np.median(null):.3f} untrained")  # fmt: skip
+    return Finding(
+        verdict,
+        f"{good} of {len(ours)} models; median {np.median(ours):.3f} against "  # type: ignore[arg-type]
+        f"{np.median(null):.3f} untrained",
+    )
 
 
 def _not_by_number(results: xr.Dataset) -> Finding:
@@ -201,8 +218,9 @@ def tables(results: xr.Dataset) -> list[Table]:
 def draw(results: xr.Dataset) -> Figure:
     """Every head of every network: rows are networks (models by seed), columns layers and heads."""
     names = _deep(results)
-    figure = Figure(figsize=(12.5, 0.16 * len(names) * results.sizes["init"] + 1.8),
-                    layout="constrained")  # fmt: skip
+    figure = Figure(
+        figsize=(12.5, 0.16 * len(names) * results.sizes["init"] + 1.8), layout="constrained"
+    )
     axes = figure.subplots(1, len(FEATURES), sharey=True)
     inits = results["init"].values.tolist()
     layers, count = results.sizes["layer"], results.sizes["head"]
@@ -212,14 +230,23 @@ def draw(results: xr.Dataset) -> Figure:
         grid = np.sort(values.transpose("model", "init", "layer", "head").values, axis=-1)[
             ..., ::-1
         ]
-        image = each.imshow(grid.reshape(len(names) * len(inits), layers * count), aspect="auto",
-                            vmin=0, vmax=1, cmap="viridis", interpolation="none")  # fmt: skip
+        image = each.imshow(
+            grid.reshape(len(names) * len(inits), layers * count),
+            aspect="auto",
+            vmin=0,
+            vmax=1,
+            cmap="viridis",
+            interpolation="none",
+        )
         for edge in range(1, layers):
             each.axvline(edge * count - 0.5, color="white", lw=1)
         for edge in range(1, len(names)):
             each.axhline(edge * len(inits) - 0.5, color="white", lw=1)
-        each.set_xticks([(i + 0.5) * count - 0.5 for i in range(layers)],
-                        [f"layer {i}" for i in range(layers)], fontsize=8)  # fmt: skip
+        each.set_xticks(
+            [(i + 0.5) * count - 0.5 for i in range(layers)],
+            [f"layer {i}" for i in range(layers)],
+            fontsize=8,
+        )
         tidy(each, feature.replace("_", " "))
     middle = [(i + 0.5) * len(inits) - 0.5 for i in range(len(names))]
     axes[0].set_yticks(middle, names, fontsize=8)
