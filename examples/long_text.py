@@ -4,8 +4,8 @@ ih-jax run examples/long_text.py
 """
 
 import ih_jax as ih
-from ih_jax.data.text import Text
-from ih_jax.measure import heads
+from ih_jax.data.languages.text import Text
+from ih_jax.measures import heads
 
 LOOKS = [i * 1_600 * 1_024 for i in range(61)]  # tokens; a step reads 8 sequences of 128
 

@@ -7,7 +7,8 @@ study.train("runs/match")
 ih.load("runs/match").results["loss"].median("init")
 """
 
-from ih_jax.clamp import (
+from ih_jax.clamps.apply import Activations, apply
+from ih_jax.clamps.clamp import (
     Clamp,
     Weights,
     ablate,
@@ -28,15 +29,14 @@ from ih_jax.clamp import (
     stop_gradient,
     temperature,
 )
+from ih_jax.data.batches import Tokens
 from ih_jax.data.fewshot import Batch, Burst
-from ih_jax.data.tokens import Tokens
-from ih_jax.engine import Interrupted, Sweep, sweep, use_all_cores
 from ih_jax.errors import UserError
-from ih_jax.forward import Activations, apply
-from ih_jax.model import Config, Params, init
+from ih_jax.model.params import Config, Params, init
+from ih_jax.sweeps.engine import Interrupted, Sweep, sweep, use_all_cores
+from ih_jax.sweeps.trajectory import Trajectories, load
 from ih_jax.tasks.fewshot import FewShot, fewshot
 from ih_jax.tasks.language import Language, language
-from ih_jax.trajectory import Trajectories, load
 
 # JAX divides the CPU into devices only before it starts, so this cannot wait for a sweep.
 use_all_cores()

@@ -21,10 +21,10 @@ import jax
 import numpy as np
 
 import ih_jax as ih
-from ih_jax.data.language import Repeats
-from ih_jax.programs import Programs, chunk_arrays, first_state
-from ih_jax.study import Study
-from ih_jax.timing import fastest_matmul
+from ih_jax.bench.timing import fastest_matmul
+from ih_jax.data.languages.synthetic import Repeats
+from ih_jax.sweeps.programs import Programs, chunk_arrays, first_state
+from ih_jax.sweeps.study import Study
 
 BATCH, LAYERS, D, HEADS = 32, 2, 64, 4
 RECIPE = Repeats()

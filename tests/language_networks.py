@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ih_jax.model import Config, Params, init
+from ih_jax.model.params import Config, Params, init
 
 TOKENS = 10  # and BOS
 POSITIONS = 41  # BOS and four blocks of all tokens

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ih_jax.clamps.apply import Activations, apply
 from ih_jax.data.fewshot import Batch
-from ih_jax.forward import Activations, apply
-from ih_jax.model import Config, Params, init
+from ih_jax.model.params import Config, Params, init
 
 # Tests compile hundreds of programs and run each once: what makes them fast is not worth its time.
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

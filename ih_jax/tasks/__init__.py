@@ -1,0 +1,1 @@
+"""Tasks: which sequences a run sees and what its loss is."""

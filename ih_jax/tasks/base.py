@@ -14,10 +14,10 @@ from typing import Any, Protocol
 from flax import struct
 from jax import Array
 
-from ih_jax.activations import Sites
+from ih_jax.data.batches import Sequences
 from ih_jax.data.fewshot import Leaf
-from ih_jax.data.tokens import Sequences
-from ih_jax.model import Config, Rows
+from ih_jax.model.activations import Sites
+from ih_jax.model.params import Config, Rows
 
 
 @struct.dataclass

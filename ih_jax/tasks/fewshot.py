@@ -15,9 +15,6 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
-from ih_jax.activations import Sites
-from ih_jax.data import features as features_
-from ih_jax.data.features import Features
 from ih_jax.data.fewshot import (
     EVALUATION_SETS,
     Batch,
@@ -33,8 +30,11 @@ from ih_jax.data.fewshot import (
     split_label_pairs,
     zipf_logits,
 )
+from ih_jax.data.images import features as features_
+from ih_jax.data.images.features import Features
 from ih_jax.errors import UserError
-from ih_jax.model import Config, Rows
+from ih_jax.model.activations import Sites
+from ih_jax.model.params import Config, Rows
 from ih_jax.tasks.base import TaskArrays
 
 METRICS = ("loss", "accuracy", "in_context_accuracy")

@@ -1,0 +1,1 @@
+"""Claims: numbers with bounds, and what decides a sentence of a paper."""

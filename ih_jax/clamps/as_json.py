@@ -1,0 +1,133 @@
+"""Clamps as JSON: a list of parts, each {"kind": ..., its settings, "during": [start, stop]}.
+
+Weights stand as run, step and checksum, a rule's function as "module:name". What is read is
+rebuilt by the constructors themselves, so it passes the checks that a user's own call passes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ih_jax.clamps.parts import Part, Weights, name_of
+from ih_jax.errors import UserError
+from ih_jax.model.params import Params
+
+Functions = Mapping[str, Callable[..., Any]]
+
+
+def part_to_json(part: Part) -> dict[str, Any]:
+    """A part as what `json.dumps` takes."""
+    out: dict[str, Any] = {"kind": part.kind}
+    for name, value in part.settings:
+        if isinstance(value, Weights):
+            value = {"run": value.run, "step": value.step, "checksum": value.checksum}
+        elif callable(value):
+            value = name_of(value)
+        out[name] = value
+    if part.timed:
+        out["during"] = [part.start, None if np.isinf(part.stop) else part.stop]
+    return out
+
+
+def read(
+    text: str, constructors: Functions, weights: Mapping[str, Params], functions: Functions
+) -> Iterator[tuple[Any, tuple[float, float] | None]]:
+    """What the constructors make of each part of the JSON, with its times if it has any."""
+    try:
+        parts = json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"a clamp is not JSON: {error}: give what Clamp.to_json wrote") from None
+    if not isinstance(parts, list) or not all(isinstance(each, dict) for each in parts):
+        raise UserError('a clamp in JSON is a list of parts such as {"kind": "ablate", ...}')
+    for each in parts:
+        yield _read_part(each, constructors, weights, functions), _read_times(each)
+
+
+def _read_part(
+    each: dict[str, Any],
+    constructors: Functions,
+    weights: Mapping[str, Params],
+    functions: Functions,
+) -> Any:
+    kind = each.get("kind")
+    if not isinstance(kind, str) or kind not in constructors:
+        known = ", ".join(constructors)
+        raise UserError(f"a part of a clamp has kind {kind!r}: known are {known}")
+    settings = {name: v for name, v in each.items() if name not in ("kind", "during")}
+    accepted = inspect.signature(constructors[kind]).parameters
+    if settings.keys() != accepted.keys():
+        raise UserError(
+            f"clamp {kind} has settings {', '.join(sorted(settings)) or 'none'}: "
+            f"it takes exactly {', '.join(sorted(accepted))}"
+        )
+    if "weights" in settings:
+        settings["weights"] = _find_weights(settings["weights"], weights)
+    if "function" in settings:
+        settings["function"] = _find_function(settings["function"], functions)
+    positional: list[Any] = []
+    try:
+        if "temperatures" in settings:
+            settings["temperatures"] = dict(settings["temperatures"])
+        for name, parameter in accepted.items():
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                positional = list(settings.pop(name))
+            if parameter.kind is parameter.VAR_KEYWORD:
+                settings |= dict(settings.pop(name))
+        return constructors[kind](*positional, **settings)
+    except UserError as error:
+        raise UserError(f"clamp {kind}: {error}") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"clamp {kind}: settings {settings!r} are not understood: {error}"
+        ) from None
+
+
+def _read_times(each: dict[str, Any]) -> tuple[float, float] | None:
+    if "during" not in each:
+        return None
+    try:
+        start, stop = each["during"]
+        return float(start), float("inf") if stop is None else float(stop)
+    except (TypeError, ValueError):
+        raise UserError(f"during is {each['during']!r}: give [start, stop or null]") from None
+
+
+def _find_weights(record: Any, weights: Mapping[str, Params]) -> Weights:
+    if not isinstance(record, dict) or not {"run", "step", "checksum"} <= record.keys():
+        raise UserError(f"weights of a graft are {record!r}: give run, step and checksum")
+    checksum = str(record["checksum"])
+    if checksum not in weights:
+        raise UserError(
+            f"a graft needs the weights of run {record['run']!r} at step {record['step']} "
+            f"(checksum {checksum}): pass them as weights={{checksum: params}}"
+        )
+    found = Weights(weights[checksum], record["run"], record["step"])
+    if found.checksum != checksum:
+        raise UserError(
+            f"weights given for checksum {checksum} have checksum {found.checksum}: "
+            "they are others than the clamp was written with"
+        )
+    return found
+
+
+def _find_function(name: Any, functions: Functions) -> Any:
+    if not isinstance(name, str):
+        raise UserError(f"the function of a rule is {name!r}: give 'module:name'")
+    if name in functions:
+        return functions[name]
+    module, _, path = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for attribute in path.split("."):
+            found = getattr(found, attribute)
+    except (ImportError, AttributeError, ValueError):
+        raise UserError(
+            f"a rule {name} is not found: pass it as functions={{{name!r}: function}}"
+        ) from None
+    return found

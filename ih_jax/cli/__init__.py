@@ -1,0 +1,1 @@
+"""The `ih-jax` command."""

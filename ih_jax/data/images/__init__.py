@@ -1,0 +1,1 @@
+"""Exemplars as features: drawn glyphs, drawings and their encoders, feature files."""

@@ -1,0 +1,182 @@
+"""Feature vectors of classes: the embedded glyphs, files, arrays and synthetic classes.
+
+Shapes: C classes, E exemplars a class, F features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ih_jax.data.images import glyphs
+from ih_jax.errors import UserError
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Features:
+    """A source of feature vectors. `select` reads no more than is asked for."""
+
+    name: str
+    classes: int
+    exemplars: int
+    features: int
+    read: Callable[[Sequence[int], Sequence[int]], Floats] = field(repr=False, compare=False)
+    origin: Mapping[str, Any] = field(default_factory=dict, compare=False)  # for `of_origin`
+    # [C] what classes are variants of, where splits must keep variants on one side.
+    groups: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
+
+    def select(self, classes: Sequence[int], exemplars: Sequence[int]) -> Floats:
+        """[len(classes), len(exemplars), F] float32. Raises UserError for NaN or infinity."""
+        values = np.asarray(self.read(classes, exemplars), np.float32)
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            c, e, f = bad[0]
+            raise UserError(
+                f"{self.name}: {len(bad)} of {values.size} features are NaN or infinite, the first "
+                f"at class {classes[c]}, exemplar {exemplars[e]}, feature {f}: mend or leave out"
+            )
+        return values
+
+    def checksum(self, classes: Sequence[int], exemplars: Sequence[int]) -> str:
+        """Hexadecimal, of the features that `select` gives."""
+        return hashlib.sha256(self.select(classes, exemplars).tobytes()).hexdigest()[:16]
+
+
+def of_glyphs(seed: int = 0) -> Features:
+    """The embedded default: invented characters, drawn on demand."""
+    return Features(
+        "glyphs",
+        glyphs.CLASSES,
+        glyphs.DRAWINGS,
+        glyphs.FEATURES,
+        lambda classes, exemplars: glyphs.features(classes, exemplars, seed),
+        {"kind": "glyphs", "seed": seed},
+    )
+
+
+def of_array(values: ArrayLike, name: str = "array") -> Features:
+    """Features given as an array [C, E, F]."""
+    array = np.asarray(values, np.float32)
+    if array.ndim != 3 or 0 in array.shape:
+        raise UserError(f"features have shape {array.shape}: give [classes, exemplars, features]")
+    C, E, F = array.shape
+    return Features(name, C, E, F, lambda c, e: array[np.ix_(list(c), list(e))])
+
+
+def of_one_hot(classes: int) -> Features:
+    """One-hot classes with one exemplar each."""
+    made = of_array(np.eye(classes, dtype=np.float32)[:, None], f"one-hot:{classes}")
+    return replace(made, origin={"kind": "one_hot", "classes": classes})
+
+
+def of_gaussian(
+    classes: int, features: int, exemplars: int = 5, spread: float = 0.0, seed: int = 0
+) -> Features:
+    """Gaussian class means of variance 1 a feature; exemplars lie `spread` (std) around them."""
+    rng = np.random.default_rng(seed)
+    means = rng.standard_normal((classes, 1, features))
+    values = means + spread * rng.standard_normal((classes, exemplars, features))
+    made = of_array(values, f"gaussian:{classes}x{exemplars}x{features},{spread:g},{seed}")
+    settings = {"classes": classes, "features": features, "exemplars": exemplars}
+    return replace(made, origin={"kind": "gaussian", **settings, "spread": spread, "seed": seed})
+
+
+def find_file(path: str | Path) -> Path:
+    """The file, or the one of that name in the folder IH_JAX_DATA_DIR. Raises UserError."""
+    path = Path(path)
+    folder = os.environ.get("IH_JAX_DATA_DIR")
+    for candidate in (path, Path(folder) / path if folder else path):
+        if candidate.is_file():
+            return candidate
+    also = f" nor in IH_JAX_DATA_DIR ({folder})" if folder else ""
+    raise UserError(f"no feature file at {path}{also}: give an HDF5 file, or leave out --data")
+
+
+def of_file(path: str | Path, key: str | None = None) -> Features:
+    """Features in an HDF5 file: a dataset [classes, exemplars, features], by its key.
+
+    The key may be left out where the file holds one such dataset. Raises UserError, with the keys
+    that the file has, for a file or dataset that is missing or of another shape.
+    """
+    path = find_file(path)
+    try:
+        with h5py.File(path, "r") as file:
+            shapes: dict[str, tuple[int, ...]] = {}
+            file.visititems(
+                lambda name, item: (
+                    shapes.update({name: item.shape}) if isinstance(item, h5py.Dataset) else None
+                )
+            )
+            key = _choose_key(path, key, shapes)
+            if file[key].dtype.kind not in "fiu":
+                raise UserError(f"{path}: {key} holds {file[key].dtype}: give a dataset of numbers")
+            file[key][-1, -1]  # a truncated file fails here, not in the middle of a run
+            groups = _groups(path, file, shapes[key][0])
+    except OSError as error:
+        reason = str(error).split("(")[-1].rstrip(")") or type(error).__name__
+        raise UserError(
+            f"{path} cannot be read as HDF5 ({reason}): is it whole, and an HDF5 file?"
+        ) from None
+
+    def read(classes: Sequence[int], exemplars: Sequence[int]) -> Floats:
+        try:
+            with h5py.File(path, "r") as file:
+                # HDF5 reads slices fast and lists slowly: the span that holds all, then the choice.
+                c, e = np.asarray(classes), np.asarray(exemplars)
+                span = file[key][c.min() : c.max() + 1, e.min() : e.max() + 1]
+                return np.asarray(span[np.ix_(c - c.min(), e - e.min())], np.float32)
+        except OSError as error:
+            raise UserError(f"{path} cannot be read whole: {error}") from None
+
+    origin = {"kind": "file", "path": str(path.absolute()), "key": key}
+    C, E, F = shapes[key]
+    return Features(f"{path.name}:{key}", C, E, F, read, origin, groups)
+
+
+def _groups(path: Path, file: h5py.File, classes: int) -> NDArray[np.int64] | None:
+    """The characters that classes show, of a file that says it is to be split by them."""
+    if file.attrs.get("split_by") != "character":
+        return None
+    if "character" not in file or file["character"].shape != (classes,):
+        raise UserError(f"{path} is to be split by character, but does not say which classes show")
+    return np.asarray(file["character"][()], np.int64)
+
+
+def of_origin(origin: Mapping[str, Any]) -> Features:
+    """The features of a run card. Raises UserError for an array that was given in memory."""
+    makers = {"glyphs": of_glyphs, "one_hot": of_one_hot, "gaussian": of_gaussian, "file": of_file}
+    settings = dict(origin)
+    kind = settings.pop("kind", "array")
+    if kind not in makers:
+        raise UserError("the features were an array in memory: they cannot be read again from disk")
+    return makers[kind](**settings)  # type: ignore[operator, no-any-return]
+
+
+def _choose_key(path: Path, key: str | None, shapes: dict[str, tuple[int, ...]]) -> str:
+    known = ", ".join(f"{name} {list(shape)}" for name, shape in sorted(shapes.items())) or "none"
+    fitting = [name for name, shape in shapes.items() if len(shape) == 3 and 0 not in shape]
+    if key is None:
+        if len(fitting) != 1:
+            raise UserError(
+                f"{path} has {len(fitting)} datasets [classes, exemplars, features]: "
+                f"choose with --data-key; it holds {known}"
+            )
+        return fitting[0]
+    key = key.strip("/")
+    if key not in shapes:
+        raise UserError(f"{path} has no dataset {key!r}: it holds {known}")
+    if key not in fitting:
+        raise UserError(
+            f"{path}: {key} has shape {list(shapes[key])}: [classes, exemplars, features] is needed"
+        )
+    return key

@@ -1,0 +1,1 @@
+"""Languages: recipes of synthetic ones, and texts as tokens."""

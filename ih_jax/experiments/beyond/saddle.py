@@ -1,0 +1,166 @@
+"""Is the plateau a saddle point? Gradient and curvature of the loss along training.
+
+Paper: Singh et al. 2024, section 3 ("the plateau may be indicative of a saddle point"). Command:
+ih-jax run saddle (the networks of fig5b). Expected, if it is one: on the plateau the gradient is
+small and the loss has directions of negative curvature, of less size than the highest curvature;
+both grow where the network leaves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from ih_jax.claims.deciding import Claim, at_least, at_most, in_every_seed
+from ih_jax.experiments.base import Experiment, Found, Options, Table
+from ih_jax.experiments.drawing import FAINT, curves, over_sequences, tidy
+from ih_jax.experiments.looking import along
+from ih_jax.experiments.singh2024.fig3 import BAND
+from ih_jax.measures.learning import LEARNED
+from ih_jax.measures.probes import exhaustive, subset
+from ih_jax.measures.saddle import curvature
+
+EVERY, QUICK_EVERY = 49, 147  # of all sequences: 1,600 and 534 are looked at
+
+
+def measure(options: Options, found: Found) -> xr.Dataset:
+    """What `measure.saddle.curvature` gives, [init, checkpoint], without a clamp (head 3 alone)."""
+    trained = found["clamps"]
+    batch = subset(exhaustive(trained.study.task), QUICK_EVERY if options.quick else EVERY)
+    steps = trained.steps(trained.run(clamp="none", init=options.inits[0]))
+    some = steps[:: 2 if options.quick else 1]
+    return along(trained, curvature(), batch, {}, steps=some)
+
+
+def plateau(seed: xr.Dataset) -> xr.Dataset:
+    """Checkpoints on the plateau: with a loss in BAND, before it is first below."""
+    loss = seed["loss"].values
+    left = int(np.argmax(loss < BAND[0])) if (loss < BAND[0]).any() else len(loss)
+    inside = np.flatnonzero((loss >= BAND[0]) & (loss <= BAND[1]))
+    return seed.isel(checkpoint=inside[inside < left])
+
+
+def leaving(seed: xr.Dataset) -> xr.Dataset:
+    """Checkpoints in the fall: from the end of the plateau until the task is learnt."""
+    n, loss = seed["checkpoint"], seed["loss"]
+    on = plateau(seed)["checkpoint"]
+    if not on.size:
+        return seed.isel(checkpoint=slice(0, 0))
+    return seed.isel(checkpoint=((n > on[-1]) & (loss > LEARNED)).values)
+
+
+def _small_gradient(seed: xr.Dataset) -> float:
+    """Median gradient norm on the plateau over the greatest one in the fall."""
+    on, off = plateau(seed)["gradient_norm"], leaving(seed)["gradient_norm"]
+    return float(on.median() / off.max()) if on.size and off.size else float("nan")
+
+
+def _certainly_negative(seed: xr.Dataset) -> float:
+    """Share of the plateau's checkpoints whose lowest eigenvalue is below 0 by its residual."""
+    on = plateau(seed)
+    below = on["lowest"] + on["lowest_residual"] < 0
+    return float(below.mean()) if on.sizes["checkpoint"] else float("nan")
+
+
+def _mostly_up(seed: xr.Dataset) -> float:
+    """Median over the plateau of the size of the lowest over the highest eigenvalue."""
+    on = plateau(seed)
+    return float((-on["lowest"] / on["highest"]).median())
+
+
+def _steeper_later(value: str) -> Callable[[xr.Dataset], float]:
+    """Greatest size in the fall over the median size on the plateau."""
+
+    def quotient(seed: xr.Dataset) -> float:
+        on, off = abs(plateau(seed)[value]), abs(leaving(seed)[value])
+        return float(off.max() / on.median()) if on.size and off.size else float("nan")
+
+    return quotient
+
+
+CLAIMS = (
+    Claim(
+        "a small gradient",
+        "The median norm of the gradient on the plateau is at most half the greatest in the fall "
+        "that follows.",
+        paper="suggested, not measured",
+        decide=in_every_seed("quotient", _small_gradient, at_most(0.5)),
+    ),
+    Claim(
+        "a way down",
+        "At 9 of 10 checkpoints of the plateau the Hessian's lowest eigenvalue is below 0, beyond "
+        "what Lanczos' method may be wrong by.",
+        paper="suggested, not measured",
+        decide=in_every_seed("share of checkpoints", _certainly_negative, at_least(0.9)),
+    ),
+    Claim(
+        "mostly upwards",
+        "There it is less than a third of the highest in size (median).",
+        paper="suggested, not measured",
+        decide=in_every_seed("lowest / highest, sizes", _mostly_up, at_most(1 / 3)),
+    ),
+    Claim(
+        "steeper at the exit",
+        "In the fall the lowest eigenvalue gets at least twice as far below 0 as it is on the "
+        "plateau (median).",
+        paper="suggested, not measured",
+        decide=in_every_seed("quotient", _steeper_later("lowest"), at_least(2)),
+    ),
+)
+
+
+def tables(results: xr.Dataset) -> list[Table]:
+    """Medians on the plateau and extremes in the fall."""
+    rows = []
+    for seed in results["init"].values.tolist():
+        on, off = plateau(results.sel(init=seed)), leaving(results.sel(init=seed))
+        cells = [f"{on.sizes['checkpoint']}", f"{off.sizes['checkpoint']}"]
+        for name, extreme in (("gradient_norm", "max"), ("lowest", "min"), ("highest", "max")):
+            ends = getattr(off[name], extreme)() if off.sizes["checkpoint"] else np.nan
+            cells.append(f"{float(on[name].median()):.3g} / {float(ends):.3g}")
+        rows.append([str(seed), *cells])
+    header = ["init", "checkpoints on it", "in the fall", "gradient norm", "lowest", "highest"]
+    title = "Median on the plateau / greatest size in the fall (nats, by units of weight)"
+    return [Table(title, header, rows)]
+
+
+def draw(results: xr.Dataset) -> Figure:
+    """Loss, gradient norm, and both ends of the spectrum."""
+    figure = Figure(figsize=(12.5, 3.8), layout="constrained")
+    a, b, c = figure.subplots(1, 3)
+    curves(a, results["loss"], "#000000")
+    a.axhspan(*BAND, color="0.94", zorder=0)
+    a.set(ylim=(0, 2.1), ylabel="loss (nats)")
+    curves(b, results["gradient_norm"], "#0072B2")
+    b.set(yscale="log", ylabel="norm of the gradient")
+    curves(c, results["highest"], "#D55E00", "highest")
+    curves(c, results["lowest"], "#009E73", "lowest")
+    c.axhline(0, lw=0.8, color=FAINT)
+    c.set_yscale("symlog", linthresh=10)
+    c.set_ylabel("eigenvalues of the Hessian")
+    c.legend(frameon=False)
+    titles = ("Loss (grey: the plateau's band)", "Gradient", "Extreme curvatures")
+    for axes, title in zip((a, b, c), titles, strict=True):
+        axes.set_xlim(0, float(results["checkpoint"][-1]))
+        over_sequences(axes)
+        tidy(axes, title)
+    return figure
+
+
+experiment = Experiment(
+    name="saddle",
+    title="Is the plateau a saddle point?",
+    paper="Singh et al. 2024, section 3 (a remark)",
+    summary="Along the training of the unclamped networks of fig. 5b: the norm of the gradient of "
+    "the training loss, and the lowest and highest eigenvalue of its Hessian with respect to all "
+    "weights, by Lanczos' method. Every seed thin, medians bold.",
+    measure=measure,
+    claims=CLAIMS,
+    draw=draw,
+    tables=tables,
+    needs=("clamps",),
+    seconds=lambda options: (35.0 if options.quick else 300.0) * options.seeds,
+)

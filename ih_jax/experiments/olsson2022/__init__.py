@@ -1,0 +1,1 @@
+"""Olsson et al. 2022, In-context Learning and Induction Heads."""

@@ -1,0 +1,472 @@
+"""What must repeat for an induction head to form: pairs of tokens, or long spans?
+
+Paper: Olsson et al. 2022 measures induction heads by prefix matching, attention to what *followed*
+an earlier occurrence. Command: ih-jax run olsson-repeats. Where long spans repeat, a head that
+matches the token k back, and attends k tokens after its earlier occurrence, copies as well: it has
+no prefix matching, and needs a head that looks k back, not a previous-token head. Attention by
+shift after a match sees such circuits. Expected: on bigrams the shift is 1, on spans perhaps more.
+Also the gates of the recipe R1 (pasted spans with trigger bigrams), decided with numbers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from jax import Array
+from matplotlib.figure import Figure
+from scipy import stats
+
+from ih_jax.claims.deciding import Claim, at_least, at_most, in_every_seed
+from ih_jax.clamps.holds import Holds
+from ih_jax.data.batches import Tokens
+from ih_jax.experiments.base import Experiment, Found, Options, Table
+from ih_jax.experiments.drawing import HEAD_COLOURS, curves, over_sequences, tidy
+from ih_jax.experiments.olsson2022 import models
+from ih_jax.experiments.olsson2022.models import INDUCTION, Model
+from ih_jax.experiments.olsson2022.smeared_keys import below
+from ih_jax.measures import circuits, context, heads, removal
+from ih_jax.model.params import Params
+from ih_jax.tasks.language import Language
+
+SHIFTS = tuple(range(1, 11))  # tokens after a match
+OFFSETS = 11  # 0 is the token itself
+SPANS = (2, 4, 8, 16)
+HEAD_DIMS = ("layer", "head")
+GATES = (
+    Model("1L", "olsson_repeats", {"layers": 1, "smeared_keys": False}),
+    Model("2L", "olsson_repeats", {"layers": 2, "smeared_keys": False}),
+    Model("1L smeared", "olsson_repeats", {"layers": 1, "smeared_keys": True}),
+    Model("2L smeared", "olsson_repeats", {"layers": 2, "smeared_keys": True}),
+)
+LANGUAGES = (
+    Model("bigrams", "olsson_depths", {"layers": 2, "mlp_ratio": None}),
+    *(Model(f"spans of {n}", "olsson_spans", {"shortest": n}) for n in SPANS),
+    Model("pasted spans (R1)", "olsson_repeats", {"layers": 2, "smeared_keys": False}),
+    Model("random repeats (R3)", "olsson_random_repeats", {"layers": 2}),
+)
+COLOURS = ("0.6", "#2F6DA8", "#009E73", "#CC79A7")
+
+
+def circuit(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
+    """A measure: attention by shift after a match and by offset, best heads [shift], [offset].
+
+    The best over heads of the last layer for shifts, over heads of the first one for offsets.
+    """
+    some = Tokens(batch.tokens[: models.LOOKED_AT])
+    return {
+        "shift": heads.match_shifts(SHIFTS)(params, clamp, batch)[-1].max(0),
+        "offset": heads.offsets(OFFSETS)(params, clamp, some)[0].max(0),
+    }
+
+
+def measure(options: Options, found: Found) -> xr.Dataset:
+    """Circuits of two-layer models by language; curves, heads and removals of the R1 models."""
+    by_language = {}
+    for model in LANGUAGES:
+        trained = found[model.training]
+        probe = models.sample(trained, models.LOOKED_AT)
+        end = models.steps_of(trained, model)[-1:]
+        seen = models.measured(
+            trained, model, circuit, probe, {"shift": ("after",), "offset": ("back",)}, end
+        ).isel(checkpoint=0, drop=True)
+        score = models.curves_of(trained, model, "in_context_score")
+        final = score.isel(tokens=slice(-20, None)).median("tokens")
+        by_language[model.name] = seen.assign(final=final).assign_coords(
+            after=list(SHIFTS), back=list(range(OFFSETS))
+        )
+    circuits_ = models.side_by_side(by_language).rename(model="language")
+    gates = {model.name: _gate(found, model) for model in GATES}
+    results = models.side_by_side(gates).merge(
+        models.curves(found, GATES, loss="loss", score="in_context_score")
+    )
+    common = models.common_seeds(*(found[model.training] for model in (*LANGUAGES, *GATES)))
+    return results.sel(init=common).merge(circuits_.sel(init=common))
+
+
+def _gate(found: Found, model: Model) -> xr.Dataset:
+    """Of an R1 model: heads over training, its path, and at the end removals and weights."""
+    trained = found[model.training]
+    batch = models.sample(trained, models.EXAMPLES)
+    seen = models.measured(trained, model, models.watched(batch), batch, models.SEEN)
+    init = seen["init"]
+    paths = [
+        context.principal_components(seen["vector"].sel(init=i).values).coordinates
+        for i in init.values
+    ]
+    task = trained.study.runs[0].task
+    assert isinstance(task, Language)
+    at = context.random_positions(len(batch.tokens), batch.positions)
+    end = models.steps_of(trained, model)[-1:]
+    removed = models.measured(
+        trained,
+        model,
+        removal.ablation_losses(at, *task.positions(), "patterns"),
+        batch,
+        {"vector": (*HEAD_DIMS, "example"), "score": HEAD_DIMS, "loss": HEAD_DIMS},
+        end,
+    ).isel(checkpoint=0, drop=True)
+    joint = models.measured(
+        trained,
+        model,
+        removal.joint_ablation_losses(_induction, at, *task.positions(), "patterns"),
+        batch,
+        {"vector": ("example",), "score": (), "loss": ()},
+        end,
+    ).isel(checkpoint=0, drop=True)
+    weights = models.measured(
+        trained, model, of_weights, batch, {"ov": HEAD_DIMS, "cosine": HEAD_DIMS}, end
+    ).isel(checkpoint=0, drop=True)
+    return xr.Dataset(
+        {
+            "prefix_matching": seen["prefix_matching"],
+            "previous_token": seen["previous_token"],
+            "path": (("init", "checkpoint", "component"), np.stack(paths)),
+            "removed": removed["score"],
+            "joint": joint["score"],
+            **weights,
+        }
+    )
+
+
+def of_weights(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
+    """A measure: OV eigenvalues and the QK trace of every head."""
+    return {
+        "ov": circuits.ov_copying(params),
+        "cosine": circuits.matching_trace(params, clamp, batch)["cosine"],
+    }
+
+
+def _induction(params: Params, clamp: Holds, batch: Tokens) -> Array:
+    return heads.prefix_matching()(params, clamp, batch) >= INDUCTION
+
+
+# --- what claims read ---------------------------------------------------------------------------
+
+
+def best_shift(seed: xr.Dataset, language: str) -> int:
+    """The shift after a match to which the best head of layer 1 attends most."""
+    return SHIFTS[int(np.argmax(seed["shift"].sel(language=language).values))]
+
+
+def _final(seed: xr.Dataset, model: str) -> float:
+    return float(seed["score"].sel(model=model).isel(tokens=slice(-20, None)).median())
+
+
+def _over_two_layers(seed: xr.Dataset, model: str) -> float:
+    return _final(seed, model) / models.enough(_final(seed, "2L"))
+
+
+def _best(seed: xr.Dataset, what: str, model: str, layer: int = -1) -> float:
+    """Of the heads of a layer (the model's last) at the end."""
+    own = seed[what].sel(model=model).isel(checkpoint=-1).max("head").values
+    own = own[np.isfinite(own)]
+    return float(own[layer])
+
+
+def _window(seed: xr.Dataset) -> float:
+    scores = seed["score"].sel(model="2L")
+    nats, share = context.largest_fall(scores.values, scores["tokens"].values)
+    return nats if share >= context.SHARE else 0.0
+
+
+def _rises_inside(seed: xr.Dataset) -> float:
+    """1 where the best prefix matching of 2L passes half its final value in the window, else 0."""
+    window = models.window_of(seed, "2L")
+    best = models.best(seed["prefix_matching"].sel(model="2L"))
+    over = best["checkpoint"].values
+    half = over[int(np.argmax(best.values >= best.values[-1] / 2))]
+    width = over[1] - over[0]
+    return float(window is not None and window.start - width <= half <= window.end + width)
+
+
+def _sooner(seed: xr.Dataset) -> float:
+    smeared, plain = (models.window_of(seed, name) for name in ("2L smeared", "2L"))
+    return float("nan") if smeared is None or plain is None else smeared.middle / plain.middle
+
+
+def _joint(seed: xr.Dataset) -> float:
+    return float(seed["joint"].sel(model="2L")) / -models.enough(_final(seed, "2L"))
+
+
+def _other(seed: xr.Dataset) -> float:
+    own = seed.sel(model="2L").isel(checkpoint=-1)
+    other = (own["prefix_matching"] < INDUCTION) & (own["previous_token"] < INDUCTION)
+    found = own["removed"].where(other)
+    return float(found.max()) / -models.enough(_final(seed, "2L"))  # NaN where there is none
+
+
+def _ov(seed: xr.Dataset) -> float:
+    own = seed.sel(model="2L")
+    found = own["ov"].where(own["prefix_matching"].isel(checkpoint=-1) >= INDUCTION)
+    return float(found.median())
+
+
+def _trace(seed: xr.Dataset) -> float:
+    own = seed.sel(model="2L").isel(layer=1)
+    prefix = own["prefix_matching"].isel(checkpoint=-1).values
+    return float(stats.spearmanr(own["cosine"].values, prefix)[0])
+
+
+def _turn(seed: xr.Dataset, model: str) -> float:
+    window = models.window_of(seed, "2L")
+    if window is None:
+        return float("nan")
+    path = seed["path"].sel(model=model)
+    angle = context.turning_angle(path.values, path["checkpoint"].values, window)
+    return 0.0 if model == "1L" and np.isnan(angle) else angle  # it has come to rest
+
+
+CLAIMS = (
+    Claim(
+        "bigrams: one token after",
+        "On bigrams the best head of layer 1 attends most to the token right after a match.",
+        paper="the definition of an induction head",
+        decide=in_every_seed("shift", lambda s: best_shift(s, "bigrams"), at_most(1)),
+    ),
+    Claim(
+        "long spans: further after",
+        "On spans of 16 it attends most to a token 2 or more after a match.",
+        paper="seen in a trial of the recipe (shift 6)",
+        decide=in_every_seed("shift", lambda s: best_shift(s, "spans of 16"), at_least(2)),
+    ),
+    Claim(
+        "what prefix matching misses",
+        "There the score reaches -0.15 nats, and yet no head has prefix matching of 0.5.",
+        paper="seen in a trial of the recipe (.02)",
+        decide=in_every_seed(
+            "prefix matching, or 1 where nothing is learnt",
+            lambda s: (
+                float(s["shift"].sel(language="spans of 16", after=1))
+                if float(s["final"].sel(language="spans of 16")) <= -0.15
+                else 1.0
+            ),
+            below(0.5),
+        ),
+    ),
+    Claim(
+        "the length of what repeats decides",
+        "Prefix matching on spans of 2 is higher than on spans of 16.",
+        paper="suggested: only pairs single out the next token",
+        decide=in_every_seed(
+            "difference",
+            lambda s: float(
+                s["shift"].sel(language="spans of 2", after=1)
+                - s["shift"].sel(language="spans of 16", after=1)
+            ),
+            lambda v: v.more_than(0),
+        ),
+    ),
+    Claim(
+        "R1: a window",
+        "On R1 two layers get 75% of the final score, 0.15 nats or more, within a fifth of "
+        "training.",
+        paper="gate of the recipe",
+        decide=in_every_seed("fall in such a window", _window, at_least(0.15)),
+    ),
+    Claim(
+        "R1: an induction head in it",
+        "A head of layer 1 has prefix matching of 0.5 or more at the end ...",
+        paper="gate of the recipe",
+        decide=in_every_seed("best", lambda s: _best(s, "prefix_matching", "2L"), at_least(0.5)),
+    ),
+    Claim(
+        "R1: it forms in the window",
+        "... and the best passes half its final value within the window.",
+        paper="gate of the recipe",
+        decide=in_every_seed("1: yes", _rises_inside, at_least(1)),
+    ),
+    Claim(
+        "R1: a previous-token head",
+        "A head of layer 0 attends to the previous token with 0.5 or more.",
+        paper="gate of the recipe",
+        decide=in_every_seed(
+            "best", lambda s: _best(s, "previous_token", "2L", layer=0), at_least(0.5)
+        ),
+    ),
+    Claim(
+        "R1: one layer lacks them",
+        "One layer has prefix matching of at most 0.1 ...",
+        paper="gate of the recipe",
+        decide=in_every_seed("best", lambda s: _best(s, "prefix_matching", "1L"), at_most(0.1)),
+    ),
+    Claim(
+        "R1: and the score",
+        "... and at most a third of the score of two.",
+        paper="gate of the recipe",
+        decide=in_every_seed("1L / 2L", lambda s: _over_two_layers(s, "1L"), at_most(1 / 3)),
+    ),
+    Claim(
+        "R1: one layer smeared, heads",
+        "With smeared keys one layer has prefix matching of 0.5 or more ...",
+        paper="gate of the recipe",
+        decide=in_every_seed(
+            "best", lambda s: _best(s, "prefix_matching", "1L smeared"), at_least(0.5)
+        ),
+    ),
+    Claim(
+        "R1: one layer smeared, score",
+        "... and half of the score of two layers, or more.",
+        paper="gate of the recipe",
+        decide=in_every_seed(
+            "1L smeared / 2L", lambda s: _over_two_layers(s, "1L smeared"), at_least(0.5)
+        ),
+    ),
+    Claim(
+        "R1: two layers smeared sooner",
+        "The middle of the window comes sooner with smeared keys.",
+        paper="gate of the recipe",
+        decide=in_every_seed("with / without", _sooner, below(1)),
+    ),
+    Claim(
+        "R1: induction heads carry it",
+        "Removing all induction heads together takes half of the score or more.",
+        paper="gate of the recipe",
+        decide=in_every_seed("share", _joint, at_least(0.5)),
+    ),
+    Claim(
+        "R1: others do not",
+        "Removing a head of neither kind takes at most a tenth.",
+        paper="gate of the recipe",
+        decide=in_every_seed("largest share", _other, at_most(0.1)),
+    ),
+    Claim(
+        "R1: OV eigenvalues",
+        "The median induction head has an OV eigenvalue ratio of 0.5 or more.",
+        paper="gate of the recipe",
+        decide=in_every_seed("median", _ov, at_least(0.5)),
+    ),
+    Claim(
+        "R1: QK trace",
+        "In layer 1 the QK trace and prefix matching have a rank correlation of 0.6 or more.",
+        paper="gate of the recipe",
+        decide=in_every_seed("rank correlation", _trace, at_least(0.6)),
+    ),
+    Claim(
+        "R1: the path turns",
+        "The path of per-token losses of two layers turns by 45 degrees or more in the window.",
+        paper="gate of the recipe",
+        decide=in_every_seed("degrees", lambda s: _turn(s, "2L"), at_least(45)),
+    ),
+    Claim(
+        "R1: one layer goes straight",
+        "That of one layer turns by less than 30 degrees there, or has come to rest (0).",
+        paper="gate of the recipe",
+        decide=in_every_seed("degrees", lambda s: _turn(s, "1L"), below(30)),
+    ),
+)
+
+
+def tables(results: xr.Dataset) -> list[Table]:
+    """By language, which circuit: what prefix matching sees, and what it misses."""
+    rows = []
+    for name in (str(each) for each in results["language"].values):
+        own = results.sel(language=name)
+        shifts = [best_shift(results.sel(init=s), name) for s in results["init"].values]
+        top = own["shift"].max("after").median()
+        back = own["offset"].sel(back=slice(1, None)).median("init")
+        rows.append(
+            (
+                name,
+                f"{float(own['final'].median()):.2f}",
+                f"{float(own['shift'].sel(after=1).median()):.2f}",
+                ", ".join(map(str, shifts)),
+                f"{float(top):.2f}",
+                f"{int(back['back'][int(np.argmax(back.values))])} back ({float(back.max()):.2f})",
+            )
+        )
+    header = (
+        "language",
+        "final score",
+        "prefix matching",
+        "best shift, by seed",
+        "attention there",
+        "layer 0 looks most",
+    )
+    return [Table("Two-layer models by language, medians over seeds", header, rows)]
+
+
+def draw(results: xr.Dataset) -> Figure:
+    """Attention by shift and offset for each language; the R1 models over training."""
+    figure = Figure(figsize=(13, 7), layout="constrained")
+    (shift, offset, _), (score, best, previous) = axes = figure.subplots(2, 3)
+    languages = [str(each) for each in results["language"].values]
+    for place, name in enumerate(languages):
+        own, colour = results.sel(language=name), HEAD_COLOURS[place]
+        for each, what, x in ((shift, "shift", "after"), (offset, "offset", "back")):
+            middle = own[what].median("init")
+            each.plot(own[x].values, middle.values, "o-", ms=3, lw=1.4, color=colour, label=name)
+            for one in own[what].transpose("init", ...).values:
+                each.plot(own[x].values, one, lw=0.5, alpha=0.35, color=colour)
+    shift.set(xlabel="tokens after a match", ylabel="attention", ylim=(0, 1), xticks=SHIFTS)
+    offset.set(xlabel="tokens back", ylim=(0, 1), xticks=range(OFFSETS))
+    tidy(shift, "Best head of layer 1, after a match")
+    tidy(offset, "Best head of layer 0, by offset")
+    axes[0, 2].axis("off")
+    axes[0, 2].legend(
+        *shift.get_legend_handles_labels(),
+        frameon=False,
+        fontsize=9,
+        loc="center left",
+        title="two layers, trained on",
+        alignment="left",
+    )
+    for colour, name in zip(COLOURS, (model.name for model in GATES), strict=True):
+        own = results.sel(model=name)
+        curves(score, own["score"], colour, name)
+        curves(best, models.best(own["prefix_matching"]), colour, name)
+        curves(previous, own["previous_token"].isel(layer=0).max("head"), colour, name)
+    for each, title in (
+        (score, "R1: in-context learning score"),
+        (best, "R1: best prefix matching"),
+        (previous, "R1: best previous-token head, layer 0"),
+    ):
+        tidy(each, title)
+        over_sequences(each, "tokens seen")
+    best.set(ylim=(0, 1))
+    previous.set(ylim=(0, 1))
+    score.legend(frameon=False, fontsize=8)
+    return figure
+
+
+experiment = Experiment(
+    name="olsson-repeats",
+    title="What must repeat for an induction head to form",
+    paper="Olsson et al. 2022, prefix matching; the recipes' notes",
+    summary="Two-layer models on languages that differ in what repeats within a sequence: bigrams, "
+    "spans of 2 to 16 tokens on a uniform background, spans pasted into a Markov background (R1), "
+    "and blocks of random tokens (R3). Circuits are told by attention by shift after a match and "
+    "by offset.",
+    differs="Circuits that match the token k back are found, though not where the claims looked "
+    "for them. On spans of 4 tokens the head of layer 1 attends to the third token after a match "
+    "(.26 to .39 to one position; prefix matching .03; in one of five seeds to the sixth) and "
+    "layer 0 three back; on spans of 8 to the eighth (one seed: the seventh), and layer 0 seven "
+    "or eight back. On spans of 2 nothing forms within 4,000 steps, and on spans of 16, as on "
+    "blocks of 20 to 29 (R3), the shift is 1 and prefix matching sees it. So what decides is the "
+    "length of what repeats, but not monotonously: a match k back is worth most where k tokens of "
+    "context single out one earlier place and the span is still long enough to have k before it. "
+    "That reading was not put to a further test. (Scores of spans of 2 to 8 are above 0 since "
+    "early tokens have fewer earlier places to be copied from.)\n\nR1: at 3e-3 two layers change "
+    "between 11 and 26 million tokens of 65, and in two ways. In three seeds no head of layer 0 "
+    "stands out as a previous-token head: the best spreads its attention backwards (.31 to the "
+    "previous token, .20 to the one before, .12, .06). In one seed a head attends to the previous "
+    "token with .97 and another to two and three back. These four get a score of -.62 to -.65. In "
+    "the fifth, one head looks at the previous token (.84) and none further: its score stays at "
+    "-.36, that of one layer with smeared keys, which joins neighbours and no more. Two layers "
+    "with smeared keys change twice: within a million tokens, to that same level, and again at 20 "
+    "to 40 million, to -.67, when layer 0 learns to look back. So a match of the last token alone "
+    "seems worth .36 of R1's nats and a match of several the rest, which prefix matching cannot "
+    "tell apart.\n\nGates fail by this: a window (in the fourth seed a fifth of training has 72% "
+    "of the score), the previous-token head, the QK trace (all heads of layer 1 match prefixes, "
+    ".25 to .85, with traces as like as .5 to .7), others do not (in the fifth a head of layer 0 "
+    "that is neither kind takes .20). Prefix matching of the best head goes on rising after the "
+    "window and passes half its final value a little off it in two seeds. One layer's path turns "
+    "(84 degrees) in four seeds, though its score hardly moves: what is left of its way after the "
+    "window's start is a little more than a twentieth of the way before it, where a direction "
+    "begins to be counted; in the fifth it is less.",
+    needs=("olsson_depths", "olsson_spans", "olsson_repeats", "olsson_random_repeats"),
+    measure=measure,
+    claims=CLAIMS,
+    draw=draw,
+    tables=tables,
+    seconds=lambda options: 60.0 if options.quick else 120.0 + 30.0 * options.seeds,
+)

@@ -1,0 +1,194 @@
+"""Smeared keys: give a head the previous token's key, and what one layer lacks it has.
+
+Paper: Olsson et al. 2022, argument 2. Command: ih-jax run olsson-smeared-keys (networks of
+olsson-phase-change). Expected: a one-layer model with smeared keys changes as deeper ones do, with
+induction heads in its only layer; a two-layer model with smeared keys changes sooner than without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jax import Array
+from matplotlib.figure import Figure
+
+from ih_jax.claims.deciding import Bounds, Claim, at_least, at_most, in_every_seed, known
+from ih_jax.clamps.holds import Holds
+from ih_jax.data.batches import Tokens
+from ih_jax.experiments.base import Experiment, Found, Options
+from ih_jax.experiments.drawing import curves, over_sequences, tidy
+from ih_jax.experiments.olsson2022 import models
+from ih_jax.experiments.olsson2022.phase_change import colour_of
+from ih_jax.model.params import Params
+
+MODELS = (
+    models.attention_only(1),
+    models.attention_only(2),
+    models.with_smeared_keys(1),
+    models.with_smeared_keys(2),
+)
+HEAD_DIMS = dict.fromkeys(("previous_token", "prefix_matching"), ("layer", "head"))
+
+
+def own_share(params: Params, clamp: Holds, batch: Tokens) -> Array:
+    """A measure: [L, H], the share of a key's own position, sigmoid of the trained scalar."""
+    scalars = [block.attention.smear for block in params.blocks]
+    return jnp.stack([jax.nn.sigmoid(each) for each in scalars if each is not None])
+
+
+def measure(options: Options, found: Found) -> xr.Dataset:
+    """Curves, best head scores over training by layer, and how much keys are smeared at the end."""
+    results = models.curves(found, MODELS, loss="loss", score="in_context_score")
+    own = {}
+    for model in MODELS:
+        trained = found[model.training]
+        probe = models.sample(trained, models.LOOKED_AT)
+        seen = models.measured(trained, model, models.head_scores, probe, HEAD_DIMS)
+        own[model.name] = seen.max("head")
+        if "smeared" in model.name:
+            share = models.measured(
+                trained,
+                model,
+                own_share,
+                probe,
+                {"own_share": ("layer", "head")},
+                models.steps_of(trained, model)[-1:],
+            )
+            own[model.name] = own[model.name].merge(share.isel(checkpoint=0, drop=True))
+    return results.merge(models.side_by_side(own))
+
+
+def _final(seed: xr.Dataset, model: str) -> float:
+    return float(seed["score"].sel(model=model).isel(tokens=slice(-20, None)).median())
+
+
+def _gain(seed: xr.Dataset) -> float:
+    return _final(seed, "1L smeared") / models.enough(_final(seed, "2L"))
+
+
+def _best(seed: xr.Dataset, model: str) -> float:
+    return float(seed["prefix_matching"].sel(model=model).isel(checkpoint=-1).max())
+
+
+def _sooner(seed: xr.Dataset) -> Bounds:
+    """Middle of 2L smeared's window over that of 2L."""
+    smeared, plain = (models.window_of(seed, name) for name in ("2L smeared", "2L"))
+    if smeared is None:
+        return known(np.nan)
+    if plain is None:  # not by the end of training
+        return Bounds(0.0, smeared.middle / float(seed["tokens"][-1]))
+    return known(smeared.middle / plain.middle)
+
+
+def _needless(seed: xr.Dataset) -> float:
+    """Best previous-token score of layer 0 of 2L smeared, at the end."""
+    scores = seed["previous_token"].sel(model="2L smeared").isel(checkpoint=-1, layer=0)
+    return float(scores)
+
+
+def below(x: float) -> Callable[[Bounds], bool | None]:
+    """A test for `in_every_seed`: less than x."""
+
+    def test(value: Bounds) -> bool | None:
+        reached = value.at_least(x)
+        return None if reached is None else not reached
+
+    return test
+
+
+CLAIMS = (
+    Claim(
+        "one layer changes",
+        "With smeared keys a one-layer model's final score is at least half the two-layer model's.",
+        paper="it shows the phase change",
+        grade="strong",
+        decide=in_every_seed("1L smeared / 2L", _gain, at_least(0.5)),
+    ),
+    Claim(
+        "with induction heads",
+        "Its best head has prefix matching of 0.5 or more at the end.",
+        paper="induction heads in one layer",
+        grade="strong",
+        decide=in_every_seed("best", lambda s: _best(s, "1L smeared"), at_least(0.5)),
+    ),
+    Claim(
+        "none without",
+        "Without smeared keys the best head of a one-layer model stays at 0.1 or below.",
+        paper="none",
+        grade="strong",
+        decide=in_every_seed("best", lambda s: _best(s, "1L"), at_most(0.1)),
+    ),
+    Claim(
+        "two layers change sooner",
+        "The middle of the two-layer model's window comes sooner with smeared keys.",
+        paper="sooner",
+        grade="strong",
+        decide=in_every_seed("with / without", _sooner, below(1)),
+    ),
+    Claim(
+        "no previous-token head",
+        "With smeared keys no head of layer 0 attends to the previous token with 0.5 or more.",
+        paper="not said (none is needed)",
+        decide=in_every_seed("best", _needless, at_most(0.5)),
+    ),
+)
+
+
+def draw(results: xr.Dataset) -> Figure:
+    """Score, loss and best prefix matching of the four models; how much keys are smeared."""
+    figure = Figure(figsize=(14, 3.8), layout="constrained")
+    loss, score, best, share = figure.subplots(1, 4, width_ratios=(1, 1, 1, 0.7))
+    for name in (str(each) for each in results["model"].values):
+        own, dash = results.sel(model=name), "--" if "smeared" in name else "-"
+        curves(loss, own["loss"], colour_of(name), name, ls=dash)
+        curves(score, own["score"], colour_of(name), name, ls=dash)
+        curves(best, own["prefix_matching"].max("layer"), colour_of(name), name, ls=dash)
+        if "smeared" in name:
+            layers = own["own_share"].dropna("layer", how="all")
+            for place in range(layers.sizes["layer"]):
+                values = layers.isel(layer=place).values.ravel()
+                x = np.full(values.shape, place) + (0.12 if name.startswith("2") else -0.12)
+                share.plot(
+                    x,
+                    values,
+                    "o",
+                    ms=4,
+                    color=colour_of(name),
+                    alpha=0.7,
+                    label=name if place == 0 else None,
+                )
+    loss.set(ylim=(2.0, 3.1))
+    best.set(ylim=(0, 1))
+    share.set(ylim=(0, 1), xticks=(0, 1), xlabel="layer", xlim=(-0.5, 1.5))
+    titles = (
+        "Loss (nats)",
+        "In-context learning score",
+        "Best prefix matching",
+        "A key's own share, every head",
+    )
+    for axes, title in zip((loss, score, best, share), titles, strict=True):
+        tidy(axes, title)
+    for axes in (loss, score, best):
+        over_sequences(axes, "tokens seen")
+    loss.legend(frameon=False, fontsize=8)
+    share.legend(frameon=False, fontsize=8)
+    return figure
+
+
+experiment = Experiment(
+    name="olsson-smeared-keys",
+    title="Smeared keys give one layer what it lacks",
+    paper="Olsson et al. 2022, argument 2",
+    summary="A head with smeared keys sees, at each position, a mixture of that position's key and "
+    "the one before, in a share that it learns. An induction head then needs no previous-token "
+    "head in a layer below.",
+    needs=("olsson_depths", "olsson_smeared"),
+    measure=measure,
+    claims=CLAIMS,
+    draw=draw,
+    seconds=lambda options: 20.0 + 10.0 * options.seeds,
+)

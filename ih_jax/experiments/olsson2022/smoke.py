@@ -1,0 +1,154 @@
+"""Smoke test: does a two-layer model change at all, and does one learn in-context Markov chains?
+
+Papers: Olsson et al. 2022 for the change; Edelman et al. 2024, "The Evolution of Statistical
+Induction Heads", for the chains. Command: ih-jax run olsson-smoke. On 2 CPU cores: about 1.5
+minutes for two seeds.
+Expected: on sequences with bigrams of their own (R0) the in-context learning score falls between
+500 and 1,000 steps, when an induction head forms in layer 1 upon a previous-token head in layer 0;
+on Markov chains the loss goes from uniform to a plateau at the unigram's and then to the bigram's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from ih_jax.claims.deciding import Claim, at_least, at_most, in_every_seed
+from ih_jax.experiments.base import Experiment, Found, Options
+from ih_jax.experiments.drawing import FAINT, QUIET, curves, over_sequences, tidy
+from ih_jax.experiments.olsson2022 import models
+from ih_jax.measures.context import FEWEST, markov_references, phase_change
+
+R0 = models.Model("2L", "olsson_smoke")
+CHAINS = models.Model("chains", "olsson_chains")
+NEAR = 0.02  # nats from the unigram's loss: on the plateau
+
+
+def measure(options: Options, found: Found) -> xr.Dataset:
+    """Loss and score over training, best head scores by layer, losses of the chains' references."""
+    trained = found["olsson_smoke"]
+    probe = models.sample(trained, models.LOOKED_AT)
+    dims = dict.fromkeys(("previous_token", "prefix_matching"), ("layer", "head"))
+    seen = models.measured(trained, R0, models.head_scores, probe, dims).max("head")
+    results = seen.assign(
+        loss=models.curves_of(trained, R0, "loss"),
+        score=models.curves_of(trained, R0, "in_context_score"),
+    )
+    chains = found["olsson_chains"]
+    results["chain_loss"] = models.curves_of(chains, CHAINS, "loss").rename(tokens="chain_tokens")
+    tokens = np.asarray(models.sample(chains, 512).tokens)
+    levels = markov_references(tokens, int(tokens.max()))
+    results["level"] = xr.DataArray(list(levels.values()), coords={"reference": list(levels)})
+    return results
+
+
+def _change(seed: xr.Dataset) -> float:
+    """Nats by which the score falls in its window; 0 without one, NaN of too few snapshots."""
+    if seed.sizes["tokens"] < FEWEST:
+        return float("nan")
+    found = phase_change(seed["score"].values, seed["tokens"].values)
+    return 0.0 if found is None else -found.change
+
+
+def _at_end(name: str, layer: int) -> object:
+    return lambda seed: float(seed[name].sel(layer=layer).isel(checkpoint=-1))
+
+
+def _level(seed: xr.Dataset, name: str) -> float:
+    return float(seed["level"].sel(reference=name))
+
+
+def _plateau(seed: xr.Dataset) -> float:
+    """Share of training that the chains' loss spends within NEAR of the unigram's."""
+    return float((abs(seed["chain_loss"] - _level(seed, "unigram")) < NEAR).mean())
+
+
+def _end(seed: xr.Dataset) -> float:
+    return float(seed["chain_loss"].isel(chain_tokens=-1)) - _level(seed, "bigram")
+
+
+CLAIMS = (
+    Claim(
+        "the change",
+        "On R0 the in-context learning score falls by 0.15 nats or more in a window.",
+        paper="-.76 at 1,500 steps in the tested recipe",
+        decide=in_every_seed("fall in nats", _change, at_least(0.15)),
+    ),
+    Claim(
+        "an induction head",
+        "At the end a head of layer 1 has prefix matching of 0.5 or more.",
+        paper=".75 in the tested recipe",
+        decide=in_every_seed("best", _at_end("prefix_matching", 1), at_least(0.5)),  # type: ignore[arg-type]
+    ),
+    Claim(
+        "a previous-token head",
+        "At the end a head of layer 0 attends to the previous token with 0.5 or more.",
+        paper=".90 in the tested recipe",
+        decide=in_every_seed("best", _at_end("previous_token", 0), at_least(0.5)),  # type: ignore[arg-type]
+    ),
+    Claim(
+        "chains: a plateau at unigrams",
+        f"On Markov chains the loss stays within {NEAR} nats of the best unigram prediction for a "
+        "twentieth of training or more.",
+        paper="seen (Edelman et al. 2024, fig. 2)",
+        decide=in_every_seed("share of training", _plateau, at_least(0.05)),
+    ),
+    Claim(
+        "chains: bigrams at the end",
+        "At the end it is within 0.05 nats of the best bigram prediction.",
+        paper="seen (Edelman et al. 2024, fig. 2)",
+        decide=in_every_seed("nats above", _end, at_most(0.05)),
+    ),
+)
+
+
+def draw(results: xr.Dataset) -> Figure:
+    """Loss and score of R0, its heads, and the chains' loss between their references."""
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    first, second, third = figure.subplots(1, 3)
+    curves(first, results["loss"], "#0072B2", "loss")
+    curves(first, results["score"] + 3, "#D55E00", "in-context score + 3")
+    for layer, name, colour in (
+        (0, "previous_token", "#009E73"),
+        (1, "prefix_matching", "#CC79A7"),
+    ):
+        label = f"layer {layer}, {name.replace('_', ' ')}"
+        curves(second, results[name].sel(layer=layer), colour, label)
+    curves(third, results["chain_loss"], "#0072B2", "loss")
+    for name, value in zip(results["reference"].values, results["level"].values, strict=True):
+        third.axhline(value, ls="--", lw=0.8, color=FAINT, zorder=0)
+        third.annotate(
+            name,
+            (1, value),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=8,
+            color=QUIET,
+        )
+    first.set(ylabel="nats")
+    second.set(ylim=(0, 1), ylabel="best head's score")
+    third.set(ylim=(float(results["level"].min()) - 0.05, 1.2), ylabel="loss (nats)")
+    for axes, title in (
+        (first, "R0: bigrams of each sequence's own"),
+        (second, "R0: heads"),
+        (third, "In-context Markov chains"),
+    ):
+        tidy(axes, title)
+        over_sequences(axes, "tokens seen")
+        axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+experiment = Experiment(
+    name="olsson-smoke",
+    title="A two-layer language model changes, and one learns Markov chains",
+    paper="Olsson et al. 2022, argument 1; Edelman et al. 2024, fig. 2",
+    summary="The quickest look at the language world: two small trainings in which in-context "
+    "learning appears after a plateau.",
+    needs=("olsson_smoke", "olsson_chains"),
+    measure=measure,
+    claims=CLAIMS,
+    draw=draw,
+)

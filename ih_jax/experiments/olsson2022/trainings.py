@@ -1,0 +1,188 @@
+"""The language models that several experiments read: what is trained, and for how long.
+
+All are of the tested recipes' size: 64 dimensions, 4 heads of 16 a layer, pre-norm, shortformer
+positions, AdamW (.9, .98), weight decay .01, 100 steps of warm-up, batches of 32 unless said
+otherwise. Tokens are counted with BOS; 1,000 steps of 64 tokens a sequence are 2 million.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ih_jax as ih
+from ih_jax.data.languages.behaviours import Templates, Translations
+from ih_jax.data.languages.synthetic import Bigrams, Markov, RandomRepeats, Recipe, Repeats
+from ih_jax.data.languages.text import Text
+from ih_jax.experiments.base import Found, Options
+
+STEP = 32 * 64  # tokens
+LAYERS = (1, 2, 3, 4, 5, 6)
+QUICK_LAYERS = (1, 2)
+MLP = 4.0  # hidden units of an MLP, in d_model
+PULSES = (0, 200, 400, 800)  # steps
+
+
+def smoke(options: Options, found: Found) -> ih.Sweep:
+    """Two layers on sequences that each have bigrams of their own (R0), 1,500 steps."""
+    return _sweep(options, "smoke", Bigrams(own=1.0, follow=0.7, successors=0), 1_500, layers=2)
+
+
+def chains(options: Options, found: Found) -> ih.Sweep:
+    """Two layers of one head on in-context Markov chains (R2, Edelman et al. 2024), 3,000 steps."""
+    return _sweep(
+        options,
+        "chains",
+        Markov(),
+        3_000,
+        batch=64,
+        layers=2,
+        d_model=16,
+        heads=1,
+    )
+
+
+def depths(options: Options, found: Found) -> ih.Sweep:
+    """One to six layers, without and with MLPs, on bigrams with exceptions (R0b), 4,000 steps.
+
+    Quick: one and two layers without MLPs.
+    """
+    quick = options.quick
+    return _sweep(
+        options,
+        "depths",
+        Bigrams(),
+        4_000,
+        layers=list(QUICK_LAYERS if quick else LAYERS),
+        mlp_ratio=[None] if quick else [None, MLP],
+    )
+
+
+def smeared(options: Options, found: Found) -> ih.Sweep:
+    """One and two layers with smeared keys; the rest as in `depths`."""
+    return _sweep(options, "smeared", Bigrams(), 4_000, layers=[1, 2], smeared_keys=True)
+
+
+def held(options: Options, found: Found) -> ih.Sweep:
+    """Two layers (R0b) in which attention to the previous token is given or forbidden.
+
+    Head 0 of layer 0 is given it, always or for the first steps; all heads of layer 0 are denied
+    it, always or for the first 2,000 steps; or head 0 of layer 1 is given the induction pattern.
+    """
+    given = ih.previous_token(0, 0)
+    denied = ih.no_previous_token(0, range(4))
+    clamp: dict[str, ih.Clamp | None] = {"none": None, "given": given}
+    for stop in PULSES[1:]:
+        clamp[f"given to {stop}"] = given.during(0, options.horizon(stop * STEP))
+    clamp["denied"] = denied
+    clamp["denied to 2000"] = denied.during(0, options.horizon(2_000 * STEP))
+    clamp["induction"] = ih.induction(1, 0)
+    return _sweep(options, "held", Bigrams(), 4_000, layers=2, clamp=clamp)
+
+
+def repeats(options: Options, found: Found) -> ih.Sweep:
+    """Pasted spans on a Markov background (R1): one and two layers, with and without smeared keys.
+
+    128 tokens a sequence, 16,000 steps at 3e-3. (At 1e-3, which the recipe recommends, two layers
+    do not change within 5,000 steps; tried on init seeds 0 and 1. At 3e-3 they were still changing
+    after 6,000, which was tried on init seeds 5 to 7.) Quick: 6,000.
+    """
+    return _sweep(
+        options,
+        "repeats",
+        Repeats(),
+        6_000 if options.quick else 16_000,
+        layers=[1, 2],
+        smeared_keys=[False, True],
+    )
+
+
+def spans(options: Options, found: Found) -> ih.Sweep:
+    """What is repeated, from pairs to long spans: pasted spans of 2, 4, 8 and 16 tokens.
+
+    Uniform background of 32 tokens, no trigger bigrams, three quarters of the segments pasted, two
+    layers, 4,000 steps.
+    """
+    recipe = Repeats(
+        tokens=32, length=64, paste=0.75, shortest=2, spread=0, triggers=0, successors=0
+    )
+    return _sweep(options, "spans", recipe, 4_000, layers=2, shortest=[2, 4, 8, 16])
+
+
+def random_repeats(options: Options, found: Found) -> ih.Sweep:
+    """Blocks of 20 to 29 uniform tokens, repeated (R3): one and two layers, 4,000 steps."""
+    return _sweep(
+        options,
+        "random_repeats",
+        RandomRepeats(),
+        4_000,
+        layers=[1, 2],
+        learning_rate=1e-3,
+    )
+
+
+def translations(options: Options, found: Found) -> ih.Sweep:
+    """Sentences and their translations, two layers with MLPs, 4,000 steps."""
+    return _sweep(options, "translations", Translations(), 4_000, layers=2, mlp_ratio=MLP)
+
+
+def templates(options: Options, found: Found) -> ih.Sweep:
+    """Lines of four templates, labelled anew in each sequence: two layers, MLPs, 6,000 steps."""
+    return _sweep(options, "templates", Templates(), 6_000, layers=2, mlp_ratio=MLP)
+
+
+def text(options: Options, found: Found) -> ih.Sweep:
+    """Real text (by default Python's standard library): one and two layers, two with smeared keys.
+
+    Batches of 8 sequences of 128 tokens, since the tokens until a change grow with the square root
+    of both (Aoyama et al. 2025: some 10^5.7 of it, 16 million here); 16,000 steps, which are that.
+    Quick: 4,000.
+    """
+    settings: dict[str, Any] = {"corpus": "python", "tokenizer": "bpe", **options.text}
+    recipe = Text(**settings)
+    return _sweep(
+        options,
+        "text",
+        recipe,
+        4_000 if options.quick else 16_000,
+        batch=8,
+        layers=[1, 2],
+        smeared_keys=[False, True],
+        learning_rate=1e-3,
+    )
+
+
+def evenly(horizon: int, count: int) -> list[int]:
+    """0 to `horizon` in `count` equal steps."""
+    return [round(horizon * i / count) for i in range(count + 1)]
+
+
+def _sweep(
+    options: Options, name: str, recipe: Recipe, steps: int, batch: int = 32, **settings: Any
+) -> ih.Sweep:
+    """Evaluated 200 times, kept 100 times (quick: 100 and 50)."""
+    horizon = options.horizon(steps * batch * recipe.length)
+    times = 1 if options.quick else 2
+    return ih.sweep(
+        ih.language(recipe, batch=batch),
+        name=f"olsson_{name}",
+        init=options.inits,
+        tokens=horizon,
+        evaluate=evenly(horizon, 100 * times),
+        checkpoints=evenly(horizon, 50 * times),
+        **settings,
+    )
+
+
+ALL = (
+    smoke,
+    chains,
+    depths,
+    smeared,
+    held,
+    repeats,
+    spans,
+    random_repeats,
+    translations,
+    templates,
+    text,
+)

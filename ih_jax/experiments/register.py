@@ -1,0 +1,109 @@
+"""The experiments that there are: those of each paper in its order, and the sets they make."""
+
+from __future__ import annotations
+
+from ih_jax.errors import UserError
+from ih_jax.experiments.base import Experiment
+from ih_jax.experiments.beyond import factorial, predict, pulse, saddle
+from ih_jax.experiments.olsson2022 import (
+    ablations,
+    behaviours,
+    clamped,
+    heads,
+    phase_change,
+    repeats,
+    scaling,
+    smeared_keys,
+    smoke,
+    text,
+    universality,
+)
+from ih_jax.experiments.singh2024 import (
+    fig3,
+    fig4,
+    fig5a,
+    fig5b,
+    fig6,
+    fig7,
+    fig8,
+    fig9,
+    fig10,
+    fig11,
+    fig12,
+    fig13,
+    fig14,
+    fig15,
+    fig16,
+    fig17,
+    fig18,
+    table1,
+    table2,
+)
+
+SETS: dict[str, tuple[Experiment, ...]] = {
+    "paper": tuple(
+        m.experiment
+        for m in (
+            fig3,
+            fig4,
+            fig5a,
+            fig5b,
+            fig6,
+            fig7,
+            fig8,
+            fig9,
+            fig10,
+            fig11,
+            table1,
+            fig12,
+            fig13,
+            fig14,
+            fig15,
+            fig16,
+            table2,
+            fig17,
+            fig18,
+        )
+    ),
+    "beyond": tuple(m.experiment for m in (saddle, factorial, pulse, predict)),
+    "olsson": tuple(
+        m.experiment
+        for m in (
+            smoke,
+            phase_change,
+            smeared_keys,
+            ablations,
+            heads,
+            behaviours,
+            scaling,
+            universality,
+            clamped,
+            repeats,
+            text,
+        )
+    ),
+}
+SET_NAMES = {
+    "paper": "Singh et al. 2024",
+    "beyond": "beyond Singh et al. 2024",
+    "olsson": "Olsson et al. 2022",
+}
+
+
+def registry() -> dict[str, Experiment]:
+    """Every experiment by name."""
+    return {each.name: each for some in SETS.values() for each in some}
+
+
+def find(name: str) -> Experiment:
+    """The experiment of this name. Raises UserError, with those there are, for another."""
+    known = registry()
+    if name not in known:
+        there_are = ", ".join((*SETS, *sorted(known)))
+        raise UserError(f"there is no experiment {name!r}; there are: {there_are}")
+    return known[name]
+
+
+def choose(name: str) -> tuple[Experiment, ...]:
+    """The experiment of this name, or those of a set (`SETS`)."""
+    return SETS[name] if name in SETS else (find(name),)

@@ -1,0 +1,1 @@
+"""Singh et al. 2024, What needs to go right for an induction head?"""

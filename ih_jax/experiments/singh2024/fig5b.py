@@ -1,0 +1,270 @@
+"""Figure 5b: which subcircuits of an induction head, when clamped, remove the plateau?
+
+Paper: Singh et al. 2024, section 4 and fig. 5b. Command: ih-jax run fig5b. On 2 CPU cores: about
+2.5 minutes for the default two seeds (2.4 million sequences a seed, 75,000 steps of 32).
+Expected: layer1+copy < match < {copy, layer1} << none in time to a training loss of 0.4 ln 2; a
+plateau for none, and none for match and layer1+copy.
+
+Head 3 of layer 1 does the induction, as in the paper; where the others could do some of it, they
+are ablated. The paper's five initialisations (and eight choices of head) agree in the order.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from ih_jax.claims.deciding import (
+    Claim,
+    Faster,
+    learning,
+    median_ratio,
+    medians_ordered,
+    one_setting,
+    plateau_in,
+    seeds_ordered,
+    thousands,
+)
+from ih_jax.experiments.base import Experiment, Found, Options, Table
+from ih_jax.experiments.singh2024.trainings import CLAMPS
+from ih_jax.measures.learning import LEARNED, plateaus
+
+PAPER = {  # sequences to LEARNED, read off fig. 5b (initialisation seed 5)
+    "none": 311_000,
+    "previous-token attention": 217_000,
+    "layer1": 79_000,
+    "match": 33_000,
+    "copy": 41_000,
+    "layer1+copy": 28_000,
+}
+COLOURS = {  # Okabe and Ito 2008
+    "none": "#000000",
+    "previous-token attention": "#CC79A7",
+    "layer1": "#0072B2",
+    "match": "#D55E00",
+    "copy": "#009E73",
+    "layer1+copy": "#E69F00",
+}
+
+QUIET, FAINT = "0.35", "0.7"  # greys
+
+
+def measure(options: Options, found: Found) -> xr.Dataset:
+    """The curves of all runs."""
+    return found["clamps"].results
+
+
+ORDER = (
+    Faster("layer1+copy", "match"),
+    Faster("match", "copy"),
+    Faster("match", "layer1"),
+)
+
+CLAIMS = (
+    Claim(
+        "order of medians",
+        "Median times to a training loss of 0.4 ln 2: layer1+copy < match < {copy, layer1} << "
+        "none, where << is: both take at most half as long.",
+        paper="28k < 33k < {41k, 79k} << 311k",
+        decide=medians_ordered(
+            *ORDER, Faster("copy", "none", by=2), Faster("layer1", "none", by=2)
+        ),
+    ),
+    Claim(
+        "order in every seed",
+        "Within every seed: layer1+copy < match < min(copy, layer1), max(copy, layer1) < none.",
+        paper="8 of 8 (5 seeds, some with two or three heads)",
+        decide=seeds_ordered(*ORDER, Faster("copy", "none"), Faster("layer1", "none")),
+    ),
+    Claim(
+        "none / layer1+copy",
+        "Without a clamp the median time is at least 8 times that of layer1+copy.",
+        paper="11.1; at least 8",
+        decide=median_ratio("none", "layer1+copy", at_least=8),
+    ),
+    Claim(
+        "none / match",
+        "Without a clamp the median time is at least 6 times that of match.",
+        paper="9.4; at least 6",
+        decide=median_ratio("none", "match", at_least=6),
+    ),
+    Claim(
+        "plateau: none",
+        "Without a clamp there is a plateau in every seed: the speed of learning, "
+        "-d ln(loss) / d sequences, falls and later rises to at least 3 times its minimum.",
+        paper="present",
+        decide=plateau_in("none", present=True),
+    ),
+    Claim(
+        "no plateau: match",
+        "With match clamped there is no plateau in any seed.",
+        paper="absent",
+        decide=plateau_in("match", present=False),
+    ),
+    Claim(
+        "no plateau: layer1+copy",
+        "With layer 1 and copying clamped there is no plateau in any seed.",
+        paper="absent",
+        decide=plateau_in("layer1+copy", present=False),
+    ),
+)
+
+
+def tables(results: xr.Dataset) -> list[Table]:
+    """Median times, and what the plateau statistic says of every clamp."""
+    times = learning(results)
+    shapes = plateaus(one_setting(results)["loss"])
+    rows = []
+    for clamp in (name for name in CLAMPS if times.times.get(name)):
+        runs = times.times[clamp]
+        low, high = min(runs.values()), max(runs.values(), key=lambda run: (run.high, run.low))
+        seen = shapes.sel(clamp=clamp, init=list(runs))
+        present, decided = int(seen["present"].sum()), int(seen["decided"].sum())
+        rows.append(
+            (
+                clamp,
+                f"{PAPER[clamp] / 1000:.0f}k",
+                thousands(times.median(clamp)),
+                f"{thousands(low)} to {thousands(high)}",
+                f"{present} / {decided - present} / {len(runs) - decided}",
+            )
+        )
+    header = ("clamp", "paper, seed 5", "median", "range", "plateau: yes / no / cannot tell")
+    title = f"Sequences to a training loss below 0.4 ln 2 = {LEARNED:.3f}"
+    return [Table(title, header, rows)]
+
+
+def draw(results: xr.Dataset) -> Figure:
+    """Left, the paper's figure: training loss of every seed, medians bold. Right: when learnt."""
+    results = one_setting(results)
+    names = [name for name in CLAMPS if name in results["clamp"].values]
+    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
+    curves, times = figure.subplots(1, 2, width_ratios=(1.25, 1))
+    _draw_curves(curves, results, names)
+    _draw_times(times, results, names)
+    for axes in (curves, times):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.xaxis.set_major_formatter(_short)
+        axes.tick_params(color=FAINT)
+    return figure
+
+
+def _draw_curves(axes: Axes, results: xr.Dataset, names: list[str]) -> None:
+    measured = learning(results)
+    for value, label in ((math.log(2), "ln 2"), (LEARNED, "0.4 ln 2")):
+        axes.axhline(value, color=FAINT, lw=0.8, ls=(0, (5, 3)), zorder=0)
+        axes.annotate(
+            label,
+            (1, value),
+            (4, 0),
+            xycoords=("axes fraction", "data"),
+            color=QUIET,
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
+    for name in names:
+        runs = results["loss"].sel(clamp=name, init=list(measured.times[name]))
+        if not runs.sizes["init"]:
+            continue
+        n, loss = runs["sequences"].values, runs.transpose("sequences", "init").values
+        colour = COLOURS[name]
+        known = np.isfinite(loss).all(axis=1)  # to the shortest horizon
+        axes.plot(n[known], np.median(loss[known], axis=1), color=colour, lw=2.2, label=name)
+        for curve in loss.T:
+            kept = np.isfinite(curve)
+            axes.plot(n[kept], curve[kept], color=colour, lw=0.6, alpha=0.4, zorder=1)
+    axes.set(xlim=(0, 600_000), ylim=(0, 2.1), yticks=(0, 0.5, 1, 1.5, 2))
+    axes.set(xlabel="sequences seen", ylabel="training loss (nats)")
+    axes.set_title("Learning curves: every seed, medians bold", loc="left", fontsize=10.5)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=9, title="clamped", alignment="left", loc="upper right")
+
+
+def _draw_times(axes: Axes, results: xr.Dataset, names: list[str]) -> None:
+    measured = learning(results)
+    for row, name in enumerate(names):
+        colour = COLOURS[name]
+        runs = list(measured.times[name].values())
+        spread = np.linspace(-0.22, 0.22, len(runs)) if len(runs) > 1 else np.zeros(len(runs))
+        for offset, run in zip(spread, runs, strict=True):
+            learnt = run.high < math.inf
+            axes.plot(
+                run.low,
+                row + offset,
+                "o" if learnt else ">",
+                ms=4.5,
+                color=colour,
+                alpha=0.7,
+                mfc=colour if learnt else "none",
+                mew=0 if learnt else 1,
+                clip_on=False,
+            )
+        median = measured.median(name)
+        axes.plot([median.low] * 2, [row - 0.36, row + 0.36], color=colour, lw=2.2)
+        axes.plot(PAPER[name], row, "D", ms=6, mfc="none", mec=QUIET, mew=1)
+        axes.annotate(
+            thousands(median) if runs else "-",
+            (1, row),
+            (8, 0),
+            va="center",
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            fontsize=9,
+        )
+    axes.annotate(
+        "median",
+        (1, 1),
+        (8, 0),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        va="center",
+        fontsize=9,
+        color=QUIET,
+    )
+    axes.set_yticks(range(len(names)), [name.replace(" ", "\n") for name in names])
+    for label, name in zip(axes.get_yticklabels(), names, strict=True):
+        label.set_color(COLOURS[name])
+    axes.set(xscale="log", xlim=(8_000, 1_000_000), ylim=(len(names) - 0.4, -0.6))
+    axes.xaxis.set_major_locator(FixedLocator([10_000, 30_000, 100_000, 300_000, 1_000_000]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.grid(axis="x", color="0.92")
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel("sequences seen")
+    axes.set_title("When the loss falls below 0.4 ln 2", loc="left", fontsize=10.5)
+    marks = [
+        Line2D([], [], ls="", color=QUIET, marker=marker, ms=size, mfc=fill, label=label)
+        for label, marker, size, fill in (
+            ("one seed", "o", 4.5, QUIET),
+            ("one seed, not by then", ">", 4.5, "none"),
+            ("paper, seed 5", "D", 6, "none"),
+        )
+    ]
+    axes.legend(handles=marks, frameon=False, fontsize=9, loc="upper left", labelcolor=QUIET)
+
+
+def _short(n: float, _: object = None) -> str:
+    return f"{n / 1e6:g}M" if n >= 1e6 else f"{n / 1e3:g}k" if n else "0"
+
+
+experiment = Experiment(
+    name="fig5b",
+    title="Which subcircuits, when clamped, remove the plateau?",
+    paper="Singh et al. 2024, section 4, fig. 5b",
+    summary="A two-layer network learns to copy the label of the matching exemplar. Parts of its "
+    "induction circuit are given to it, perfect, from the first step on; what remains is learnt. "
+    "If two parts that must both be learnt before either pays make the plateau, giving one of "
+    "them removes it.",
+    needs=("clamps",),
+    measure=measure,
+    claims=CLAIMS,
+    draw=draw,
+    tables=tables,
+)

@@ -1,0 +1,421 @@
+"""The networks behind the figures of Singh et al. 2024: trained once, read by many figures.
+
+A training is a sweep for given options; some need others, because which head is clamped, or which
+network is grafted, is found in networks that were trained before. Horizons, clamps and grids are
+those of the paper's code (its runs: 63 for one seed, 50 million sequences), with seeds as an axis.
+
+The weights of all are initialised from seeds 5, 6, ...; classes, labels and features are those of
+the options. Where one head of layer 1 alone is left, it is head 3, in every seed as in the paper.
+
+With `quick` the same figures come from half the sequences (24 million for one seed instead of 52):
+shorter horizons, as each function says, 50 checkpoints instead of 100, 6 of 16 strengths, 4 of 7
+pairs, and neither 100 classes nor 10 labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import jax
+
+import ih_jax as ih
+from ih_jax.experiments.base import FIRST_SEED, Found, Options
+from ih_jax.experiments.olsson2022 import trainings as olsson
+from ih_jax.experiments.singh2024 import roles
+
+HEADS = range(8)  # of a layer
+DONORS = 3  # networks that are grafted into one
+HEAD = 3  # of layer 1: where one is left to do the induction
+
+only_h3 = ih.ablate(1, [head for head in HEADS if head != HEAD])
+
+CLAMPS: dict[str, ih.Clamp] = {
+    "none": only_h3,
+    "previous-token attention": ih.previous_token(0, 2) & only_h3,
+    "layer1": ih.perfect_previous_layer() & only_h3,
+    "match": ih.induction(1, HEAD) & only_h3,
+    "copy": ih.copy_from(1, HEAD),
+    "layer1+copy": ih.perfect_previous_layer() & ih.copy_from(1, HEAD),
+}
+LONG, SHORT = 800_000, 200_000  # sequences; a clamped run has learnt long before
+HORIZONS = {
+    name: LONG if name in ("none", "previous-token attention") else SHORT for name in CLAMPS
+}
+STRENGTHS = (1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.4, 0.3, 0.2, 0.1, 0)
+QUICK_STRENGTHS = (1, 0.8, 0.6, 0.5, 0.3, 0)
+QUICK_PAIRS = (0, 2, 4, 6)
+PULSED = ("layer1", "match", "copy")  # clamps of subcircuits A; A and B; C
+
+# What is given of layer 0, the match and the copy. Of the 5 x 2 x 2 cells these 11 differ: copied
+# logits are scores, so that neither values nor a held pattern count, and a held pattern needs no
+# queries and keys (`EQUIVALENT`).
+LAYER0: dict[str, ih.Clamp] = {
+    "": ih.Clamp(),
+    "previous token": ih.previous_token(0, 2),
+    "q, k": ih.perfect_previous_layer(("q", "k")),
+    "v": ih.perfect_previous_layer(("v",)),
+    "both": ih.perfect_previous_layer(),
+}
+EQUIVALENT = {  # a cell -> the one that stands for it
+    ("q, k", "match", ""): ("", "match", ""),
+    ("both", "match", ""): ("v", "match", ""),
+    **{(layer0, "match", "copy"): (layer0, "", "copy") for layer0 in LAYER0},
+    ("v", "", "copy"): ("", "", "copy"),
+    ("both", "", "copy"): ("q, k", "", "copy"),
+    ("v", "match", "copy"): ("", "", "copy"),
+    ("both", "match", "copy"): ("q, k", "", "copy"),
+}
+FACTORIAL_SEEDS = 8
+
+Cell = tuple[str, str, str]  # what is given of layer 0, match, copy; "": learned
+
+
+def cell_clamp(cell: Cell) -> ih.Clamp:
+    """The clamp of a cell of `factorial`."""
+    layer0, match, copy = cell
+    clamp = LAYER0[layer0]
+    clamp = clamp & ih.induction(1, HEAD) if match else clamp
+    return clamp & ih.copy_from(1, HEAD) if copy else clamp & only_h3
+
+
+def cell_name(cell: Cell) -> str:
+    """As figures and results call it: what is given, or "nothing"."""
+    return " + ".join(filter(None, cell)) or "nothing"
+
+
+CELLS: list[Cell] = [(a, b, c) for c in ("", "copy") for b in ("", "match") for a in LAYER0]
+FACTORIAL = {cell_name(cell): cell_clamp(cell) for cell in CELLS if cell not in EQUIVALENT}
+
+
+@dataclass(frozen=True)
+class Training:
+    """Networks that are trained once.
+
+    `sweep(options, found)` gives the study; `found` has the trainings named in `needs`. It is empty
+    when only the cost is asked for: then any head and any weights stand for those to be found.
+    """
+
+    name: str
+    sweep: Callable[[Options, Found], ih.Sweep]
+    needs: tuple[str, ...] = ()
+
+
+def main(options: Options, found: Found) -> ih.Sweep:
+    """Every head free: a million sequences, 100 checkpoints, 200 evaluations.
+
+    At least three seeds, since grafts need three networks.
+    """
+    horizon = options.horizon(1_000_000)
+    return ih.sweep(
+        options.task(),
+        name="main",
+        init=main_seeds(options),
+        sequences=horizon,
+        evaluate=evenly(horizon, 200),
+        checkpoints=evenly(horizon, checkpoints(options)),
+    )
+
+
+def single_heads(options: Options, found: Found) -> ih.Sweep:
+    """One head of layer 1, the others ablated: "only h0" to "only h7" (fig. 4b).
+
+    A million sequences (quick: 600,000); checkpoints at the start and the end.
+    """
+    clamp = {f"only h{h}": ih.ablate(1, [o for o in HEADS if o != h]) for h in HEADS}
+    return _ends(options, "single_heads", clamp, options.horizon(1_000_000, quick=600_000))
+
+
+def pairs(options: Options, found: Found) -> ih.Sweep:
+    """Head 3 and one other of layer 1: "3+0" to "3+7" (fig. 17).
+
+    A million sequences (quick: 600,000, and every second other head).
+    """
+    others = QUICK_PAIRS if options.quick else [head for head in HEADS if head != HEAD]
+    clamp = {f"{HEAD}+{h}": ih.ablate(1, [o for o in HEADS if o not in (HEAD, h)]) for h in others}
+    return _ends(options, "pairs", clamp, options.horizon(1_000_000, quick=600_000))
+
+
+def clamps(options: Options, found: Found) -> ih.Sweep:
+    """The six clamps of fig. 5b; checkpoints up to 600,000 sequences, for fig. 10.
+
+    800,000 sequences (quick: 600,000) without a clamp and with previous-token attention, 200,000
+    with the others.
+    """
+    horizons = {
+        name: options.horizon(each, quick=600_000 if each == LONG else None)
+        for name, each in HORIZONS.items()
+    }
+    kept = evenly(options.horizon(600_000), checkpoints(options))
+    return ih.sweep(
+        options.task(),
+        name="clamps",
+        clamp=options.choose(CLAMPS),
+        init=options.inits,
+        sequences=horizons,
+        checkpoints=sorted({*kept, *horizons.values()}),
+    )
+
+
+def scaling_labels(options: Options, found: Found) -> ih.Sweep:
+    """As many labels as the options say, twice and thrice as many (fig. 6, lower row).
+
+    Two million sequences without a clamp (quick: 1 million, and not twice), 300,000 with.
+    """
+    times = (1, 3) if options.quick else (1, 2, 3)
+    return _scaling(
+        options,
+        "scaling_labels",
+        class_counts(options)[:1],
+        [options.labels * each for each in times],
+    )
+
+
+def scaling_classes(options: Options, found: Found) -> ih.Sweep:
+    """Twice and four times as many classes as in `scaling_labels` (fig. 6, upper row).
+
+    The rest is as there, padding of labels included, so that the two can be compared.
+    """
+    classes = class_counts(options)[2 if options.quick else 1 :]
+    return _scaling(options, "scaling_classes", classes, [options.labels])
+
+
+def grafts(options: Options, found: Found) -> ih.Sweep:
+    """Layer 0 and embeddings of a trained network, layer 1 from the start (fig. 7).
+
+    The network is that of `main` with the same seed, or one of the next two ("foreign 1",
+    "foreign 2"; after the last seed comes the first). 800,000 sequences (quick: 400,000).
+    """
+    seeds = main_seeds(options)
+    clamp = {
+        name: {
+            seed: ih.graft(_trained(options, found, seeds[(i + k) % len(seeds)]), upto=0)
+            for i, seed in enumerate(options.inits)
+        }
+        for k, name in enumerate(("same seed", "foreign 1", "foreign 2"))
+    }
+    return _ends(options, "grafts", clamp, options.horizon(800_000, quick=400_000))
+
+
+def previous_token_heads(options: Options, found: Found) -> ih.Sweep:
+    """Which heads of layer 0 attend, clamped, to the previous token; head 3 alone in layer 1.
+
+    The strongest previous-token head of that seed's `main` network, the weakest, all that are
+    previous-token heads there, and all eight (fig. 8). 800,000 sequences (quick: 500,000).
+    """
+    chosen = roles.previous_token_heads(options, found)
+    clamp = {
+        name: {seed: ih.previous_token(0, heads[name]) & only_h3 for seed, heads in chosen.items()}
+        for name in roles.PREVIOUS_TOKEN_CHOICES
+    }
+    horizon = options.horizon(800_000, quick=500_000)
+    return _ends(options, "previous_token_heads", clamp, horizon)
+
+
+def strengths(options: Options, found: Found) -> ih.Sweep:
+    """Attention of the strongest induction head held between labels (fig. 15); clamp "0.95": 0.95.
+
+    The head is the strongest of that seed's `main` network. 600,000 sequences (quick: 400,000).
+    """
+    strongest = roles.induction_heads(options, found)
+    clamp = {
+        f"{s:g}": {seed: ih.induction(1, strongest[seed], s) for seed in options.inits}
+        for s in (QUICK_STRENGTHS if options.quick else STRENGTHS)
+    }
+    return _ends(options, "strengths", clamp, options.horizon(600_000, quick=400_000))
+
+
+def factorial(options: Options, found: Found) -> ih.Sweep:
+    """Every distinct way to give layer 0, the match and the copy, or to let it be learned.
+
+    At least eight seeds. 800,000 sequences (quick: 600,000) where the match is learned and layer 0
+    does not give it its inputs, 300,000 where less is left.
+    """
+    seeds = max(options.seeds, FACTORIAL_SEEDS)
+    horizons = {
+        name: options.horizon(800_000, quick=600_000)
+        if name in ("nothing", "previous token", "v")
+        else options.horizon(300_000)
+        for name in FACTORIAL
+    }
+    return ih.sweep(
+        options.task(),
+        name="factorial",
+        clamp=FACTORIAL,
+        init=list(range(FIRST_SEED, FIRST_SEED + seeds)),
+        sequences=horizons,
+        checkpoints=sorted({0, *horizons.values()}),
+    )
+
+
+def pulses(options: Options, found: Found) -> ih.Sweep:
+    """Layer 1, match or copy clamped for a while only: "match 100000+50000" from 100,000 on.
+
+    600,000 sequences (quick: 500,000, and fewer onsets and durations); none: without a pulse.
+    """
+    onsets, durations = pulse_grid(options)
+    clamp = {"none": only_h3}
+    for name in PULSED:
+        for onset in onsets:
+            for duration in durations:
+                pulse = CLAMPS[name].during(onset, onset + duration)
+                # All but head 3 stay ablated when the pulse is over.
+                clamp[f"{name} {onset}+{duration}"] = only_h3.overlay(pulse)
+    return _ends(options, "pulses", clamp, options.horizon(600_000, quick=500_000))
+
+
+def predicted(options: Options, found: Found) -> ih.Sweep:
+    """Classes x labels x Zipf exponents, without a clamp and with those of B, C and both.
+
+    1.5 million sequences without (quick: 1 million), 300,000 with.
+    """
+    chosen = {each: CLAMPS[each] for each in ("none", "layer1+copy", "match", "layer1")}
+    horizons = dict.fromkeys(chosen, options.horizon(300_000))
+    horizons["none"] = options.horizon(1_500_000, quick=1_000_000)
+    few, more, _ = class_counts(options)
+    spare = options.task(classes=2).data.classes - more
+    task = options.task(
+        classes=more, test_classes=min(100, spare), labels_of_program=2 * options.labels
+    )
+    return ih.sweep(
+        task,
+        name="predicted",
+        clamp=chosen,
+        init=options.inits,
+        classes=[few, more],
+        labels=[options.labels, 2 * options.labels],
+        zipf=[0.0, 1.0],
+        sequences=horizons,
+        checkpoints=sorted({0, *horizons.values()}),
+    )
+
+
+def pulse_grid(options: Options) -> tuple[list[int], list[int]]:
+    """Onsets and durations of pulses, in sequences."""
+    scaled = [
+        [options.horizon(n) for n in each]
+        for each in (
+            (0, 100_000, 250_000) if options.quick else (0, 50_000, 100_000, 200_000, 300_000),
+            (10_000, 50_000) if options.quick else (5_000, 10_000, 25_000, 50_000, 100_000),
+        )
+    ]
+    return scaled[0], scaled[1]
+
+
+TRAININGS: dict[str, Training] = {
+    each.name: each
+    for each in (
+        Training("main", main),
+        Training("single_heads", single_heads),
+        Training("clamps", clamps),
+        Training("scaling_labels", scaling_labels),
+        Training("scaling_classes", scaling_classes),
+        Training("grafts", grafts, needs=("main",)),
+        Training("previous_token_heads", previous_token_heads, needs=("main",)),
+        Training("strengths", strengths, needs=("main",)),
+        Training("pairs", pairs),
+        Training("factorial", factorial),
+        Training("pulses", pulses),
+        Training("predicted", predicted),
+        *(Training(f"olsson_{each.__name__}", each) for each in olsson.ALL),
+    )
+}
+
+
+def in_order(needs: Iterable[str]) -> tuple[str, ...]:
+    """These trainings and all that they need, each after what it needs.
+
+    Raises ValueError for one that needs itself, KeyError for one that is not there.
+    """
+    order: list[str] = []
+
+    def add(name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            raise ValueError(f"trainings need each other: {' -> '.join((*above, name))}")
+        for need in TRAININGS[name].needs:
+            add(need, (*above, name))
+        if name not in order:
+            order.append(name)
+
+    for name in needs:
+        add(name, ())
+    return tuple(order)
+
+
+def evenly(horizon: int, count: int) -> list[int]:
+    """0 to `horizon` sequences in `count` equal steps."""
+    return [round(horizon * i / count) for i in range(count + 1)]
+
+
+def checkpoints(options: Options) -> int:
+    """How many, after the start, where a trajectory is looked at."""
+    return 50 if options.quick else 100
+
+
+def main_seeds(options: Options) -> list[int]:
+    """The init seeds of `main`."""
+    return list(range(FIRST_SEED, FIRST_SEED + max(options.seeds, DONORS)))
+
+
+def class_counts(options: Options) -> tuple[int, int, int]:
+    """Classes of fig. 6: as the options say, twice and four times as many.
+
+    Where the data has fewer than four times as many (and two unseen), as many as fit.
+    """
+    available = options.task(classes=2).data.classes
+    few = max(2, min(options.classes, (available - 2) // 4))
+    return few, 2 * few, 4 * few
+
+
+def _scaling(
+    options: Options, name: str, classes: Sequence[int], labels: Sequence[int]
+) -> ih.Sweep:
+    chosen = {each: CLAMPS[each] for each in ("none", "layer1+copy", "match", "layer1")}
+    horizons = dict.fromkeys(chosen, options.horizon(300_000))
+    horizons["none"] = options.horizon(2_000_000, quick=1_000_000)
+    most = class_counts(options)[-1]
+    spare = options.task(classes=2).data.classes - most
+    # As many unseen classes for every number of classes. Labels are padded, so that any number of
+    # them has the same program and the same initial weights.
+    task = options.task(
+        classes=most, test_classes=min(100, spare), labels_of_program=3 * options.labels
+    )
+    return ih.sweep(
+        task,
+        name=name,
+        clamp=chosen,
+        init=options.inits,
+        classes=list(classes),
+        labels=list(labels),
+        sequences=horizons,
+        checkpoints=sorted({0, *horizons.values()}),
+    )
+
+
+def _ends(
+    options: Options,
+    name: str,
+    clamp: dict[str, ih.Clamp] | dict[str, dict[int, ih.Clamp]],
+    horizon: int,
+) -> ih.Sweep:
+    """Runs of one length, evaluated 200 times, kept at the start and the end."""
+    return ih.sweep(
+        options.task(),
+        name=name,
+        clamp=clamp,
+        init=options.inits,
+        sequences=horizon,
+        evaluate=evenly(horizon, 200),
+        checkpoints=[0, horizon],
+    )
+
+
+def _trained(options: Options, found: Found, seed: int) -> ih.Weights:
+    """The network of `main` with this seed at its end; any where there is none yet."""
+    if "main" not in found:
+        task = options.task()
+        shape = ih.Config(features=task.data.features, labels=task.logits)
+        return ih.Weights(ih.init(jax.random.key(seed), shape))
+    run = found["main"].run(init=seed)
+    step = found["main"].steps(run)[-1]
+    return ih.Weights(found["main"].params(run, step), f"main, init {seed}", step)

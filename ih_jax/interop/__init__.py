@@ -1,0 +1,1 @@
+"""Networks of other people: authors' runs, TransformerLens, pretrained models."""

@@ -1,0 +1,229 @@
+"""The folder of a pretrained network's head scores.
+
+heads.nc        the scores, [layer, head], and what they are of
+README.md       the first heads by prefix matching
+figure.png, figure.svg
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from ih_jax.errors import UserError
+from ih_jax.experiments.drawing import FAINT, QUIET, tidy
+from ih_jax.interop.head_scores import ENOUGH, KINDS, SCORES, kinds
+from ih_jax.interop.pretrained import Pretrained
+from ih_jax.sweeps import store
+
+HEADER = ("head", *SCORES.values(), "kind")
+SHOWN = 12  # heads in tables
+MAPPED = ("prefix_matching", "copying", "previous_token")
+MEANING = {
+    "prefix_matching": (
+        "0 to 1",
+        "attention, from the second time on, to what followed earlier occurrences of the "
+        "current token",
+    ),
+    "copying": (
+        "-1 to 1",
+        "4 r - 1, where r = a / (a + T): a is how much the head raises the tokens that "
+        "it attends to, T how much it raises all of the sequence; low where attention is spread",
+    ),
+    "copying_logits": (
+        "logits",
+        "how much more the head gives to what it attends to than to the others of the "
+        "sequence, before the division of the last norm; above 0 it copies, however spread",
+    ),
+    "previous_token": ("0 to 1", "attention to the token before"),
+}
+
+
+def write(found: xr.Dataset, folder: Path) -> None:
+    """heads.nc, README.md and the figure, each whole or not at all. `folder` is there."""
+    _write_whole(folder / "heads.nc", lambda path: found.to_netcdf(path, engine="h5netcdf"))
+    with matplotlib.rc_context({"svg.hashsalt": str(found.attrs["name"])}):
+        figure = draw(found)
+        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            save = partial(figure.savefig, format=kind, dpi=200, metadata=metadata)
+            _write_whole(folder / f"figure.{kind}", save)
+    store.write_text(folder / "README.md", readme(found))
+
+
+def check_free(model: Pretrained, folder: Path) -> None:
+    """Raise UserError where a folder holds scores of other weights: they are not written over."""
+    path = folder / "heads.nc"
+    if not path.is_file():
+        return
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as found:
+            before = found.attrs.get("sha256")
+    except Exception:  # h5netcdf and HDF5 raise many kinds; whatever it is, it is not ours to lose
+        before = None
+    if before != json.dumps(model.sha256):
+        raise UserError(f"{path} is there, of other weights: give another folder with --out")
+
+
+def _write_whole(path: Path, save: Callable[[Path], Any]) -> None:
+    """Let `save` write a file under another name, which takes its own when it is whole."""
+    partial_file = path.with_name(f".{path.name}.writing")
+    try:
+        save(partial_file)
+        os.replace(partial_file, path)
+    finally:
+        partial_file.unlink(missing_ok=True)
+
+
+def first_heads(found: xr.Dataset, score: str, count: int = SHOWN) -> list[tuple[int, int]]:
+    """Layer and head of those first in a score, the highest first."""
+    values = found[score].values
+    order = np.argsort(-values, axis=None, kind="stable")[:count]
+    return [
+        (int(layer), int(head))
+        for layer, head in np.stack(np.unravel_index(order, values.shape), 1)
+    ]
+
+
+def rows(found: xr.Dataset) -> list[tuple[str, ...]]:
+    """The first heads by prefix matching: layer.head, the three scores, what it is called."""
+    kind = kinds(found)
+    return [
+        (f"{at[0]}.{at[1]}", *(f"{found[name].values[at]:.2f}" for name in SCORES), str(kind[at]))
+        for at in first_heads(found, "prefix_matching")
+    ]
+
+
+def table(found: xr.Dataset) -> Table:
+    """The first heads by prefix matching, for the terminal."""
+    made = Table(*HEADER, box=None, padding=(0, 2, 0, 0))
+    for row in rows(found):
+        made.add_row(*row)
+    return made
+
+
+def sentences(found: xr.Dataset) -> list[str]:
+    """Which heads are of which kind, in words."""
+    kind, said = kinds(found), []
+    by = ("prefix_matching", "prefix_matching", "previous_token")
+    for name, score in zip(KINDS, by, strict=True):
+        every = first_heads(found, score, found[score].size)
+        named = [f"{layer}.{head}" for layer, head in every if kind[layer, head] == name]
+        highest = f" (highest {SCORES[score]} {found[score].values[every[0]]:.2f})"
+        none = f"none{highest if found[score].values[every[0]] < ENOUGH else ''}"
+        said.append(f"{name} heads: {', '.join(named) or none}")
+    return said
+
+
+def readme(found: xr.Dataset) -> str:
+    """The folder's README, in Markdown."""
+    attributes = found.attrs
+    told = json.loads(attributes["probes"])
+    sizes = f"{found.sizes['layer']} layers of {found.sizes['head']} heads"
+    lines = [
+        f"# Heads of {attributes['name']}",
+        f"{attributes['architecture']}, {sizes}, from `{attributes['model']}`. Scores as in Olsson "
+        'et al. 2022, "In-context Learning and Induction Heads". Heads are layer.head, from 0.',
+        "![Scores of every head](figure.png)",
+        "\n".join(f"- {sentence[0].upper()}{sentence[1:]}." for sentence in sentences(found)),
+        f"A head with prefix matching of {ENOUGH} or more is called an induction head where its "
+        "copying logits are above 0, and anti-copying where they are not; any other is called a "
+        f"previous-token head where that score is {ENOUGH} or more.",
+        f"## First {len(rows(found))} by prefix matching",
+        _markdown(HEADER, rows(found)),
+        "## What was measured",
+        _markdown(
+            ("score", "range", "what it is", "on"),
+            [(SCORES[name], *MEANING[name], told[name]) for name in SCORES],
+        ),
+        f"Random tokens are of seed {attributes['seed']}.",
+        _markdown(("weights", "SHA-256"), [*json.loads(attributes["sha256"]).items()]),
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def _markdown(header: tuple[str, ...], body: list[tuple[str, ...]]) -> str:
+    return "\n".join(
+        "| " + " | ".join(row) + " |" for row in (header, ("---",) * len(header), *body)
+    )
+
+
+def draw(found: xr.Dataset) -> Figure:
+    """Copying against prefix matching, and each score by layer and head."""
+    figure = Figure(figsize=(8.6, 7.4), layout="constrained")
+    panels = figure.subplots(2, 2)
+    _scatter(figure, panels[0, 0], found)
+    for axes, name in zip(panels.flat[1:], MAPPED, strict=True):
+        _map(figure, axes, found, name)
+    figure.suptitle(f"Heads of {found.attrs['name']}", x=0.01, ha="left", fontsize=12)
+    return figure
+
+
+def _scatter(figure: Figure, axes: Axes, found: xr.Dataset) -> None:
+    """Every head, coloured by layer; induction heads are up and to the right."""
+    x, y = found["prefix_matching"].values, found["copying"].values
+    layers = np.broadcast_to(found["layer"].values[:, None], x.shape)
+    colours = matplotlib.colormaps["viridis"].resampled(max(2, found.sizes["layer"]))
+    ends = (-0.5, max(2, found.sizes["layer"]) - 0.5)
+    dots = axes.scatter(
+        x.ravel(),
+        y.ravel(),
+        c=layers.ravel(),
+        cmap=colours,
+        vmin=ends[0],
+        vmax=ends[1],
+        s=26,
+        edgecolors=QUIET,
+        linewidths=0.4,
+        zorder=3,
+    )
+    axes.axvline(ENOUGH, lw=0.8, ls="--", color=FAINT, zorder=0)
+    kind = kinds(found)
+    named = [at for at in first_heads(found, "prefix_matching", 8) if kind[at] == KINDS[0]]
+    for number, at in enumerate(named):
+        right = number % 2 == 0
+        axes.annotate(
+            f"{at[0]}.{at[1]}",
+            (x[at], y[at]),
+            (5 if right else -5, 3),
+            fontsize=7.5,
+            textcoords="offset points",
+            ha="left" if right else "right",
+            color=QUIET,
+            zorder=4,
+        )
+    axes.set(xlim=(-0.04, 1.12), ylim=(-1.08, 1.08), xlabel="prefix matching", ylabel="copying")
+    bar = figure.colorbar(dots, ax=axes, label="layer", pad=0.01)
+    bar.locator = matplotlib.ticker.MaxNLocator(integer=True, nbins=8)
+    bar.outline.set_visible(False)
+    tidy(axes, "every head, the first induction heads by name")
+
+
+def _map(figure: Figure, axes: Axes, found: xr.Dataset, name: str) -> None:
+    """One score of every head, the first layer at the bottom."""
+    lowest = -1 if name == "copying" else 0
+    drawn = axes.imshow(
+        found[name].values,
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",
+        cmap="Blues",
+        vmin=lowest,
+        vmax=1,
+    )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    axes.set(xlabel="head", ylabel="layer")
+    bar = figure.colorbar(drawn, ax=axes, pad=0.01)
+    bar.outline.set_visible(False)
+    tidy(axes, SCORES[name])

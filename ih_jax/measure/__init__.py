@@ -1,1 +1,0 @@
-"""Measurements: pure functions of parameters, or of measured curves, to arrays."""

@@ -1,0 +1,1 @@
+"""Measures: pure functions of one network's weights."""

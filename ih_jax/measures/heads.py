@@ -1,0 +1,299 @@
+"""How much of an induction head, or of a previous-token head, each head is.
+
+Papers: Singh et al. 2024, section 3.1 and fig. 3b, for few-shot networks; Olsson et al. 2022, "Head
+Activation Evaluators", for language models. Each measure is `measure(params, clamp, batch)` of one
+network, for `Trajectories.measure` to map over runs and checkpoints.
+
+Those of language models stand on functions of arrays in the public layout (batch first), which
+serve any transformer whose patterns and head outputs are at hand.
+
+Glossary: H heads, L layers, B sequences of T tokens (few-shot: x1 y1 x2 y2 ... xq), E d_head,
+D d_model, V vocabulary; A[i, j] attention of position i to position j.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ih_jax.clamps.apply import forward
+from ih_jax.clamps.holds import Holds, to_public
+from ih_jax.data.batches import Tokens
+from ih_jax.data.fewshot import Batch
+from ih_jax.errors import UserError
+from ih_jax.measures.probes import at_once, by_pieces, random_tokens, repeated_tokens
+from ih_jax.model.params import Params
+
+SHIFTS = tuple(range(-2, 9))  # tokens after a match
+
+
+def induction_strength(params: Params, clamp: Holds, batch: Batch) -> Array:
+    """[H], -1 to 1: attention of the last layer's query to right labels less that to wrong ones.
+
+    strength_h = mean over B of A[h, query, right label tokens] - A[h, query, wrong label tokens]
+    (Singh et al. 2024, section 3.1). A label is right where it is the query's.
+    """
+
+    def of(piece: Batch) -> Array:
+        pattern = forward(params, piece, clamp, "query")["pattern"][-1]  # [H, 1, T, B]
+        labels = pattern[:, 0, 1::2]  # attention to label tokens [H, P - 1, B]
+        right = (piece.labels[:, :-1] == piece.labels[:, -1:]).T
+        return jnp.sum(jnp.where(right, labels, -labels), axis=1).mean(-1)
+
+    found: Array = by_pieces(of, batch)
+    return found
+
+
+def previous_token_strength(params: Params, clamp: Holds, batch: Batch) -> Array:
+    """[L, H], 0 to 1: attention of label tokens to the exemplar just before them.
+
+    Those are the rows that an induction head reads; what the others attend to is not trained
+    towards anything. (The paper tells previous-token heads by their patterns, by eye.)
+    """
+
+    def of(piece: Batch) -> Array:
+        patterns = forward(params, piece, clamp, "all")["pattern"]  # each [H, T, T, B]
+        T = patterns[0].shape[1]
+        label = jnp.arange(1, T, 2)
+        return jnp.stack([pattern[:, label, label - 1].mean((1, 2)) for pattern in patterns])
+
+    found: Array = by_pieces(of, batch)
+    return found
+
+
+# --- functions of patterns, for any transformer -------------------------------------------------
+
+
+def previous_token_attention(pattern: Array) -> Array:
+    """[H], 0 to 1: mean over sequences and i >= 1 of A[i, i - 1], from patterns [B, H, T, T].
+
+    Olsson et al. 2022, "Previous token attention score".
+    """
+    return jnp.diagonal(pattern, -1, 2, 3).mean((0, 2))
+
+
+def attention_by_offset(pattern: Array, offsets: int) -> Array:
+    """[H, offsets], 0 to 1: mean over sequences and i >= o of A[i, i - o], for o = 0, 1, 2 ...
+
+    Args:
+        pattern: [B, H, T, T].
+        offsets: how many; T at most.
+
+    Raises:
+        UserError: there are no such offsets.
+    """
+    T = pattern.shape[-1]
+    if not 1 <= offsets <= T:
+        raise UserError(f"{offsets} offsets in sequences of {T} tokens: give 1 to {T}")
+    each = [jnp.diagonal(pattern, -o, 2, 3).mean((0, 2)) for o in range(offsets)]
+    return jnp.stack(each, axis=-1)
+
+
+def prefix_matching_attention(pattern: Array, tokens: Array, begin: int) -> Array:
+    """[H], 0 to 1: attention to what followed earlier occurrences of the current token.
+
+    Mean over sequences and positions i >= begin of sum over j < i with x_j = x_i of A[i, j + 1]
+    (Olsson et al. 2022, "Prefix matching score"; where its text is ambiguous, as in its table of
+    models and in Bansal et al. 2023, algorithm 1: the next token, all earlier occurrences summed).
+
+    Args:
+        pattern: [B, H, T, T].
+        tokens: [B, T].
+        begin: the first position that counts: of repeated blocks, the first of the second block.
+    """
+    return attention_after_match(pattern, tokens, begin, (1,))[:, 0]
+
+
+def attention_after_match(
+    pattern: Array, tokens: Array, begin: int, shifts: Sequence[int] = SHIFTS
+) -> Array:
+    """[H, len(shifts)]: `prefix_matching_attention` with j + shift in place of j + 1.
+
+    Shows circuits that match k > 1 tokens back: such a head attends to j + k, has no prefix
+    matching, and copies long spans as well as an induction head. Shift 0 is attention to the
+    earlier occurrences themselves. On blocks repeated, shifts a whole block apart are the same.
+    """
+    T = tokens.shape[1]
+    if not 0 <= begin < T:
+        raise UserError(f"begin is {begin}: give a position, 0 to {T - 1}")
+    query, key = np.arange(T)[:, None], np.arange(T)
+    found = []
+    for shift in shifts:
+        match = key - shift
+        there = (match >= 0) & (match < query) & (key <= query) & (query >= begin)
+        same = tokens[:, :, None] == tokens[:, None, np.clip(match, 0, T - 1)]
+        seen = jnp.where((same & there)[:, None], pattern, 0.0)
+        found.append(seen.sum((2, 3)).mean(0) / (T - begin))
+    return jnp.stack(found, axis=-1)
+
+
+def copying_ratio(z: Array, pattern: Array, W_O: Array, W_U: Array, tokens: Array) -> Array:
+    """[H], 0 to 1/2: of what a head raises among the sample's tokens, is it what it attends to?
+
+    Olsson et al. 2022, "Copying score", which is 4 ratio - 1. With u[t, v] = ReLU of the logit that
+    the head's output at t gives to token v, less its mean over all tokens:
+
+        a_t = sum over s of A[t, s] u[t, x_s]       T_t = sum over the sample's tokens v of u[t, v]
+        ratio = mean over sequences and t of a_t / (a_t + T_t)
+
+    1/2: it raises the one token that it attends to and no other of the sample. 0 / 0, where it
+    raises none of the sample's, counts as 0: a head that writes nothing copies nothing. The ratio
+    falls with the spread of attention, too: a perfect copy from n tokens in equal parts has
+    1 / (n + 1), and so have, about, random heads: a score of -.85 for 25 tokens. Whether a head
+    lowers what it attends to is for `copying_logits` to say.
+
+    The direct path: through W_U alone, without the final norm, the bias of logits or later heads.
+
+    Args:
+        z: [B, T, H, E], head outputs before W_O.
+        pattern: [B, H, T, T].
+        W_O: [H, E, D].
+        W_U: [V, D].
+        tokens: [B, T], the sample; one that stands twice counts once in T_t.
+    """
+    raised = jax.nn.relu(_logits_of_sample(z, W_O, W_U, tokens))
+    attended = jnp.sum(pattern * raised, axis=-1)  # [B, H, T]
+    total = jnp.sum(raised * _first(tokens)[:, None, None], axis=-1)
+    both = attended + total
+    ratio = attended / jnp.where(both > 0, both, 1.0)
+    return ratio.mean((0, 2))
+
+
+def copying_logits(z: Array, pattern: Array, W_O: Array, W_U: Array, tokens: Array) -> Array:
+    """[H]: logit that a head gives to what it attends to, less that to the sample's tokens.
+
+    Mean over sequences and t of sum over s of A[t, s] l[t, x_s] - mean over the sample's tokens v
+    of l[t, v], with logits l less their mean over all tokens. Above 0 for heads that copy, below
+    for those that anti-copy, about 0 for random ones, however attention is spread. Arguments and
+    path as `copying_ratio`; the unit is that of logits without the final norm.
+    """
+    logits = _logits_of_sample(z, W_O, W_U, tokens)
+    first = _first(tokens)[:, None, None]
+    attended = jnp.sum(pattern * logits, axis=-1)  # [B, H, T]
+    typical = jnp.sum(logits * first, axis=-1) / jnp.sum(first, axis=-1)
+    return (attended - typical).mean((0, 2))
+
+
+def _logits_of_sample(z: Array, W_O: Array, W_U: Array, tokens: Array) -> Array:
+    """[B, H, T, T]: logit, less the mean over V, that a head's output at t gives to token x_s.
+
+    Only the sample's rows of W_U are read: V may be 50,000.
+    """
+    rows = W_U[tokens] - W_U.mean(0)  # [B, T, D]
+    return jnp.einsum("bthe,hed,bsd->bhts", z, W_O, rows)
+
+
+def _first(tokens: Array) -> Array:
+    """[B, T]: 1 where a token stands for the first time."""
+    T = tokens.shape[1]
+    before = np.tril(np.ones((T, T), bool), -1)
+    seen = (tokens[:, :, None] == tokens[:, None]) & before
+    return 1.0 - seen.any(-1)
+
+
+# --- measures of language models ----------------------------------------------------------------
+
+
+def previous_token_score(params: Params, clamp: Holds, batch: Tokens) -> Array:
+    """[L, H], 0 to 1: `previous_token_attention` on the batch, sequences of training."""
+    return _of_patterns(params, clamp, batch, previous_token_attention)
+
+
+def offsets(count: int = 16) -> Callable[[Params, Holds, Tokens], Array]:
+    """A measure: [L, H, count], `attention_by_offset` on the batch."""
+
+    def measure(params: Params, clamp: Holds, batch: Tokens) -> Array:
+        return _of_patterns(params, clamp, batch, lambda x: attention_by_offset(x, count))
+
+    return measure
+
+
+def prefix_matching(
+    block: int | None = None,
+    times: int = 4,
+    sequences: int = 10,
+    seed: int = 0,
+    exclude: Sequence[int] = (),
+) -> Callable[[Params, Holds, Tokens], Array]:
+    """A measure: [L, H], 0 to 1, `prefix_matching_attention` on `probes.repeated_tokens`.
+
+    Positions from the second block on count. Of the batch only its length is used: as long are the
+    networks' contexts. Arguments as `probes.repeated_tokens`.
+    """
+    by_shift = match_shifts((1,), block, times, sequences, seed, exclude)
+
+    def measure(params: Params, clamp: Holds, batch: Tokens) -> Array:
+        return by_shift(params, clamp, batch)[..., 0]
+
+    return measure
+
+
+def match_shifts(
+    shifts: Sequence[int] = SHIFTS,
+    block: int | None = None,
+    times: int = 4,
+    sequences: int = 10,
+    seed: int = 0,
+    exclude: Sequence[int] = (),
+) -> Callable[[Params, Holds, Tokens], Array]:
+    """A measure: [L, H, len(shifts)], `attention_after_match`; all else as `prefix_matching`."""
+
+    def measure(params: Params, clamp: Holds, batch: Tokens) -> Array:
+        vocabulary, length = params.config.labels, batch.positions
+        probe = repeated_tokens(vocabulary, length, block, times, sequences, seed, exclude)
+        begin = 1 + (probe.positions - 1) // times
+        pattern = forward(params, probe, clamp)["pattern"]
+        return jnp.stack(
+            [
+                attention_after_match(to_public("pattern", each), probe.tokens, begin, shifts)
+                for each in pattern
+            ]
+        )
+
+    return measure
+
+
+def copying(
+    count: int | None = None, sequences: int = 10, seed: int = 0, exclude: Sequence[int] = ()
+) -> Callable[[Params, Holds, Tokens], dict[str, Array]]:
+    """A measure: {"score", "logits"}, [L, H] each, on `probes.random_tokens`.
+
+    score, -1 to 1: 4 `copying_ratio` - 1; logits: `copying_logits`. Arguments as
+    `probes.random_tokens`; of the batch only its length is used.
+    """
+
+    def measure(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
+        vocabulary, length = params.config.labels, batch.positions
+        probe = random_tokens(vocabulary, length, count, sequences, seed, exclude)
+        sites = forward(params, probe, clamp)
+        found: dict[str, list[Array]] = {"score": [], "logits": []}
+        for block, z, pattern in zip(params.blocks, sites["z"], sites["pattern"], strict=True):
+            given = (
+                to_public("z", z),
+                to_public("pattern", pattern),
+                block.attention.W_O,
+                params.W_U,
+                probe.tokens,
+            )
+            found["score"].append(4 * copying_ratio(*given) - 1)
+            found["logits"].append(copying_logits(*given))
+        return {name: jnp.stack(layers) for name, layers in found.items()}
+
+    return measure
+
+
+def _of_patterns(
+    params: Params, clamp: Holds, batch: Tokens, function: Callable[[Array], Array]
+) -> Array:
+    """`function` of the patterns of each layer, [L, ...]: a mean over the batch."""
+
+    def of(piece: Tokens) -> Array:
+        patterns = forward(params, piece, clamp)["pattern"]
+        return jnp.stack([function(to_public("pattern", pattern)) for pattern in patterns])
+
+    found: Array = batch.mean_of(of, at_once(batch))
+    return found

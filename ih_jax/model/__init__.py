@@ -1,0 +1,1 @@
+"""The transformer, plain: shapes, weights, sites and the forward pass."""

@@ -1,0 +1,1 @@
+"""Experiments run, and their results as folders that a person reads."""

@@ -1,0 +1,300 @@
+"""Training a study: blocks of runs over all devices, saved as they go, resumed where they stopped.
+
+A block is a fixed number of runs that one compiled program trains on one device. Every device takes
+the next block that nobody has, longest first; nothing passes between blocks, so a run's bits do not
+depend on where or beside whom it trains. Processes on other machines may do the same in the same
+folder (`sharing`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ih_jax.errors import UserError
+from ih_jax.sweeps import cards, progress, sharing, store
+from ih_jax.sweeps.blocks import BlockPlan, Plan, estimate_bytes, plan_blocks
+from ih_jax.sweeps.programs import (
+    CHUNK,
+    Programs,
+    cache_folder,
+    chunk_arrays,
+    first_state,
+    fitting_programs,
+)
+from ih_jax.sweeps.study import Study
+from ih_jax.sweeps.trajectory import BlockRecord, Trajectories, assemble
+from ih_jax.sweeps.writer import Writer
+
+HEAR_EVERY_SECONDS = 0.1
+
+
+class Interrupted(Exception):
+    """Stopped by Ctrl-C; everything up to the last chunk is saved."""
+
+
+class Sweep(Study):
+    """A study that can be trained."""
+
+    def check(self) -> None:
+        """Read the data and make all arrays. Raises UserError for what would stop training."""
+        for group in self.groups:
+            _ = group.arrays
+
+    def train(
+        self,
+        folder: str | Path,
+        *,
+        resume: bool = False,
+        share: str | None = None,
+        width: int | None = None,
+        progress: bool = True,
+        about: dict[str, Any] | None = None,
+    ) -> Trajectories:
+        """Train every run, and give what was learned.
+
+        Args:
+            folder: where everything goes; made if it is not there.
+            resume: go on with an unfinished sweep of this very study in `folder`; of a finished
+                one, train again what is damaged.
+            share: None: this process alone trains the sweep. "claim": beside other processes, on
+                this machine or others that see `folder`, each taking blocks that nobody has.
+                "RANK/COUNT": beside others, each with a fixed share. Both go on with what is there.
+            width: runs of a block; None chooses (and a resumed sweep keeps its own).
+            progress: show a progress bar.
+            about: more for the run card.
+
+        Raises:
+            UserError: the folder is not writable, is being written, or holds another study.
+            Interrupted: on Ctrl-C, after saving.
+        """
+        folder = Path(folder)
+        mine = None if share is None else sharing.read_share(share)
+        self.check()
+        store.make_folder(folder)
+        trajectory = folder / "trajectory"
+        began = time.monotonic()
+        with sharing.one_of_many(trajectory) if mine else sharing.only_writer(trajectory):
+            with sharing.in_turn(trajectory):
+                plan, programs = _begin(self, folder, resume or bool(mine), width, about or {})
+            if programs is None:
+                return Trajectories(folder, self)
+            _train_blocks(self, plan, programs, folder, mine, progress)
+            with sharing.in_turn(trajectory):
+                _end(self, plan, folder, time.monotonic() - began)
+        return Trajectories(folder, self)
+
+
+def sweep(task: Any, **settings: Any) -> Sweep:
+    """A study of `task`; see `study.Study` for the settings."""
+    return Sweep(task, **settings)
+
+
+def use_all_cores() -> None:
+    """One XLA device a core on CPU, unless JAX has started or was told otherwise.
+
+    Two devices that each train their own blocks beat one that splits every product in two.
+    """
+    with contextlib.suppress(RuntimeError):
+        if jax.config.values.get("jax_num_cpu_devices", -1) < 1:
+            jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+
+
+def use_compilation_cache(folder: Path | None = None) -> None:
+    """Keep compiled programs in the user's cache folder, so that a second start is quick.
+
+    A folder that JAX was told of (JAX_COMPILATION_CACHE_DIR) stays as it is.
+    """
+    if folder is None and jax.config.values["jax_compilation_cache_dir"]:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder or cache_folder() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _begin(
+    study: Study, folder: Path, resume: bool, width: int | None, about: dict[str, Any]
+) -> tuple[Plan, Programs | None]:
+    """Blocks and programs for the folder as it is, with a card that says so.
+
+    No programs where all is done (with `resume` a finished sweep is read again, and what is
+    damaged is trained again). Raises UserError where the folder holds something else, or the sweep
+    fits neither memory nor disk.
+    """
+    if not (folder / "card.json").exists():
+        _refuse_full_disk(study, folder)
+        programs = fitting_programs(study, width)
+        plan = Plan(programs.width, plan_blocks(study, programs.width), 0.0)
+        store.write_card(folder, cards.make_card(study, plan, about))
+        return plan, programs
+    card = store.read_card(folder)
+    cards.check_resumable(card, study, folder, width, resume)
+    plan = Plan(card["width"], plan_blocks(study, card["width"]), card.get("seconds", 0.0))
+    if card.get("finished") and not resume:
+        return plan, None
+    cards.check_packing(card, plan, folder)
+    return plan, Programs(study, plan.width)
+
+
+def _end(study: Study, plan: Plan, folder: Path, seconds: float) -> None:
+    """Write the labelled results, if all blocks are done and nobody has yet."""
+    card = store.read_card(folder)
+    if card.get("finished") and (folder / "results.nc").exists():
+        return
+    if all(_finished(folder, block) for block in plan.blocks):
+        save_results(assemble(study, Trajectories(folder, study).blocks), folder / "results.nc")
+        cards.finish(folder, card, plan.seconds + seconds)
+
+
+def save_results(results: Any, path: Path) -> None:
+    """Write labelled results as compressed netCDF, whole or not at all."""
+    temporary = path.with_name(path.name + ".writing")
+    encoding = {name: {"zlib": True, "complevel": 4} for name in results.data_vars}
+    try:
+        results.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _finished(folder: Path, block: BlockPlan) -> bool:
+    """Whether a block's last checkpoint is on disk."""
+    return BlockRecord(folder, block.number, block.runs).trained_to >= block.steps
+
+
+def _train_blocks(
+    study: Study,
+    plan: Plan,
+    programs: Programs,
+    folder: Path,
+    share: sharing.Share | None,
+    show: bool,
+) -> None:
+    blocks = sharing.Blocks(
+        plan.blocks,
+        lambda block: store.part_path(folder, block.number, 0).parent,
+        share,
+    )
+    stop = threading.Event()
+    total = sum(block.steps * len(block.runs) for block in blocks.todo) * study.unit
+    with progress.bar(show, total, study.task.unit) as advance, _stop_on_interrupt(stop):
+
+        def work(device: jax.Device) -> None:
+            with ThreadPoolExecutor(1) as saver:
+                try:
+                    while True:
+                        with blocks.next(stop) as given:
+                            if given is None:
+                                return
+                            # Beside others nobody reads again what another has just written.
+                            if share and _finished(folder, given):
+                                advance(given.steps * len(given.runs) * study.unit)
+                                continue
+                            _train_block(
+                                study, given, programs, device, folder, saver, stop, advance
+                            )
+                except BaseException:
+                    stop.set()  # the other devices finish their chunk and save
+                    raise
+
+        devices = jax.local_devices()
+        with ThreadPoolExecutor(len(devices)) as pool:
+            workers = [pool.submit(work, device) for device in devices]
+            # In short waits: of a Ctrl-C that the system gave to another thread, Python tells this
+            # one only when it runs.
+            while wait(workers, HEAR_EVERY_SECONDS).not_done:
+                pass
+        for worker in workers:
+            worker.result()
+    if stop.is_set():
+        raise Interrupted(
+            f"stopped; everything so far is saved in {folder}: go on with --resume (resume=True)"
+        )
+
+
+def _train_block(
+    study: Study,
+    plan: BlockPlan,
+    programs: Programs,
+    device: jax.Device,
+    folder: Path,
+    saver: ThreadPoolExecutor,
+    stop: threading.Event,
+    advance: Any,
+) -> None:
+    writer = Writer(folder, plan, saver)
+    done, at = writer.last_good(programs.state(plan.group))
+    advance(at * len(plan.runs) * study.unit)
+    if at >= plan.steps:
+        return
+    compiled = programs.of(plan.group, device)
+    block, state = first_state(compiled, plan.members, device)
+    if done is not None:
+        state = jax.device_put(done, device)
+    table = study.timetable(plan.steps)
+    first = next((i for i, (step, _, _) in enumerate(table) if step > at), len(table))
+    if done is None:
+        first = 0
+    for some in _chunks(table[first:]):
+        state, scores = compiled.advance(state, block, *chunk_arrays(at, some, device))
+        scores = np.asarray(scores)[: len(some)]
+        before, at = at, some[-1][0]
+        writer.add(some, scores, state)
+        advance((at - before) * len(plan.runs) * study.unit)
+        if at >= plan.steps or stop.is_set() or writer.due():
+            writer.flush(state, at)
+        if stop.is_set():
+            break
+    writer.wait()
+
+
+def _chunks(table: Sequence[tuple[int, int, bool]]) -> Iterator[list[tuple[int, int, bool]]]:
+    """The timetable in pieces of at most CHUNK entries that end where weights are kept."""
+    some: list[tuple[int, int, bool]] = []
+    for entry in table:
+        some.append(entry)
+        if entry[2] or len(some) == CHUNK:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+@contextlib.contextmanager
+def _stop_on_interrupt(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C sets the event instead of raising; a second one raises."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _refuse_full_disk(study: Study, folder: Path) -> None:
+    """Raise UserError if the weights to be kept do not fit the disk."""
+    needed, free = estimate_bytes(study), shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{folder} has {free / 1e9:.2f} GB free, the sweep writes about {needed / 1e9:.2f} GB: "
+            "keep fewer checkpoints (checkpoints=), or give a folder on another disk"
+        )

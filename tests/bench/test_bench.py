@@ -1,0 +1,128 @@
+"""What `ih-jax bench` writes and keeps. Speeds are not judged here: the machine may be busy."""
+
+import json
+import math
+import os
+from functools import partial
+
+import jax
+import pytest
+
+from ih_jax.bench import costs, report
+from ih_jax.cli.main import main
+from ih_jax.data.fewshot import EVALUATION_SETS
+from ih_jax.sweeps.blocks import Cost
+from ih_jax.sweeps.programs import known_cost
+from ih_jax.tasks.fewshot import fewshot
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """A tiny measurement, once for the whole file: programs that are small to compile."""
+    folder = tmp_path_factory.mktemp("bench")
+    little = partial(fewshot, evaluation_sets=EVALUATION_SETS[:1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setattr(costs, "fewshot", lambda **_: little(evaluation_sequences=32))
+        patch.setattr(costs, "FIRST_STEP", "import time, jax; jax.devices(); print(time.time())")
+        measured = costs.measure(costs.effort((1, 2), 1, 0.01), lambda what: None)
+        report.write(measured, folder)
+        known = known_cost(jax.local_devices()[0])
+    return folder, measured, known
+
+
+def numbers_of(tree, at=""):
+    """Every number in JSON, by where it stands."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from numbers_of(value, f"{at}.{key}")
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from numbers_of(value, at)
+    elif isinstance(tree, int | float) and not isinstance(tree, bool):
+        yield at, tree
+
+
+def test_everything_measured_is_written_as_finite_numbers(found):
+    folder, measured, _ = found
+    written = json.loads((folder / "bench.json").read_text())
+    assert written == json.loads(json.dumps(measured))
+    assert set(written) == {
+        "device",
+        "warm_start_s",
+        "growth",
+        "peak_gflops",
+        "matmul_size",
+        "bandwidth_gb_per_s",
+        "widths",
+        "headline",
+        "baseline",
+        "evaluation",
+        "checkpoint",
+        "cost",
+    }
+    # A difference of two times, or of two sizes, may be anything on a busy machine.
+    differences = ("s_per_evaluation", "share_of_run", "megabytes_grown", "overhead_runs")
+    for where, number in numbers_of(written):
+        assert math.isfinite(number), where
+        assert number > 0 or any(each in where for each in differences), where
+
+
+def test_every_width_is_measured_with_and_without_clamps(found):
+    _, measured, _ = found
+    rows = [(row["width"], row["clamps"]) for row in measured["widths"]]
+    assert rows == [(1, "none"), (1, "mixed"), (2, "none"), (2, "mixed")]
+    assert len({frozenset(row) for row in measured["widths"]}) == 1
+
+
+def test_the_figure_and_the_tables_are_whole(found):
+    folder, measured, _ = found
+    assert {"bench.json", "cost.png", "cost.svg"} <= {path.name for path in folder.iterdir()}
+    assert not list(folder.glob("*.writing"))
+    widths, summary = report.tables(measured)
+    assert widths.row_count == 4
+    assert summary.row_count == len(report.sentences(measured))
+
+
+def test_later_sweeps_know_the_cost(found):
+    _, measured, known = found
+    assert known == Cost(measured["cost"]["overhead_runs"], measured["cost"]["widest"])
+
+
+def test_the_compilation_cache_is_the_users_again(found):
+    assert jax.config.values["jax_compilation_cache_dir"] == os.environ["IH_JAX_TEST_CACHE"]
+
+
+def test_the_fit_finds_the_cost_it_was_made_from():
+    def row(width, slope=1.0):
+        per_run = slope * (width + 0.3) / width
+        return {"width": width, "clamps": "none", "fits": True, "ms_per_step_per_run": per_run}
+
+    cost = costs.fit_cost([row(1), row(2), row(4), row(8), row(16), row(32, slope=1.2)])
+    assert cost.widest == 16
+    assert cost.overhead == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("width", [1, 5, 6, 16])
+def test_mixed_clamps_take_turns(width):
+    study, members = costs.study_of("mixed", width)
+    names = [study.runs[member].names["clamp"] for member in members]
+    assert len(set(members)) == width
+    counts = [names.count(name) for name in study.clamps]
+    assert max(counts) - min(counts) <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--widths", "0"], "--widths is [0]"),
+        (["--widths", "4", "-2"], "--widths is [4, -2]"),
+        (["--pairs", "0"], "--pairs is 0"),
+    ],
+)
+def test_a_bad_number_is_one_line_and_exit_code_2(arguments, told, tmp_path, capsys):
+    assert main(["bench", "--out", str(tmp_path / "out"), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,672 @@
+"""What each constructor holds, what contradicts, and what is written and read as JSON."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from networks import QUICK, copies, look, network, query_loss, sequences, small
+
+from ih_jax.clamps import clamp as c
+from ih_jax.clamps.apply import apply
+from ih_jax.clamps.clamp import Clamp, Weights
+from ih_jax.clamps.holds import ATTENTION_SITES, GLOBAL_SITES, SITES, STREAM_SITES
+from ih_jax.data.fewshot import Batch
+from ih_jax.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("strict_ranks")
+CONFIG = small(mlp_ratio=1.0, smeared_keys=True)
+SHAPES = dict.fromkeys(STREAM_SITES, (5, 16)) | dict.fromkeys(("q", "k", "v", "z"), (5, 4, 4))
+SHAPES |= dict.fromkeys(ATTENTION_SITES, (4, 5, 5)) | {"logits": (5, 4)}
+
+
+def draw(shape, seed=0):
+    return np.random.default_rng(seed).uniform(size=shape)
+
+
+def doubled(batch, activations, scale=2.0):
+    return scale * activations.z[-1]
+
+
+def by_label(batch, activations):
+    """[1, 1, Tk]: the query attends to the label that its own table says."""
+    correct = batch.labels[:-1] == batch.labels[-1]
+    return jnp.zeros(5).at[1::2].set(correct)[None, None]
+
+
+DONOR = Weights(network(CONFIG, 5), run="elsewhere", step=7)
+CLAMPS = {
+    "none": Clamp(),
+    "ablate": c.ablate(0, [0, 3]) & c.ablate(1, 2),
+    "previous_token": c.previous_token(0, [1, 2], 0.7) & c.previous_token(1, 0, rows="label"),
+    "induction": c.induction(1, 3, 0.8) & c.induction(1, 0, normalise=True),
+    "match": c.match_by_similarity(1, [0, 1]) & c.match_by_similarity(1, 3, 0.1),
+    "no_previous_token": c.no_previous_token(0, 1) & c.no_previous_token(1, [0, 1], rows="label"),
+    "blocked twice": c.no_previous_token(1, [0, 1]) & c.labels_only(1, [0, 1, 2]),
+    "temperature": c.temperature(1, {0: 0.5, 2: 3.0}) & c.previous_token(0, 1),
+    "temperature clean": c.temperature(1, {0: 0.5}, base="clean") & c.previous_token(0, 1),
+    "perfect": c.perfect_previous_layer(),
+    "perfect k": c.perfect_previous_layer({"k"}),
+    "perfect v": c.perfect_previous_layer({"v"}),
+    "copy_from": c.copy_from(1, 2) & c.previous_token(0, 1),
+    "copy_from clean": c.copy_from(1, 2, base="clean") & c.previous_token(0, 1),
+    "preserve": c.preserve("patterns", "values", "queries", "keys") & c.ablate(0, [0, 1]),
+    "graft upto": c.graft(DONOR, upto=0),
+    "graft upto the end": c.graft(DONOR, upto=1),
+    "graft after": c.graft(DONOR, after=0),
+    "freeze": c.freeze("blocks.1.attention.W_Q", "W_E"),
+    "pulses": c.ablate(1, 1).during(0, 5) & c.previous_token(0, 2).during(3, 9),
+    "rule": c.rule("z", doubled, layer=1, heads=[1, 2], query_only=True, scale=3.0)
+    & c.rule("pattern", by_label, layer=1, heads=0, gate=0.5, query_only=True),
+}
+CLAMPS |= {
+    f"hold {site} {layer}": c.hold(
+        site, draw(SHAPES[site]), layer=layer, gate=(draw(SHAPES[site], 3) > 0.5).astype(float)
+    )
+    for site in SITES
+    for layer in ((0,) if site in GLOBAL_SITES else (0, 1))
+}
+CLAMPS |= {f"mean {site}": c.mean(site, 1) for site in ("q_input", "q", "pattern", "mlp_out")}
+CLAMPS |= {f"resample {site}": c.resample(site, 1, 2) for site in ("q", "k", "v", "z", "pattern")}
+CLAMPS |= {f"stop {site}": c.stop_gradient(site, 1) for site in ("resid_pre", "q", "pattern")}
+CLAMPS |= {
+    "hold by head": c.hold("q", 0.1, layer=1, heads=[1, 3]),
+    "soft": c.hold("z", 1.0, gate=0.3),
+}
+
+
+@pytest.fixture(scope="module")
+def trained() -> dict:
+    """{rows: (query's logits, gradients)} of every clamp above, as training sees them."""
+    params, batch = network(CONFIG), sequences(CONFIG, 4)
+    holds = Clamp.stack(list(CLAMPS.values()), CONFIG)
+
+    def view(rows):
+        def loss(params, holds):
+            activations = apply(params, batch, holds, rows=rows, seen=4.0)
+            return query_loss(activations, batch), activations.logits[:, -1]
+
+        both = jax.vmap(jax.value_and_grad(loss, has_aux=True))
+        run = jax.jit(both, compiler_options=QUICK)
+        (_, logits), gradients = run(copies(params, len(CLAMPS)), holds)
+        return jax.device_get((logits, gradients))
+
+    return {rows: view(rows) for rows in ("all", "query")}
+
+
+@pytest.mark.parametrize("name", CLAMPS)
+def test_the_query_alone_gives_what_all_rows_give(name: str, trained: dict) -> None:
+    """Logits and gradients are the same on the fast path, and finite."""
+    index = list(CLAMPS).index(name)
+    whole, query = (jax.tree.map(lambda x: x[index], trained[rows]) for rows in ("all", "query"))
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(query), strict=True):
+        assert np.isfinite(a).all()
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CLAMPS)
+def test_every_clamp_but_the_empty_one_changes_what_is_learned(name: str, trained: dict) -> None:
+    index = list(CLAMPS).index(name)
+    logits, gradients = trained["query"]
+    same_logits = np.allclose(logits[index], logits[0], atol=1e-5)
+    same_gradients = all(np.allclose(g[index], g[0], atol=1e-5) for g in jax.tree.leaves(gradients))
+    assert same_logits == (name in ("none", "freeze") or name.startswith("stop"))
+    assert same_gradients == (name in ("none", "freeze"))
+
+
+@pytest.mark.parametrize(
+    "name", ["match", "perfect v", "copy_from clean", "graft after", "rule", "hold q 1"]
+)
+def test_a_run_in_a_stack_is_the_run_alone(name: str, trained: dict) -> None:
+    """Parts that others have and it lacks do not touch it."""
+    holds = CLAMPS[name].arrays(CONFIG)
+    found = look(network(CONFIG), sequences(CONFIG, 4), holds, seen=4.0).logits[:, -1]
+    stacked = trained["all"][0][list(CLAMPS).index(name)]
+    np.testing.assert_allclose(found, stacked, rtol=1e-5, atol=1e-5)
+
+
+# --- what each constructor holds ----------------------------------------------------------------
+
+PLAIN = small()
+
+
+def under(clamp: Clamp, batch: Batch | None = None, config=PLAIN):
+    batch = sequences(config) if batch is None else batch
+    return jax.device_get(look(network(config), batch, clamp.arrays(config)))
+
+
+@pytest.fixture(scope="module")
+def clean():
+    return under(Clamp())
+
+
+def close(a, b, atol=1e-5) -> bool:
+    return bool(np.allclose(a, b, rtol=0, atol=atol))
+
+
+def test_ablate(clean) -> None:
+    found = under(c.ablate(0, [1, 3]))
+    assert not found.v[0][:, :, [1, 3]].any()
+    assert not found.z[0][:, :, [1, 3]].any()
+    assert close(found.v[0][:, :, [0, 2]], clean.v[0][:, :, [0, 2]])
+    assert close(found.pattern[0], clean.pattern[0])
+
+
+@pytest.mark.parametrize("rows", ["all", "label"])
+def test_previous_token(rows: str, clean) -> None:
+    found = under(c.previous_token(0, 2, strength=0.7, rows=rows)).pattern[0]
+    expected = 0.7 * np.eye(5, k=-1) + 0.3 * np.eye(5)
+    expected[0, 0] = 1
+    held = slice(None) if rows == "all" else slice(1, None, 2)
+    assert close(found[:, 2, held], expected[held])
+    if rows == "label":
+        assert close(found[:, 2, ::2], clean.pattern[0][:, 2, ::2])
+    assert close(found[:, [0, 1, 3]], clean.pattern[0][:, [0, 1, 3]])
+
+
+def labelled(*labels: list[int]) -> Batch:
+    batch = sequences(PLAIN, len(labels), len(labels[0]) - 1)
+    return Batch.of(batch.examples, jnp.asarray(labels, jnp.int32))
+
+
+def test_induction(clean) -> None:
+    batch = labelled([0, 1, 0], [2, 3, 3])
+    pattern = under(c.induction(1, 2, strength=0.8), batch).pattern[1]
+    assert close(pattern[:, 2, -1], [[0, 0.8, 0, 0.2, 0], [0, 0.2, 0, 0.8, 0]])
+    unheld = under(Clamp(), batch).pattern[1]
+    assert close(pattern[:, 2, :-1], unheld[:, 2, :-1])
+    assert close(pattern[:, 0], unheld[:, 0])
+
+
+def test_induction_normalised_shares_among_right_and_wrong_labels() -> None:
+    batch = labelled([0, 1, 0, 2, 0], [3, 1, 0, 2, 3], [1, 1, 1, 1, 1], [2, 2, 0, 0, 3])
+    rows = under(c.induction(1, 2, strength=0.8, normalise=True), batch).pattern[1][:, 2, -1]
+    assert close(rows[:, ::2], 0)
+    assert close(rows[0, 1::2], [0.4, 0.1, 0.4, 0.1])
+    assert close(rows[1, 1::2], [0.8, 0.2 / 3, 0.2 / 3, 0.2 / 3])
+    assert close(rows[2:, 1::2], 0.25)  # where one side is empty, the other has all
+    plain = under(c.induction(1, 2, strength=0.8), batch).pattern[1][:, 2, -1]
+    assert close(plain[0, 1::2], [0.8, 0.2, 0.8, 0.2])
+
+
+@pytest.mark.parametrize("by_rows", [False, True], ids=["examples", "table"])
+def test_match_by_similarity(by_rows: bool) -> None:
+    rng = np.random.default_rng(3)
+    a, b, d = rng.normal(size=(3, 6))
+    examples = jnp.asarray([[a, b, d, 2 * a], [b, a, a, 3 * a], [b, d, b, 0 * a]], jnp.float32)
+    batch = Batch.of(examples, jnp.asarray([[0, 1, 2, 0]] * 3))
+    if by_rows:
+        batch = Batch(batch.table, jnp.arange(12).reshape(3, 4), batch.labels)
+    hard, soft = c.match_by_similarity(1, 0), c.match_by_similarity(1, 1, temperature=0.5)
+    pattern = under(hard & soft, batch).pattern[1]
+    # The second has ties; in the third all are alike to a query of size 0.
+    expected = [[1, 0, 0], [0, 0.5, 0.5], [1 / 3, 1 / 3, 1 / 3]]
+    assert close(pattern[:, 0, -1, 1::2], expected)
+    assert close(pattern[:, 0, -1, ::2], 0)
+    unit = [x / np.linalg.norm(x) for x in (a, b, d)]
+    weights = np.exp([unit[0] @ x / 0.5 for x in unit])
+    assert close(pattern[0, 1, -1, 1::2], weights / weights.sum())
+
+
+def test_labels_only(clean) -> None:
+    pattern = under(c.labels_only(1, 2)).pattern[1]
+    assert close(pattern[:, 2, -1, ::2], 0)
+    kept = clean.pattern[1][:, 2, -1, 1::2]
+    assert close(pattern[:, 2, -1, 1::2], kept / kept.sum(-1, keepdims=True))
+    assert close(pattern[:, 2, :-1], clean.pattern[1][:, 2, :-1])
+
+
+@pytest.mark.parametrize("rows", ["all", "label"])
+def test_no_previous_token(rows: str, clean) -> None:
+    pattern = under(c.no_previous_token(0, 2, rows=rows)).pattern[0]
+    for row in range(5):
+        expected = clean.pattern[0][:, 2, row].copy()
+        if row > 0 and (rows == "all" or row % 2):
+            expected[:, row - 1] = 0
+            expected /= expected.sum(-1, keepdims=True)
+        assert close(pattern[:, 2, row], expected)
+    assert close(pattern[:, 1], clean.pattern[0][:, 1])
+
+
+def test_a_row_that_is_blocked_all_over_stays_causal_and_finite() -> None:
+    one_pair = labelled([0, 0])  # the query may look at neither the label nor anything else
+    pattern = under(c.no_previous_token(1, 2) & c.labels_only(1, 2), one_pair).pattern[1]
+    assert close(pattern[:, 2, -1].sum(-1), 1)
+    assert close(np.triu(pattern, k=1), 0)
+
+
+def test_temperature_of_clamped_and_of_clean_scores(clean) -> None:
+    before = c.previous_token(0, [0, 1])
+    unscaled = under(before).attn_scores[1]
+    clamped = under(before & c.temperature(1, {2: 0.5, 3: 4.0})).attn_scores[1]
+    lower = np.tril_indices(5)
+    assert close(clamped[:, 2][:, *lower], unscaled[:, 2][:, *lower] / 0.5)
+    assert close(clamped[:, 3][:, *lower], unscaled[:, 3][:, *lower] / 4)
+    assert close(clamped[:, :2], unscaled[:, :2])
+    cleaned = under(before & c.temperature(1, {2: 0.5}, base="clean")).attn_scores[1]
+    assert close(cleaned[:, 2][:, *lower], clean.attn_scores[1][:, 2][:, *lower] / 0.5)
+    assert close(cleaned[:, :2], clean.attn_scores[1][:, :2])  # as the authors' code has it
+    assert not close(cleaned[:, :2][..., *lower], unscaled[:, :2][..., *lower], 1e-2)
+
+
+def test_copy_from_reads_the_scores_on_labels(clean) -> None:
+    batch = sequences(PLAIN)
+    rows = np.arange(6)[:, None]
+    in_context = np.asarray(batch.labels[:, :2])
+    alone = under(c.copy_from(1, 2))
+    assert close(alone.logits[rows, -1, in_context], clean.attn_scores[1][:, 2, -1, 1::2])
+    assert (np.sort(alone.logits[:, -1], axis=-1)[:, :2] < -9e8).all()
+    assert close(alone.logits[:, :-1], clean.logits[:, :-1])
+    held = c.previous_token(0, [0, 1, 2, 3])
+    clamped, cleaned = (under(held & c.copy_from(1, 2, base=base)).logits for base in c.BASES)
+    assert not close(clamped[rows, -1, in_context], alone.logits[rows, -1, in_context], 1e-2)
+    assert close(cleaned[rows, -1, in_context], alone.logits[rows, -1, in_context])
+
+
+@pytest.mark.parametrize("inputs", ["qkv", "k", "v", "qk"])
+def test_perfect_previous_layer(inputs: str, clean) -> None:
+    found = under(c.perfect_previous_layer(set(inputs)))
+    tokens = clean.resid_pre[0]
+    previous = tokens.copy()
+    previous[:, 1:4] = tokens[:, :3]
+    learned = clean.resid_post[0]
+    assert close(found.q_input[1], previous if "q" in inputs else learned)
+    assert close(found.k_input[1], previous if "k" in inputs else learned)
+    assert close(found.v_input[1], tokens if "v" in inputs else learned)
+    assert close(found.resid_pre[1], tokens if "v" in inputs else learned)
+    assert close(found.resid_post[1] - found.attn_out[1], tokens if "v" in inputs else learned)
+
+
+def test_preserve(clean) -> None:
+    found = under(c.preserve("patterns") & c.ablate(0, [0, 1, 2]))
+    assert close(found.pattern[1], clean.pattern[1])
+    assert not close(found.v[1], clean.v[1], 1e-2)
+    assert not found.v[0][:, :, :3].any()
+    found = under(c.preserve("values", "queries") & c.ablate(0, [0, 1, 2]))
+    assert close(found.v[1], clean.v[1])
+    assert close(found.q[1], clean.q[1])
+    assert not close(found.k[1], clean.k[1], 1e-2)
+
+
+def test_graft(clean) -> None:
+    donor = network(PLAIN, 5)
+    batch = sequences(PLAIN)
+    whole = jax.device_get(look(donor, batch))
+    upto, after = under(c.graft(donor, upto=0)), under(c.graft(donor, after=0))
+    assert close(upto.resid_post[0], whole.resid_post[0])
+    assert close(after.resid_post[0], clean.resid_post[0])
+    both = under(c.graft(donor, upto=0) & c.graft(donor, after=0))
+    assert close(both.logits, whole.logits)
+    assert not close(upto.logits, whole.logits, 1e-2)
+    assert not close(after.logits, whole.logits, 1e-2)
+    assert close(under(c.graft(donor, after=1)).resid_post[1], clean.resid_post[1])
+    assert close(under(c.graft(donor, upto=1) & c.graft(donor, after=1)).logits, whole.logits)
+
+
+def test_what_is_grafted_does_not_learn(trained: dict) -> None:
+    gradients = trained["query"][1]
+    upto, after = (list(CLAMPS).index(f"graft {which}") for which in ("upto", "after"))
+
+    def learns(tree, run: int) -> bool:
+        return any(np.asarray(leaf[run]).any() for leaf in jax.tree.leaves(tree))
+
+    below = gradients.W_E, gradients.W_L, gradients.blocks[0]
+    above = gradients.blocks[1], gradients.norm, gradients.W_U
+    assert not any(learns(each, upto) for each in below)
+    assert all(learns(x, upto) for x in above)
+    assert not any(learns(each, after) for each in above)
+    assert all(learns(x, after) for x in below)
+
+
+def test_mean_and_resample(clean) -> None:
+    found = under(c.mean("z", 0, heads=1)).z[0]
+    assert close(found[:, :, 1], np.broadcast_to(clean.z[0][:, :, 1].mean(0), found[:, :, 1].shape))
+    assert close(found[:, :, 0], clean.z[0][:, :, 0])
+    found = under(c.resample("q", 0, heads=1)).q[0]
+    assert close(found[:, :, 1], np.roll(clean.q[0][:, :, 1], 1, axis=0))
+    assert close(found[:, :, [0, 2, 3]], clean.q[0][:, :, [0, 2, 3]])
+
+
+def test_stop_gradient(trained: dict) -> None:
+    gradients = trained["query"][1]
+    names = list(CLAMPS)
+    q, k, v = np.moveaxis(gradients.blocks[1].attention.W_QKV, 1, 0)
+    assert not q[names.index("stop q")].any()
+    assert k[names.index("stop q")].any()
+    stopped = names.index("stop pattern")
+    assert not q[stopped].any()
+    assert not k[stopped].any()
+    assert v[stopped].any()
+    stopped = names.index("stop resid_pre")
+    assert not gradients.W_E[stopped].any()
+    assert q[stopped].any()
+    assert gradients.W_E[0].any()
+
+
+def test_freeze_marks_the_weights_that_do_not_learn() -> None:
+    def full(*names: str):
+        masks = c.freeze(*names).arrays(CONFIG).frozen
+        return jax.tree.map(lambda m, p: np.broadcast_to(m, p.shape), masks, network(CONFIG))
+
+    found = full("blocks.1.attention.W_K", "W_E", "norm")
+    assert found.W_E.all()
+    assert found.norm.bias.all()
+    assert not found.W_L.any()
+    assert found.blocks[1].attention.W_K.all()
+    assert not found.blocks[1].attention.W_Q.any()
+    assert not found.blocks[1].attention.W_V.any()
+    assert not any(x.any() for x in jax.tree.leaves(found.blocks[0]))
+    below = full("blocks.0")
+    assert all(x.all() for x in jax.tree.leaves(below.blocks[0]))
+    assert not any(x.any() for x in jax.tree.leaves(below.blocks[1]))
+    both = (c.freeze("W_E") & c.freeze("W_U")).arrays(CONFIG).frozen
+    assert both.W_E.all()
+    assert both.W_U.all()
+    assert not both.W_L.any()
+    stacked = Clamp.stack([Clamp(), c.freeze("W_E")], CONFIG).frozen
+    assert stacked.W_E.ravel().tolist() == [0, 1]
+    with pytest.raises(UserError, match=r"no parameter 'W_X'.*W_E, b_E"):
+        c.freeze("W_X").arrays(CONFIG)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("positions", ["rope", "learned"])
+def test_holding_a_site_at_its_own_value_changes_nothing(positions: str, layer: int) -> None:
+    """A public value arrives at its own place, whatever the layout inside."""
+    config = small(positions=positions, mlp_ratio=1.0)
+    params, batch = network(config), sequences(config, 1)
+    clean = jax.device_get(look(params, batch))
+    sites = [site for site in SITES if site not in GLOBAL_SITES]
+    own = {site: getattr(clean, site)[layer][0] for site in sites}
+    own["attn_scores"] = np.maximum(own["attn_scores"], -1e9)
+
+    @jax.jit
+    def run(holds, params):
+        return jax.vmap(lambda p, h: apply(p, batch, h).logits)(params, holds)
+
+    def logits(values):
+        clamps = [c.hold(site, value, layer=layer) for site, value in values.items()]
+        return run(Clamp.stack(clamps, config), copies(params, len(clamps)))
+
+    for site, found in zip(sites, logits(own), strict=True):
+        np.testing.assert_allclose(found, clean.logits, atol=1e-5, err_msg=site)
+    reversed_heads = {s: x[..., ::-1].copy() for s, x in own.items()}
+    for site, found in zip(sites, logits(reversed_heads), strict=True):
+        assert np.abs(found - clean.logits).max() > 1e-3, site
+
+
+def test_hold_by_element_by_head_and_softly(clean) -> None:
+    gate = (draw((5, 4, 4), 1) > 0.5).astype(float)
+    value = draw((5, 4, 4))
+    found = under(c.hold("k", value, gate=gate)).k[0]
+    assert close(found, np.where(gate > 0, value, clean.k[0]))
+    found = under(c.hold("z", 0.5, layer=1, heads=[0, 2], gate=0.25)).z[1]
+    assert close(found[:, :, [0, 2]], 0.25 * 0.5 + 0.75 * clean.z[1][:, :, [0, 2]])
+    assert close(found[:, :, [1, 3]], clean.z[1][:, :, [1, 3]])
+    assert close(under(c.hold("embed", 0.0)).embed, 0)
+    assert close(under(c.hold("logits", [[1, 2, 3, 4]])).logits, np.array([1, 2, 3, 4]))
+
+
+def test_rules_of_ones_own_and_their_arguments(clean) -> None:
+    both = c.rule("z", doubled, layer=1, heads=0, scale=3) & c.rule("z", doubled, layer=1, heads=2)
+    found = under(both).z[1]
+    assert close(found[:, :, 0], 3 * clean.z[1][:, :, 0])
+    assert close(found[:, :, 2], 2 * clean.z[1][:, :, 2])
+    assert close(found[:, :, [1, 3]], clean.z[1][:, :, [1, 3]])
+    two = c.rule("z", doubled, heads=0, scale=3) & c.rule("z", doubled, heads=1, scale=5)
+    found = under(two).z[0]
+    assert close(found[:, :, :2], clean.z[0][:, :, :2] * np.array([3, 5])[:, None])
+    batch = sequences(PLAIN)
+    pattern = under(c.rule("pattern", by_label, layer=1, heads=3)).pattern[1]
+    correct = np.asarray(batch.labels[:, :2] == batch.labels[:, 2:])
+    assert close(pattern[:, 3, :, 1::2], np.broadcast_to(correct[:, None], (6, 5, 2)))
+
+
+def test_a_rule_sees_the_exemplars_and_the_paired_queries(clean) -> None:
+    def shifted(batch, activations):
+        return activations.q[-1] + batch.examples[0, 0]
+
+    batch = sequences(PLAIN)
+    found = under(c.rule("q", shifted, layer=1)).q[1]
+    assert close(found, clean.q[1] + np.asarray(batch.examples)[:, 0, 0][:, None, None, None])
+
+
+def all_rows(batch, activations):
+    """Adds to each row what is written at the one before it: needs every row."""
+    written = activations.attn_out[-1]
+    return written + jnp.concatenate([written[:1], written[:-1]])
+
+
+def test_a_rule_that_needs_all_rows_gets_them() -> None:
+    clamp = c.rule("attn_out", all_rows, layer=1).arrays(PLAIN)
+    params, batch = network(PLAIN), sequences(PLAIN)
+    whole, query = (look(params, batch, clamp, rows=rows) for rows in ("all", "query"))
+    np.testing.assert_allclose(query.logits, whole.logits[:, -1:], atol=1e-6)
+    plain = look(params, batch, rows="query")
+    assert jax.tree.map(jnp.shape, query) == jax.tree.map(jnp.shape, plain)
+    assert clamp.needs_all_rows
+    assert not CLAMPS["rule"].arrays(CONFIG).needs_all_rows
+
+
+def test_runs_whose_functions_share_a_name_are_not_confused() -> None:
+    def made(scale):
+        return lambda batch, activations: scale * activations.z[-1]
+
+    clamps = [c.rule("z", made(scale)) for scale in (1.0, 2.0)]
+    stacked = Clamp.stack(clamps, PLAIN)
+    assert len(stacked.holds) == 2
+    params, batch = network(PLAIN), sequences(PLAIN)
+    for index, clamp in enumerate(clamps):
+        own = jax.tree.map(lambda leaf, index=index: leaf[index], stacked)
+        alone = look(params, batch, clamp.arrays(PLAIN)).logits
+        np.testing.assert_allclose(apply(params, batch, own).logits, alone, atol=1e-5)
+    # The same function with other arguments is another part, and no trouble.
+    assert len(Clamp.stack([c.rule("z", doubled), c.rule("z", doubled, scale=1)], PLAIN).holds) == 2
+
+
+# --- contradictions -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "where"),
+    [
+        (c.previous_token(0, [1, 2]), c.previous_token(0, 2, 0.5), "layer 0 head 2"),
+        (c.induction(1, 3), c.match_by_similarity(1, 3), "layer 1 head 3"),
+        (c.previous_token(1, 3), c.induction(1, 3), "layer 1 head 3"),
+        (c.previous_token(0, 1), c.no_previous_token(0, 1), "layer 0 head 1"),
+        (c.previous_token(0, 1), c.no_previous_token(0, 1, "label"), "layer 0 head 1"),
+        (c.temperature(1, {0: 2.0, 3: 2.0}), c.temperature(1, {3: 3.0}), "layer 1 head 3"),
+        (c.temperature(1, {0: 2}, "clean"), c.temperature(1, {3: 3}, "clean"), "layer 1"),
+        (c.hold("pattern", 0.2, layer=1), c.induction(1, 2), "layer 1 head 2"),
+        (c.hold("pattern", 0.2, layer=1, heads=2), c.induction(1, 2), "layer 1 head 2"),
+        (c.mean("v", 0, 1), c.resample("v", 0), "layer 0 head 1"),
+        (c.hold("embed", 0.0), c.hold("embed", 1.0), "the embed"),
+        (c.perfect_previous_layer(), c.hold("k_input", 0.0, layer=1), "layer 1"),
+        (c.copy_from(1, 2), c.copy_from(1, 3), "the logits"),
+        (c.graft(DONOR, after=0), c.graft(network(CONFIG, 6), after=1), "the weights"),
+        (
+            c.ablate(0, 1) & c.induction(1, 3).during(0, 10),
+            c.match_by_similarity(1, 3).during(9, 20),
+            "layer 1 head 3",
+        ),
+    ],
+    ids=lambda x: x.describe()[:60] if isinstance(x, Clamp) else None,
+)
+def test_contradictions_are_refused_and_overlaid(a: Clamp, b: Clamp, where: str) -> None:
+    for first, second in ((a, b), (b, a)):
+        with pytest.raises(UserError, match=f"contradictory clamps.*both hold {where}") as error:
+            _ = first & second
+        assert "\n" not in str(error.value)
+    assert a.overlay(b).parts == (*a.parts, *b.parts)
+
+
+@pytest.mark.parametrize(
+    "both",
+    [
+        lambda: c.previous_token(1, 3, rows="label") & c.induction(1, 3),
+        lambda: c.previous_token(0, 1).during(0, 10) & c.no_previous_token(0, 1).during(10, 20),
+        lambda: c.previous_token(0, 1) & c.induction(0, 2),
+        lambda: c.previous_token(0, 1) & c.previous_token(1, 1),
+        lambda: c.ablate(0, 1) & c.previous_token(0, 1),
+        lambda: c.ablate(0, 1) & c.ablate(0, [1, 2]),
+        lambda: c.induction(1, 3) & c.induction(1, 3),
+        lambda: c.preserve("patterns") & c.induction(1, 3),
+        lambda: c.perfect_previous_layer() & c.copy_from(1, 2),
+        lambda: c.perfect_previous_layer({"q", "k"}) & c.perfect_previous_layer({"v"}),
+        lambda: c.hold("z", 1, heads=1) & c.hold("z", 2, heads=2),
+        lambda: c.hold("embed", 1, gate=[[1], [0], [0]]) & c.hold("embed", 2, gate=[[0], [1], [1]]),
+        lambda: c.graft(DONOR, upto=0) & c.graft(DONOR, after=0),
+        lambda: c.temperature(1, {0: 2.0}) & c.temperature(1, {1: 2.0}),
+        lambda: c.freeze("W_E") & c.freeze("W_U"),
+    ],
+)
+def test_what_does_not_contradict_combines(both) -> None:
+    assert len(both().parts) >= 1
+
+
+def test_where_two_meet_the_table_decides() -> None:
+    pattern = under(c.previous_token(1, 3).overlay(c.induction(1, 3))).pattern[1][:, 3]
+    again = under(c.induction(1, 3).overlay(c.previous_token(1, 3))).pattern[1][:, 3]
+    assert close(pattern, again)
+    assert close(pattern[:, 3], np.eye(5)[2])
+    assert close(pattern[:, 4, ::2], 0)
+    perfect = c.perfect_previous_layer({"q", "k"}) & c.perfect_previous_layer({"v"})
+    assert close(under(perfect).logits, under(c.perfect_previous_layer()).logits)
+
+
+# --- mistakes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: c.ablate(2, 0), r"layer 2 is out of range: the model has layers 0..1"),
+        (lambda: c.ablate(0, 4), r"head 4 is out of range: the model has heads 0..3"),
+        (lambda: c.ablate(0, -1), "head is -1"),
+        (lambda: c.ablate(0, True), "head is True"),
+        (lambda: c.ablate(0, "3"), "head is '3'"),
+        (lambda: c.ablate(0.5, 1), "layer is 0.5"),
+        (lambda: c.ablate(0, []), "no heads named"),
+        (lambda: c.copy_from(2, 0), "layer 2 is out of range"),
+        (lambda: c.copy_from(0, 4), "head 4 is out of range"),
+        (lambda: c.temperature(1, {4: 2.0}), "head 4 is out of range"),
+        (lambda: c.temperature(1, {1: 0.0}), "temperature > 0"),
+        (lambda: c.temperature(1, {1: float("nan")}), "finite"),
+        (lambda: c.graft(DONOR, upto=2), "layer 2 is out of range"),
+        (lambda: c.graft(DONOR, after=2), "layer 2 is out of range"),
+        (lambda: c.graft(network(PLAIN), after=0), "weights of the same shape"),
+        (lambda: c.graft(DONOR), "exactly one of the two"),
+        (lambda: c.graft({"W_E": 1}, upto=0), "give Params or Weights"),
+        (lambda: c.previous_token(0, 0, rows="query"), "rows is 'query': give one of all, label"),
+        (lambda: c.previous_token(0, 0, float("inf")), "strength is inf"),
+        (lambda: c.match_by_similarity(1, 0, -1), "give 0 or more"),
+        (lambda: c.mean("resid", 0), "site is 'resid'"),
+        (lambda: c.mean("embed", 1), "belongs to no layer"),
+        (lambda: c.mean("resid_pre", 0, heads=1), "has no heads"),
+        (lambda: c.hold("z", [[[[1]]]]), "value has 4 axes, z has 3"),
+        (lambda: c.hold("z", np.zeros((5, 4, 3))), "axis 2 of z is of size 4"),
+        (lambda: c.hold("pattern", 0.5, gate=np.ones((3, 1, 1))), "axis 0 of pattern is of size 4"),
+        (lambda: c.hold("z", float("nan")), "not finite"),
+        (lambda: c.hold("z", "much"), "value is 'much'"),
+        (lambda: c.hold("z", 0.0, gate=2.0), "between 0 .* and 1"),
+        (lambda: c.rule("z", "doubled"), "give a function"),
+        (lambda: c.preserve(), "nothing named"),
+        (lambda: c.preserve("logits"), "preserve is 'logits'"),
+        (lambda: c.perfect_previous_layer({"x"}), "give some of q, k, v"),
+        (lambda: c.freeze("W_E").during(0, 1), "holds weights"),
+        (lambda: c.ablate(0, 1).during(5, 5), "0 <= start < stop"),
+    ],
+)
+def test_mistakes_are_one_line(make, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        make().arrays(CONFIG)
+    assert "\n" not in str(error.value)
+
+
+def test_models_that_lack_a_part_say_so() -> None:
+    with pytest.raises(UserError, match="the model has no MLPs"):
+        c.mean("mlp_out", 0).arrays(PLAIN)
+    with pytest.raises(UserError, match=r"layer 1 is out of range: the model has layers 0\.\.0"):
+        c.perfect_previous_layer().arrays(small(layers=1))
+
+
+def test_values_that_fit_no_sequence_of_this_length_say_so() -> None:
+    with pytest.raises(UserError, match="for sequences of this length"):
+        under(c.hold("pattern", np.zeros((4, 7, 7))))
+    with pytest.raises(UserError, match=r"gives shape \(3,\) at z of layer 1"):
+        under(c.rule("z", lambda b, a: jnp.zeros(3), layer=1))
+
+
+# --- JSON ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CLAMPS)
+def test_json_gives_the_clamp_back(name: str) -> None:
+    text = CLAMPS[name].to_json()
+    json.loads(text)
+    weights = {DONOR.checksum: DONOR.params}
+    again = Clamp.from_json(text, weights)
+    assert again == CLAMPS[name]
+    assert again.to_json() == text
+    assert hash(again) == hash(CLAMPS[name])
+
+
+def test_json_needs_the_weights_it_was_written_with() -> None:
+    text = CLAMPS["graft upto"].to_json()
+    assert "elsewhere" in text
+    assert len(text) < 300
+    with pytest.raises(UserError, match="run 'elsewhere' at step 7"):
+        Clamp.from_json(text)
+    with pytest.raises(UserError, match="have checksum"):
+        Clamp.from_json(text, {DONOR.checksum: network(CONFIG, 6)})
+
+
+def test_json_of_functions_that_cannot_be_imported() -> None:
+    def local(batch, activations):
+        return activations.z[-1]
+
+    text = c.rule("z", local).to_json()
+    with pytest.raises(UserError, match="pass it as functions"):
+        Clamp.from_json(text)
+    name = json.loads(text)[0]["function"]
+    assert Clamp.from_json(text, functions={name: local}) == c.rule("z", local)
+
+
+ABLATE = {"kind": "ablate", "layer": 0, "heads": [1]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        (None, "not JSON"),
+        ("{}", "a list of parts"),
+        ("[1]", "a list of parts"),
+        ([{}], "kind None"),
+        ([ABLATE | {"kind": "abl"}], "kind 'abl': known are ablate"),
+        ([ABLATE | {"kind": ["ablate"]}], "kind"),
+        ([ABLATE | {"strength": 1}], "it takes exactly heads, layer"),
+        ([{"kind": "ablate", "layer": 0}], "it takes exactly heads, layer"),
+        ([ABLATE | {"heads": None}], "head is None"),
+        ([ABLATE | {"layer": "0"}], "layer is '0'"),
+        ([ABLATE | {"during": 3}], "during is 3"),
+        ([ABLATE | {"during": [5, 1]}], "0 <= start < stop"),
+        ([{"kind": "freeze", "parameters": 3}], "not understood"),
+        ([{"kind": "freeze", "parameters": [3]}], "no parameter named"),
+        (
+            [{"kind": "temperature", "layer": 1, "temperatures": 3, "base": "clean"}],
+            "not understood",
+        ),
+        (
+            [{"kind": "graft", "weights": 3, "upto": 0, "after": None}],
+            "give run, step and checksum",
+        ),
+        ([{"kind": "preserve", "what": ["all"]}], "preserve is 'all'"),
+    ],
+)
+def test_malformed_json_is_refused_in_one_line(text, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        Clamp.from_json(json.dumps(text) if isinstance(text, list) else text)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,187 @@
+"""The command line: what it writes, and one line with exit code 2 for each mistake."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ih_jax.cli.main import main
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def ih_jax(*arguments, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "ih_jax.cli.main", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "XDG_CACHE_HOME": str(cwd / "cache"), **environment},
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(scope="module")
+def small_run(folder):
+    """fig5b at a hundredth of its length, once for the whole file."""
+    done = ih_jax(
+        "run", "fig5b", "--seeds", 1, "--scale", 0.01, "--clamps", "none", "copy", cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_run_writes_a_folder_and_prints_the_claims(folder, small_run):
+    results = folder / "results" / "fig5b"
+    names = {path.name for path in results.iterdir()}
+    assert {"card.json", "results.nc", "figure.png", "figure.svg", "README.md"} <= names
+    assert not [name for name in names if "writing" in name or "partial" in name]
+    assert "undecidable" in small_run.stdout
+    readme = (results / "README.md").read_text()
+    assert "glyphs" in readme
+    assert "| claim | paper | ours |" in readme
+    card = json.loads((results / "card.json").read_text())
+    assert card["experiment"] == "fig5b"
+    assert "fig5b --seeds 1" in card["command"]
+
+
+def test_plot_draws_again_without_training(folder, small_run, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    figure = folder / "results" / "fig5b" / "figure.png"
+    before = figure.read_bytes()
+    figure.unlink()
+    assert main(["plot", "results/fig5b"]) == 0
+    assert "undecidable" in capsys.readouterr().out
+    assert figure.read_bytes() == before
+
+
+def test_a_reader_that_went_away_is_no_error(folder, small_run):
+    child = subprocess.Popen(
+        [sys.executable, "-m", "ih_jax.cli.main", "plot", "results/fig5b"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    child.stdout.close()
+    assert (child.stderr.read(), child.wait(timeout=300)) == ("", 141)
+
+
+def test_list_names_every_experiment(capsys):
+    assert main(["list"]) == 0
+    assert "fig5b" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [([], "{run,list,plot,bench"), (["run"], "--data-key"), (["plot"], "results folder")],
+)
+def test_help_says_what_a_person_needs(command, told, capsys):
+    with pytest.raises(SystemExit) as left:
+        main([*command, "--help"])
+    assert left.value.code == 0
+    said = capsys.readouterr().out
+    assert "usage" in said
+    assert told in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "fig5b", "--sedes", "3"], "Unrecognized options: --sedes"),
+        (["run", "fig5b", "--seeds", "two"], "--seeds"),
+        (["run", "olsson-text", "--tokenizer", "words"], "'bytes'"),
+        (["run"], "Missing from ih-jax run"),
+        (["rum", "fig5b"], "rum"),
+        ([], "{run, list"),
+        (["heads"], "--model"),
+    ],
+)
+def test_what_cannot_be_read_gets_one_line_and_exit_code_2(arguments, words, capsys):
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.startswith("ih-jax: ")
+    assert said.count("\n") == 1
+    assert said.rstrip().endswith("--help")
+
+
+BAD_STUDIES = {
+    "no_study.py": "x = 1",
+    "range.py": "import ih_jax as ih\nstudy = ih.sweep(ih.fewshot(), clamp=ih.ablate(1, 9))",
+    "both.py": "import ih_jax as ih\nc = ih.previous_token(1, 3) & ih.induction(1, 3)",
+    "labels.py": "import ih_jax as ih\nih.fewshot(labels=1)",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "fig99"], "fig5b"),
+        (["run", "fig5b", "--clamps", "macth"], "there is no clamp 'macth'"),
+        (["run", "fig5b", "--data", "nowhere.h5"], "no feature file"),
+        (["run", "fig5b", "--seeds", "0"], "--seeds is 0"),
+        (["run", "fig5b", "--labels", "1"], "labels is 1: give 2 or more"),
+        (["run", "fig5b", "--classes", "3000"], "the data has 1623"),
+        (["run", "fig5b", "--exemplars", "30"], "the data has 20"),
+        (["run", "missing.py"], "no file missing.py"),
+        (["run", "no_study.py"], "defines no `study`"),
+        (["run", "range.py"], "head 9"),
+        (["run", "both.py"], "layer 1 head 3"),
+        (["run", "labels.py"], "labels is 1"),
+        (["run", "no_study.py", "--scale", "0.1"], "no_study.py reads no --scale"),
+        (["run", "no_study.py", "--seeds", "3"], "no_study.py reads no --seeds"),
+        (["run", "fig5b", "--text", "here"], "fig5b reads no --text"),
+        (["run", "olsson-smoke", "--classes", "9"], "olsson-smoke reads no --classes"),
+        (["plot", "nowhere"], "results.nc"),
+        (["run", "fig5b", "--out", "taken"], "writable"),
+        (["run", "fig5b", "--out", "other"], "belongs to experiment 'fig4'"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_exit_code_2(
+    folder, small_run, monkeypatch, capsys, arguments, message
+):
+    monkeypatch.chdir(folder)
+    for name, text in BAD_STUDIES.items():
+        (folder / name).write_text(text)
+    (folder / "taken").write_text("")
+    (folder / "other").mkdir(exist_ok=True)
+    (folder / "other" / "card.json").write_text('{"experiment": "fig4"}')
+    before = {p for p in folder.rglob("*") if "cache" not in p.parts}
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert len(said.strip().splitlines()) == 1, said
+    after = {
+        p for p in folder.rglob("*") if "cache" not in p.parts and "__pycache__" not in p.parts
+    }
+    assert after <= before, "something was left behind"
+
+
+def test_a_study_file_with_its_own_rule_measure_and_pulse_runs(folder):
+    text = (EXAMPLES / "two_back_pulse.py").read_text()
+    assert len(text.splitlines()) < 50
+    (folder / "two_back_pulse.py").write_text(
+        text.replace("200_000", "640").replace("50_000", "320").replace("classes=50", "classes=8")
+    )
+    done = ih_jax("run", "two_back_pulse.py", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "two back" in done.stdout
+    assert (folder / "runs" / "two_back_pulse" / "results.nc").is_file()
+
+
+def test_a_study_file_on_text_runs(folder):
+    text = (EXAMPLES / "long_text.py").read_text().replace("1_600", "1").replace("61", "3")
+    (folder / "long_text.py").write_text(text)
+    done = ih_jax("run", "long_text.py", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "prefix_matching" in done.stdout

@@ -1,0 +1,228 @@
+"""A run of the authors' code: its byte layout written here at a small size, and a real one."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import jax
+import numpy as np
+import pytest
+
+import ih_jax as ih
+from ih_jax.clamps.apply import forward
+from ih_jax.cli.main import main
+from ih_jax.interop import icl_dynamics_runs
+from ih_jax.interop.icl_dynamics import arrays_from_params
+from ih_jax.interop.icl_dynamics_runs import import_run, read, read_checkpoint
+from ih_jax.tasks.fewshot import scores
+
+DATA = os.environ.get("IH_JAX_DATA_DIR")
+REAL = None if DATA is None else Path(DATA).parent / "reference" / "icl_dynamics_run"
+CLASSES, FEATURES, SEEN = 12, 7, (0, 640)
+OPTIONS: dict[str, Any] = {
+    "run": "small",
+    "depth": 2,
+    "d_model": 8,
+    "num_heads": 2,
+    "mlp_ratio": None,
+    "pos_embedding_type": "rope",
+    "no_norm": False,
+    "not_causal": False,
+    "init_rescale": 1.0,
+    "model_output_classes": 5,
+    "init_seed": 5,
+    "train_seed": 0,
+    "train_iters": 640,
+    "train_bs": 32,
+    "lr": 1e-3,
+    "optimizer": "adam",
+    "weight_decay": 0.0,
+    "eval_seed": 1,
+    "class_split": [6, 2, 4],
+    "exemplar_split": [1, 2, 0],
+    "fs_relabel": 5,
+    "fs_relabel_split": [8.0, 2.0, 0.0],
+    "fs_relabel_split_seed": 20,
+    "data_type": "file",
+    "train_context_len": 2,
+    "mixing_coeffs": [1.0],
+    "pt_burstiness": [1],
+    "opto_induction_heads": ["1:1"],
+    "opto_induction_head_strength": 1.0,
+    "opto_ablate_heads": ["1:0"],
+    "opto_preserve_patterns": False,
+}
+
+
+def weights(seed: int, **model: Any) -> ih.Params:
+    config = ih.Config(features=FEATURES, labels=5, d_model=8, heads=2, **model)
+    return ih.init(jax.random.key(seed), config)
+
+
+def write_checkpoint(path: Path, seen: int, params: ih.Params, **options: Any) -> None:
+    """Records as that code leaves them: scalars of the model among its arrays, then moments."""
+    named = arrays_from_params(params)
+    arrays = [np.asarray(named[name]) for name in icl_dynamics_runs._names({**OPTIONS, **options})]
+    with open(path, "wb") as file:
+
+        def put(record: Any) -> None:
+            np.lib.format.write_array(file, np.asarray(record), allow_pickle=False)
+
+        put(seen)
+        put(8)  # the width, among the model's fields
+        for array in arrays:
+            put(array)
+            put(False)
+            put(0.0)
+        put(np.int32(seen // 32))
+        for _ in range(2):
+            for array in arrays:
+                put(0 * array)
+        put(np.zeros(2, np.uint32))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(OPTIONS))
+    for seen in SEEN:
+        write_checkpoint(folder / "checkpoints" / f"{seen:011d}.eqx", seen, weights(seen))
+    random = np.random.default_rng(0)
+    with h5py.File(folder / "log.h5", "w") as log:
+        log["eval_iter"] = np.array([0, 320, 640])
+        for name in ("fsl_train", "fsl_val_rl"):
+            log[f"{name}/loss"] = random.uniform(0, 2, (3, 10)).astype(np.float32)
+            log[f"{name}/acc"] = random.uniform(size=(3, 10)) > 0.5
+            log[f"{name}/in_context_acc"] = random.uniform(size=(3, 10)) > 0.5
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "features.h5"
+    with h5py.File(path, "w") as file:
+        file["resnet18/224/feat"] = np.random.default_rng(1).normal(size=(CLASSES, 3, FEATURES))
+    return path
+
+
+def test_a_run_is_read_in_our_terms(run: Path) -> None:
+    found = read(run)
+    assert found.clamp == ih.induction(1, 1) & ih.ablate(1, 0)
+    assert sorted(found.checkpoints) == list(SEEN)
+    jax.tree.map(np.testing.assert_array_equal, found.checkpoints[640], weights(640))
+
+
+def test_it_is_a_sweep_that_everything_reads(run: Path, data: Path, tmp_path: Path) -> None:
+    import_run(run, data, None, tmp_path / "out")
+    found = ih.load(tmp_path / "out")
+    assert found.steps(0) == [0, 20]
+    jax.tree.map(np.testing.assert_array_equal, found.params(0, 20), weights(640))
+    with h5py.File(run / "log.h5") as log:
+        logged = {name: log[f"{name}/loss"][()].mean(1) for name in ("fsl_train", "fsl_val_rl")}
+    results = found.results.sel(clamp="small", init=5)
+    np.testing.assert_allclose(results["loss"], logged["fsl_train"], rtol=1e-5)
+    for name, values in logged.items():
+        np.testing.assert_allclose(results["eval_loss"].sel(set=name), values, rtol=1e-5)
+    assert np.isnan(results["eval_loss"].sel(set="fsl_test_class")).all()
+    loss = found.measure(lambda p, c, b: scores(forward(p, b, c, "query"), b)[0], sequences=50)
+    assert np.isfinite(loss).all()
+
+
+@pytest.mark.parametrize(
+    "model", [{"mlp_ratio": 2.0}, {"norm": False}, {"positions": "sinusoidal"}], ids=str
+)
+def test_other_models(tmp_path: Path, model: dict[str, Any]) -> None:
+    theirs = {
+        "mlp_ratio": model.get("mlp_ratio"),
+        "no_norm": not model.get("norm", True),
+        "pos_embedding_type": model.get("positions", "rope"),
+    }
+    params = weights(3, **model)
+    write_checkpoint(tmp_path / "x.eqx", 64, params, **theirs)
+    seen, found = read_checkpoint(tmp_path / "x.eqx", {**OPTIONS, **theirs})
+    assert seen == 64
+    jax.tree.map(np.testing.assert_array_equal, found, params)
+
+
+def truncate(run: Path) -> None:
+    path = run / "checkpoints" / "00000000640.eqx"
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def pickled(run: Path) -> None:
+    with open(run / "checkpoints" / "00000000640.eqx", "wb") as file:
+        np.lib.format.write_array(file, np.array([{}], object))
+
+
+def another_width(run: Path) -> None:
+    (run / "config.json").write_text(json.dumps({**OPTIONS, "d_model": 16}))
+
+
+def one_layer_more(run: Path) -> None:
+    (run / "config.json").write_text(json.dumps({**OPTIONS, "depth": 3}))
+
+
+def no_checkpoints(run: Path) -> None:
+    for path in (run / "checkpoints").iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (truncate, "no whole sequence of .npy records"),
+        (pickled, "no whole sequence of .npy records"),
+        (another_width, "has shape"),
+        (one_layer_more, "example_embed|has shape|arrays"),
+        (no_checkpoints, "holds no .eqx file"),
+        (lambda run: (run / "config.json").unlink(), "there is no"),
+        (lambda run: (run / "config.json").write_text("{"), "is not JSON"),
+        (lambda run: (run / "config.json").write_text("{}"), "lacks depth"),
+        (lambda run: (run / "log.h5").write_bytes(b"no"), "no log of the authors' code"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(
+    run: Path, data: Path, tmp_path: Path, harm: Any, message: str
+) -> None:
+    harm(run)
+    with pytest.raises(ih.UserError, match=message) as error:
+        import_run(run, data, None, tmp_path / "out")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_features_and_full_folders_are_refused(run: Path, data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.h5"
+    with h5py.File(other, "w") as file:
+        file["x"] = np.ones((CLASSES, 3, FEATURES + 1))
+    with pytest.raises(ih.UserError, match="the run's weights take 7"):
+        import_run(run, other, None, tmp_path / "out")
+    with pytest.raises(ih.UserError, match="is not empty"):
+        import_run(run, data, None, run)
+
+
+def test_the_command(run: Path, data: Path, tmp_path: Path, capsys: Any) -> None:
+    arguments = ["import", str(run), "--data", str(data), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    assert "2 checkpoints" in capsys.readouterr().out
+    assert main(arguments) == 2
+    assert "is not empty" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(REAL is None or not REAL.is_dir(), reason="needs a real run of the authors'")
+def test_a_real_run_has_the_loss_that_it_recorded(tmp_path: Path) -> None:
+    assert REAL is not None
+    features = "omniglot_small_rot4_efficientnet_lite0.h5"
+    found = import_run(REAL, features, None, tmp_path / "out")
+    fresh = found.measure(
+        lambda p, c, b: scores(forward(p, b, c, "query"), b)[0], steps=[200], sequences=20_000
+    )
+    with h5py.File(REAL / "log.h5") as log:
+        recorded = log["fsl_train/loss"][-1]
+    error = recorded.std() / np.sqrt(len(recorded))
+    assert abs(fresh.item() - recorded.mean()) < 3 * error

@@ -1,0 +1,801 @@
+"""Measures of language models: heads, circuits, in-context learning, networks without a head."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import language_networks as by_hand
+import numpy as np
+import pytest
+from networks import QUICK, look, network, small
+
+from ih_jax.clamps import clamp as c
+from ih_jax.clamps.apply import forward
+from ih_jax.clamps.clamp import Clamp
+from ih_jax.clamps.holds import Holds
+from ih_jax.data.batches import Tokens
+from ih_jax.data.languages.synthetic import Markov
+from ih_jax.errors import UserError
+from ih_jax.measures import circuits, context, heads, probes, removal
+
+VOCABULARY = 7  # 6 tokens and BOS
+BIG = {"layers": 3, "d_model": 24, "mlp_ratio": 1.5}
+
+
+def language(**settings: Any) -> Any:
+    """A shape of language model: 4 heads, by default 2 layers without MLPs."""
+    default = {"features": 0, "labels": VOCABULARY, "positions": "shortformer"}
+    return small(**(default | settings))
+
+
+def sequences(count: int = 5, length: int = 12, tokens: int = VOCABULARY - 1, seed: int = 0):
+    rows = np.random.default_rng(seed).integers(0, tokens, (count, length - 1))
+    first = np.full((count, 1), tokens)
+    return Tokens(jnp.asarray(np.concatenate([first, rows], axis=1), jnp.int32))
+
+
+def measured(measure, params, batch, clamp=None):
+    holds = Holds() if clamp is None else clamp.arrays(params.config)
+    return jax.device_get(jax.jit(measure, compiler_options=QUICK)(params, holds, batch))
+
+
+def random_patterns(B: int = 3, H: int = 4, T: int = 12, seed: int = 0):
+    scores = np.random.default_rng(seed).normal(size=(B, H, T, T)) * 2
+    weights = np.exp(scores) * np.tril(np.ones((T, T)))
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def loop_over_matches(pattern, tokens, begin, shift):
+    """[H], of one shift: sums over pairs, written again."""
+    B, H, T, _ = pattern.shape
+    found = np.zeros(H)
+    for h in range(H):
+        for b in range(B):
+            for i in range(begin, T):
+                for j in range(i):
+                    if tokens[b, j] == tokens[b, i] and 0 <= j + shift <= i:
+                        found[h] += pattern[b, h, i, j + shift]
+    return found / (B * (T - begin))
+
+
+def loop_over_copies(z, pattern, W_O, W_U, tokens):
+    """The ratio [H] and the signed logits [H], by whole vocabularies."""
+    B, T, H, _ = z.shape
+    ratios, signed = np.zeros((H, B, T)), np.zeros((H, B, T))
+    for h in range(H):
+        for b in range(B):
+            sample = sorted(set(tokens[b].tolist()))
+            for t in range(T):
+                logits = W_U @ (z[b, t, h] @ W_O[h])
+                logits -= logits.mean()
+                raised = np.maximum(logits, 0)
+                a = sum(pattern[b, h, t, s] * raised[tokens[b, s]] for s in range(T))
+                total = sum(raised[v] for v in sample)
+                ratios[h, b, t] = a / (a + total) if a + total > 0 else 0
+                here = sum(pattern[b, h, t, s] * logits[tokens[b, s]] for s in range(T))
+                signed[h, b, t] = here - np.mean([logits[v] for v in sample])
+    return ratios.mean((1, 2)), signed.mean((1, 2))
+
+
+# --- functions of patterns ----------------------------------------------------------------------
+
+
+def test_attention_to_the_previous_token_and_by_offset_agree_with_loops() -> None:
+    pattern = random_patterns()
+    each = [
+        [
+            np.mean([pattern[b, h, i, i - o] for b in range(3) for i in range(o, 12)])
+            for o in range(12)
+        ]
+        for h in range(4)
+    ]
+    found = heads.attention_by_offset(jnp.asarray(pattern), 12)
+    np.testing.assert_allclose(found, each, rtol=1e-5)
+    previous = heads.previous_token_attention(jnp.asarray(pattern))
+    np.testing.assert_allclose(previous, np.asarray(each)[:, 1], rtol=1e-5)
+    with pytest.raises(UserError, match="13 offsets in sequences of 12"):
+        heads.attention_by_offset(jnp.asarray(pattern), 13)
+
+
+@pytest.mark.parametrize("begin", [0, 5])
+def test_attention_after_a_match_agrees_with_loops(begin: int) -> None:
+    pattern = random_patterns()
+    tokens = np.random.default_rng(1).integers(0, 4, (3, 12))
+    shifts = (-2, -1, 0, 1, 2, 7, 11)
+    found = heads.attention_after_match(jnp.asarray(pattern), jnp.asarray(tokens), begin, shifts)
+    expected = [loop_over_matches(pattern, tokens, begin, shift) for shift in shifts]
+    np.testing.assert_allclose(found, np.transpose(expected), rtol=1e-4, atol=1e-7)
+    prefix = heads.prefix_matching_attention(jnp.asarray(pattern), jnp.asarray(tokens), begin)
+    np.testing.assert_allclose(prefix, expected[3], rtol=1e-5)
+    with pytest.raises(UserError, match="begin is 12"):
+        heads.prefix_matching_attention(jnp.asarray(pattern), jnp.asarray(tokens), 12)
+
+
+def test_a_head_that_matches_several_tokens_back_shows_at_its_own_shift() -> None:
+    """The trap of experiments.md, B3: it copies long spans, and has no prefix matching."""
+    block, T = 9, 28
+    probe = probes.repeated_tokens(12, T, block, times=3, sequences=2)
+    to = np.clip(np.arange(T) - block + 6, 0, np.arange(T))
+    pattern = jnp.asarray(np.broadcast_to(np.eye(T)[to], (2, 1, T, T)))
+    found = heads.attention_after_match(pattern, probe.tokens, 1 + block)[0]
+    by_shift = dict(zip(heads.SHIFTS, np.asarray(found), strict=True))
+    assert by_shift[6] == 1
+    assert by_shift[1] == 0
+
+
+@pytest.mark.parametrize("kinds", [4, 30])
+def test_copying_agrees_with_loops_over_the_whole_vocabulary(kinds: int) -> None:
+    rng = np.random.default_rng(2)
+    z, W_O, W_U = (rng.normal(size=s) for s in ((3, 12, 4, 5), (4, 5, 9), (30, 9)))
+    tokens = rng.integers(0, kinds, (3, 12))  # of 4, most stand twice or more
+    given = (z, random_patterns(), W_O, W_U, tokens)
+    ratio, signed = loop_over_copies(*given)
+    arrays = tuple(jnp.asarray(x) for x in given)
+    np.testing.assert_allclose(heads.copying_ratio(*arrays), ratio, rtol=1e-4)
+    np.testing.assert_allclose(heads.copying_logits(*arrays), signed, rtol=1e-3, atol=1e-5)
+
+
+def test_copying_of_heads_that_are_known() -> None:
+    """One-hot tokens, so that a head's output is what it attends to; 25 of 100, once each."""
+    V, T = 100, 25
+    tokens = np.asarray(probes.random_tokens(V + 1, T, sequences=4).tokens)
+    one_hot = np.eye(V)[tokens]
+    causal = np.tril(np.ones((T, T)))
+    sharp, even = np.eye(T), causal / causal.sum(-1, keepdims=True)
+    pattern = np.stack([sharp, even, sharp, even, sharp])
+    z = np.einsum("hts,bsv->bthv", pattern, one_hot)
+    sign = np.array([1, 1, -1, -1, 0])
+    W_O = sign[:, None, None] * np.eye(V)[None]
+    given = (z, np.broadcast_to(pattern, (4, 5, T, T)), W_O, np.eye(V), tokens)
+    arrays = tuple(jnp.asarray(x, jnp.float32) for x in given[:-1])
+    scores = 4 * np.asarray(heads.copying_ratio(*arrays, jnp.asarray(tokens))) - 1
+    logits = np.asarray(heads.copying_logits(*arrays, jnp.asarray(tokens)))
+    np.testing.assert_allclose(scores[0], 1, atol=1e-4)
+    spread = np.mean([4 / (n + 1) - 1 for n in range(1, T + 1)])
+    np.testing.assert_allclose(scores[1], spread, atol=0.02)
+    np.testing.assert_allclose(scores[4], -1)  # it raises nothing
+    assert logits[0] > logits[1] > 0.05
+    np.testing.assert_allclose(logits[2:4], -logits[:2], rtol=1e-4)
+    np.testing.assert_allclose(logits[4], 0, atol=1e-6)
+    assert (scores[2:4] < -0.9).all()
+
+
+def test_random_heads_score_low_by_the_ratio_and_about_0_by_signed_logits() -> None:
+    rng = np.random.default_rng(3)
+    z, W_O, W_U = (rng.normal(size=s) for s in ((10, 25, 8, 16), (8, 16, 64), (1000, 64)))
+    tokens = np.asarray(probes.random_tokens(1001, 25).tokens)
+    given = (z, random_patterns(10, 8, 25), W_O, W_U, tokens)
+    arrays = tuple(jnp.asarray(x) for x in given)
+    scores = 4 * np.asarray(heads.copying_ratio(*arrays)) - 1
+    logits = np.asarray(heads.copying_logits(*arrays))
+    assert ((scores > -0.9) & (scores < -0.7)).all()
+    assert np.abs(logits).max() < 0.1 * np.sqrt(16 * 64)  # of a logit's standard deviation
+
+
+# --- measures of heads --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"norm": False, "layers": 3}, {"positions": "rope", "smeared_keys": True, "mlp_ratio": 2.0}],
+    ids=["plain", "whole"],
+)
+def test_measures_of_heads_agree_with_loops_over_patterns(settings: dict[str, Any]) -> None:
+    params, batch = network(language(**settings)), sequences(length=14)
+    pattern = look(params, batch).pattern
+    L, H = len(pattern), pattern[0].shape[1]
+    found = measured(heads.previous_token_score, params, batch)
+    expected = [
+        [np.mean([each[b, h, i, i - 1] for b in range(5) for i in range(1, 14)]) for h in range(H)]
+        for each in pattern
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    by_offset = measured(heads.offsets(3), params, batch)
+    assert by_offset.shape == (L, H, 3)
+    np.testing.assert_allclose(by_offset[..., 1], found, rtol=1e-5)
+
+    probe = probes.repeated_tokens(VOCABULARY, 14, seed=4)
+    assert probe.tokens.shape == (10, 13)  # 3 tokens 4 times
+    seen = look(params, probe).pattern
+    matching = measured(heads.prefix_matching(seed=4), params, batch)
+    expected = [loop_over_matches(each, np.asarray(probe.tokens), 4, 1) for each in seen]
+    np.testing.assert_allclose(matching, expected, rtol=1e-4)
+    shifts = measured(heads.match_shifts((0, 1, -1), seed=4), params, batch)
+    np.testing.assert_allclose(shifts[..., 1], matching, rtol=1e-5)
+
+    sample = probes.random_tokens(VOCABULARY, 14, seed=5)
+    sites = look(params, sample)
+    copying = measured(heads.copying(seed=5), params, batch)
+    for layer, block in enumerate(params.blocks):
+        given = (sites.z[layer], sites.pattern[layer], np.asarray(block.attention.W_O), params.W_U)
+        ratio, signed = loop_over_copies(*given, np.asarray(sample.tokens))
+        np.testing.assert_allclose(copying["score"][layer], 4 * ratio - 1, atol=1e-4)
+        np.testing.assert_allclose(copying["logits"][layer], signed, rtol=1e-3, atol=1e-4)
+
+
+def test_measures_of_heads_see_the_clamp() -> None:
+    params, batch = network(language()), sequences(length=25)
+    clamp = c.previous_token(0, 1) & c.induction(1, 2) & c.ablate(1, 3)
+    previous = measured(heads.previous_token_score, params, batch, clamp)
+    np.testing.assert_allclose(previous[0, 1], 1, atol=1e-6)
+    assert np.delete(previous.ravel(), 1).max() < 0.9
+    matching = measured(heads.prefix_matching(), params, batch, clamp)
+    np.testing.assert_allclose(matching[1, 2], 1, atol=1e-6)
+    assert np.delete(matching.ravel(), 6).max() < 0.9
+    copying = measured(heads.copying(), params, batch, clamp)
+    assert copying["score"][1, 3] == -1
+    assert copying["logits"][1, 3] == 0
+
+
+def test_the_circuit_set_by_hand_has_its_two_heads() -> None:
+    params = by_hand.circuit()
+    batch = sequences(20, by_hand.POSITIONS, by_hand.TOKENS)
+    previous = measured(heads.previous_token_score, params, batch)
+    matching = measured(heads.prefix_matching(), params, batch)
+    copying = measured(heads.copying(), params, batch)
+    uniform = np.mean([1 / (i + 1) for i in range(1, by_hand.POSITIONS)])
+    np.testing.assert_allclose(previous, [[1, uniform], [previous[1, 0], uniform]], atol=1e-3)
+    assert matching[1, 0] >= 0.95
+    assert np.delete(matching.ravel(), 2).max() < 0.1
+    assert copying["score"][1, 0] > 0.95
+    assert copying["logits"][1, 0] > 5
+    assert np.delete(copying["score"].ravel(), 2).max() == -1  # none of them raises a token
+
+    copies = measured(circuits.ov_copying, params, batch)
+    np.testing.assert_allclose(copies, [[0, 0], [1, 0]], atol=1e-4)
+    composition = measured(circuits.qkv_composition, params, batch)
+    assert composition["K"][0, 0, 1, 0] > 0.1
+    assert composition["Q"][0, 0, 1, 0] < 0 > composition["V"][0, 0, 1, 0]
+    trace = measured(circuits.matching_trace, params, batch)
+    assert trace["trace"][1, 0] > 1000
+    np.testing.assert_allclose(trace["cosine"], [[0, 0], [1, 0]], atol=0.01)
+
+    losses = measured(context.loss_by_token, params, probes.repeated_tokens(11, 41))
+    assert losses[:11].min() > 1  # the first block, and what follows it, is news
+    assert losses[11:].max() < 0.01
+
+
+def test_the_same_weights_in_random_order_are_no_circuit() -> None:
+    batch = sequences(20, by_hand.POSITIONS, by_hand.TOKENS)
+    params = by_hand.shuffled(by_hand.circuit())
+    matching = measured(heads.prefix_matching(), params, batch)
+    # Uniform attention: of i + 1 positions, those after 1, 2 or 3 earlier occurrences.
+    null = np.mean([(i - 1) // 10 / (i + 1) for i in range(11, 41)])
+    np.testing.assert_allclose(matching, null, atol=0.05)
+    assert measured(heads.previous_token_score, params, batch).max() < 0.3
+    assert measured(heads.copying(), params, batch)["score"].max() < 0
+    assert np.abs(measured(circuits.matching_trace, params, batch)["cosine"]).max() < 0.3
+    scores = measured(circuits.qkv_composition, params, batch)
+    # NaN: products of matrices that are mostly zeros may well be zero.
+    assert all(np.nan_to_num(each).max() < 0.05 for each in scores.values())
+
+
+# --- probes -------------------------------------------------------------------------------------
+
+
+def test_probes_of_random_tokens_are_what_they_say() -> None:
+    many = probes.repeated_tokens(65, 128, exclude=(0, 1, 63))
+    rows = np.asarray(many.tokens)
+    assert rows.shape == (10, 101)
+    assert (rows[:, 0] == 64).all()
+    blocks = rows[:, 1:].reshape(10, 4, 25)
+    assert (blocks == blocks[:, :1]).all()
+    assert all(len(set(row)) == 25 for row in blocks[:, 0].tolist())
+    assert not set(blocks.ravel().tolist()) & {0, 1, 63, 64}
+    assert len(np.unique(blocks[:, 0], axis=0)) == 10
+    np.testing.assert_array_equal(rows, probes.repeated_tokens(65, 128, exclude=(0, 1, 63)).tokens)
+    assert (rows != probes.repeated_tokens(65, 128, exclude=(0, 1, 63), seed=1).tokens).any()
+    assert probes.repeated_tokens(33, 64).tokens.shape == (10, 61)  # the context is too short
+    assert probes.repeated_tokens(4, 101).tokens.shape == (10, 13)  # 3 tokens are all
+    single = np.asarray(probes.random_tokens(33, 64, sequences=3).tokens)
+    assert single.shape == (3, 25)
+    assert single.max() < 32
+
+
+def test_probes_that_cannot_be_made_are_refused() -> None:
+    with pytest.raises(UserError, match="20 distinct tokens in a row: there are 16"):
+        probes.repeated_tokens(17, 128, block=20)
+    with pytest.raises(UserError, match="room for 15"):
+        probes.repeated_tokens(65, 64, block=20)
+    with pytest.raises(UserError, match="times is 1"):
+        probes.repeated_tokens(65, 64, times=1)
+    with pytest.raises(UserError, match="there are 0"):
+        probes.random_tokens(3, 64, exclude=(0, 1))
+
+
+# --- circuits -----------------------------------------------------------------------------------
+
+
+def test_eigenvalues_tell_copying_from_its_opposite() -> None:
+    E, D, V = 4, 8, 8
+    axes = np.eye(D, dtype=np.float32)
+    turn = np.kron(np.eye(2), [[0, -1], [1, 0]]).astype(np.float32)
+    outs = np.stack([np.eye(E), -np.eye(E), turn, np.diag([1, 1, 1, -1]), 0 * np.eye(E)])
+    W_O = outs @ axes[:E]  # [H, E, D]
+    W_V = np.broadcast_to(axes[:, :E], (5, D, E))
+    found = circuits.copying_eigenvalues(axes, *map(jnp.float32, (W_V, W_O)), np.eye(V))
+    np.testing.assert_allclose(found, [1, -1, 0, 0.5, 0], atol=1e-6)
+
+
+def test_ov_copying_is_that_of_the_matrix_over_the_vocabulary() -> None:
+    params = network(language(**BIG))
+    found = measured(circuits.ov_copying, params, None)
+    for layer, block in enumerate(params.blocks):
+        for h in range(4):
+            W_V, W_O = block.attention.W_V[h], block.attention.W_O[h]
+            matrix = (params.W_E.T @ W_V @ W_O @ params.W_U.T).astype(float)
+            values = np.linalg.eigvals(matrix)
+            expected = values.sum().real / np.abs(values).sum()
+            np.testing.assert_allclose(found[layer, h], expected, atol=1e-3)
+
+
+def test_eigenvalues_are_there_on_an_accelerator_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrices = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 5, 5)), jnp.float32)
+    on_host = jax.jit(jax.vmap(circuits.eigenvalues_by_numpy))(matrices)
+    expected = np.sort_complex(np.linalg.eigvals(matrices))
+    np.testing.assert_allclose(np.sort_complex(on_host), expected, atol=1e-4)
+    # Without one, a program for it can be made, if not with a callback.
+    monkeypatch.setattr(circuits, "eigenvalues_by_numpy", lambda x: jnp.tanh(x[..., 0]) * 1j)
+    traced = jax.jit(circuits.ov_copying).trace(network(language()))
+    assert "tanh" in traced.lower(lowering_platforms=("cuda",)).as_text()
+
+
+@pytest.mark.parametrize("settings", [{}, BIG | {"heads": 2}], ids=["narrow", "wide"])
+def test_the_trace_of_matching_is_that_of_the_matrix_over_the_vocabulary(settings) -> None:
+    params = network(language(**settings))
+    config = params.config
+    previous = np.random.default_rng(0).uniform(size=(config.layers, config.heads))
+    found = jax.device_get(jax.jit(circuits.qk_trace)(params, previous))
+    for layer in range(config.layers):
+        for h in range(config.heads):
+            late, matrix = params.blocks[layer].attention, np.zeros((VOCABULARY, VOCABULARY))
+            for e in range(layer):
+                early = params.blocks[e].attention
+                for k in range(config.heads):
+                    keys = params.W_E.T @ early.W_V[k] @ early.W_O[k] @ late.W_K[h]
+                    matrix += previous[e, k] * (params.W_E.T @ late.W_Q[h] @ keys.T)
+            trace = np.trace(matrix)
+            np.testing.assert_allclose(found["trace"][layer, h], trace, rtol=1e-3, atol=1e-4)
+            size = np.linalg.norm(matrix) * min(config.d_head, VOCABULARY) ** 0.5
+            expected = trace / size if layer else 0
+            np.testing.assert_allclose(found["cosine"][layer, h], expected, atol=1e-4)
+
+
+def test_the_trace_of_one_layer_is_0_and_of_a_matched_one_known() -> None:
+    one = network(language(layers=1))
+    assert not np.any(measured(circuits.matching_trace, one, sequences())["trace"])
+    params = by_hand.circuit()
+    found = circuits.qk_trace(params, jnp.asarray([[0.5, 0.3], [0, 0]]))
+    # Each of 11 tokens gives itself 60 sqrt(E), by a head with half a say.
+    np.testing.assert_allclose(found["trace"][1], [0.5 * 11 * 60 * 48**0.5, 0], rtol=1e-5)
+    np.testing.assert_allclose(found["cosine"][1], [1, 0], atol=1e-5)
+
+
+def test_composition_of_products_agrees_with_whole_matrices() -> None:
+    params = network(language(**BIG))
+    found = measured(circuits.qkv_composition, params, None)
+    products = {}
+    for layer, block in enumerate(params.blocks):
+        for h in range(4):
+            a = block.attention
+            products[layer, h] = (
+                np.asarray(a.W_Q[h] @ a.W_K[h].T),
+                np.asarray(a.W_V[h] @ a.W_O[h]).T,
+            )
+    for (early, k), (_, OV) in products.items():
+        for (late, h), (QK, late_OV) in products.items():
+            for name, A in (("Q", QK.T), ("K", QK), ("V", late_OV)):
+                score = np.linalg.norm(A @ OV) / (np.linalg.norm(A) * np.linalg.norm(OV))
+                expected = score - 24**-0.5 if early < late else np.nan
+                np.testing.assert_allclose(found[name][early, k, late, h], expected, atol=1e-5)
+
+
+def test_composition_of_random_products_is_about_0() -> None:
+    config = language(d_model=64, heads=8, layers=2)
+    found = measured(circuits.qkv_composition, network(config), None)
+    for scores in found.values():
+        assert abs(np.nanmean(scores)) < 0.004
+        assert np.nanstd(scores) < 0.02
+        assert np.isfinite(scores).sum() == 64
+
+
+# --- losses by position -------------------------------------------------------------------------
+
+
+def losses_of(params, batch, holds=None, given=None) -> np.ndarray:
+    """[T - 1, B], written again."""
+    logits = np.asarray(look(params, batch, holds, given=given).logits, float)[:, :-1]
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    told = np.asarray(batch.tokens)[:, 1:, None]
+    return -np.take_along_axis(log_p, told, axis=-1)[..., 0].T
+
+
+@pytest.mark.parametrize("at_once", [10_000, 24])
+def test_losses_by_token_are_those_of_the_forward_pass(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(probes.TOKENS_AT_ONCE, "cpu", at_once)  # all sequences, or two
+    params, batch = network(language()), sequences(6)
+    expected = losses_of(params, batch)
+    found = measured(context.loss_by_token, params, batch)
+    np.testing.assert_allclose(found, expected.mean(1), rtol=1e-5)
+    at = context.random_positions(6, 12)
+    vector = measured(context.per_token_losses(at), params, batch)
+    np.testing.assert_allclose(vector, expected[at - 1, np.arange(6)], rtol=1e-5)
+    held = c.ablate(0, range(4))
+    vector = measured(context.per_token_losses(at), params, batch, held)
+    expected = losses_of(params, batch, held.arrays(params.config))
+    np.testing.assert_allclose(vector, expected[at - 1, np.arange(6)], rtol=1e-5)
+
+
+def test_positions_are_checked_and_drawn_from_all() -> None:
+    drawn = context.random_positions(10_000, 12)
+    assert sorted(set(drawn.tolist())) == list(range(1, 12))
+    np.testing.assert_allclose(np.bincount(drawn)[1:], 10_000 / 11, rtol=0.15)
+    params, batch = network(language()), sequences(6)
+    for wrong in (np.ones(5), np.zeros(6), np.full(6, 12)):
+        with pytest.raises(UserError, match="give one a sequence, 1 to 11"):
+            measured(context.per_token_losses(wrong), params, batch)
+
+
+def test_in_context_scores_are_late_losses_less_early_ones() -> None:
+    losses = np.random.default_rng(0).normal(size=(3, 2, 63))
+    found = context.in_context_scores(losses, [(10, 63), (1, 4)])
+    expected = losses[..., 59:63].mean(-1) - losses[..., 9:13].mean(-1)
+    np.testing.assert_allclose(found[..., 0], expected)
+    np.testing.assert_allclose(found[..., 1], 0, atol=1e-12)
+    one = context.in_context_scores(losses, [(50, 60)], window=1)
+    np.testing.assert_allclose(one[..., 0], losses[..., 59] - losses[..., 49])
+    with pytest.raises(UserError, match="early 61"):
+        context.in_context_scores(losses, [(61, 63)])
+
+
+def test_derivatives_of_curves_that_are_straight_in_the_logarithm() -> None:
+    index = np.arange(1, 64)
+    losses = np.array([[2.0], [3.0]]) - np.array([[0.2], [-0.1]]) * np.log(index)
+    found = context.derivative_by_log_index(losses)
+    np.testing.assert_allclose(found, np.broadcast_to([[-0.2], [0.1]], (2, 63)))
+    noisy = losses + 0.05 * np.random.default_rng(0).normal(size=(2, 63))
+    assert np.abs(context.derivative_by_log_index(noisy) - found)[:, 20:].max() < 0.4
+    tokens = np.array([0, 1e5, 2e5, 5e5, 2e6])
+    loss = 9 - 0.7 * np.log(np.maximum(tokens, 1))
+    slope = context.derivative_by_log_tokens(loss, tokens)
+    assert np.isnan(slope[0])
+    np.testing.assert_allclose(slope[1:], -0.7)
+    assert context.derivative_by_log_tokens(np.stack([loss, loss]), tokens).shape == (2, 5)
+
+
+# --- trajectories -------------------------------------------------------------------------------
+
+
+def test_principal_components_find_a_plane_that_vectors_lie_in() -> None:
+    rng = np.random.default_rng(0)
+    plane = np.linalg.qr(rng.normal(size=(50, 2)))[0].T
+    spread = rng.normal(size=(30, 2)) * [5, 1]
+    noise = 1e-3 * rng.normal(size=(30, 50))
+    found = context.principal_components(7 + spread @ plane + noise)
+    assert found.explained[0] > 0.9
+    np.testing.assert_allclose(found.explained.sum(), 1, atol=1e-4)
+    np.testing.assert_allclose(found.directions @ found.directions.T, np.eye(2), atol=1e-9)
+    # Distances within the plane are kept.
+    centred = spread - spread.mean(0)
+    np.testing.assert_allclose(
+        found.coordinates @ found.coordinates.T, centred @ centred.T, atol=0.1
+    )
+    np.testing.assert_allclose(found.mean, (7 + spread @ plane).mean(0), atol=1e-2)
+    assert (found.directions.max(1) == np.abs(found.directions).max(1)).all()
+    with pytest.raises(UserError, match="not finite"):
+        context.principal_components([[1.0, np.nan], [0, 0]])
+
+
+@pytest.mark.parametrize("angle", [0, 30, 90, 150, 180])
+def test_the_turning_angle_is_that_of_two_straight_lines(angle: float) -> None:
+    t = np.linspace(0, 1, 20)[:, None]
+    after = [np.cos(np.radians(angle)), np.sin(np.radians(angle))]
+    path = np.concatenate([t * [1, 0], [1, 0] + t[1:] * after]) * 3 + 4
+    tokens = np.arange(39) * 100.0
+    window = context.Window(1900, 2100, 2000, -0.5, 0.8, 0.05)  # from the corner on
+    found = context.turning_angle(path, tokens, window)
+    np.testing.assert_allclose(found, angle, atol=0.1)
+    # It stops where it could have turned; or it never moved.
+    rng = np.random.default_rng(0)
+    stops = np.concatenate([path[:20], path[19] + 0.01 * rng.normal(size=(19, 2))])
+    for still in (stops, 0 * path):
+        assert np.isnan(context.turning_angle(still, tokens, window))
+
+
+# --- the shape of learning curves ---------------------------------------------------------------
+
+SEEN = np.linspace(0, 8e6, 101)  # tokens
+
+
+def score_curve(middle: float = 2.4e6, width: float = 1e5, fall: float = -0.6) -> np.ndarray:
+    """0, soon a plateau at -.08, a sudden fall, and a slow one to the end."""
+    sudden = fall / (1 + np.exp(-(SEEN - middle) / width))
+    early = -0.08 * (1 - np.exp(-SEEN / 2e5))
+    return early + sudden - 0.05 * np.maximum(SEEN - middle, 0) / 8e6
+
+
+@pytest.mark.parametrize("noise", [0, 0.02])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_phase_change_is_where_the_score_falls(noise: float, seed: int) -> None:
+    curve = score_curve() + noise * np.random.default_rng(seed).normal(size=101)
+    found = context.phase_change(curve, SEEN)
+    assert found is not None
+    # Three quarters of a logistic curve are within 1.95 widths on either side.
+    assert 2.4e6 - 3.6e5 <= found.start < 2.4e6 < found.end <= 2.4e6 + 3.6e5
+    assert abs(found.middle - 2.4e6) < 1e5
+    assert -0.68 < found.change < -0.45
+    assert 0.65 < found.share < 1
+    assert 0.03 < found.duration < 0.09
+    np.testing.assert_allclose(found.duration, (found.end - found.start) / 8e6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_score_that_does_not_change_has_no_window(seed: int) -> None:
+    noise = 0.03 * np.random.default_rng(seed).normal(size=101)
+    assert context.phase_change(noise, SEEN) is None
+    early = -0.11 * (1 - np.exp(-SEEN / 1e6))  # what one layer learns
+    assert context.phase_change(early + noise, SEEN) is None
+    assert context.phase_change(-score_curve() + noise, SEEN) is None  # it rises
+
+
+def test_windows_of_odd_curves() -> None:
+    step = np.where(SEEN < 1e6, 0.0, -0.5)
+    found = context.phase_change(step, SEEN)
+    assert found is not None
+    assert (found.start, found.end) == (960_000, 1_040_000)
+    assert found.share == 1
+    # At once: before there is a plateau.
+    soon = context.phase_change(score_curve(1.5e5, 4e4), SEEN)
+    assert soon is not None
+    assert soon.end <= 4e5
+    # A slow fall all along is one long window, and no phase change to look at.
+    slow = context.phase_change(-0.5 * SEEN / 8e6, SEEN)
+    assert slow is not None
+    assert slow.duration > 0.6
+    # A plateau that lies low is left out, so that the window does not reach back to the beginning.
+    low = score_curve() - 0.25 * (1 - np.exp(-SEEN / 2e5))
+    window = context.phase_change(low, SEEN)
+    assert window is not None
+    assert window.duration < 0.09
+    assert window.share < 0.75
+    # Past the horizon of a shorter run there is nothing.
+    short = np.where(SEEN > 5e6, np.nan, score_curve())
+    again, whole = (context.phase_change(each, SEEN) for each in (short, score_curve()))
+    assert again is not None
+    assert whole is not None
+    assert (again.start, again.end) == (whole.start, whole.end)
+    with pytest.raises(UserError, match="3 snapshots"):
+        context.phase_change([0, 0, -1], [0, 1, 2])
+
+
+def test_a_bump_is_what_a_loss_curve_has_above_its_hull() -> None:
+    convex = 2 + 1.5 * np.exp(-SEEN / 1e6)
+    assert context.bump(convex, SEEN).height < 1e-12
+    # A straight line from 3 to 1, and in its middle a shoulder of .5.
+    line = 3 - 2 * SEEN / 8e6
+    found = context.bump(line + 0.5 * (np.arange(101) == 50), SEEN)
+    np.testing.assert_allclose(found, (0.5, 4e6))
+    plateau = convex + score_curve()
+    assert 0.2 < context.bump(plateau, SEEN).height < 0.6
+    assert 5e5 < context.bump(plateau, SEEN).tokens < 2.4e6
+    noisy = convex + 0.01 * np.random.default_rng(0).normal(size=101)
+    assert context.bump(noisy, SEEN).height < 0.06
+    gone = np.where(SEEN > 7e6, np.nan, convex)
+    assert context.bump(gone, SEEN).height < 1e-12
+
+
+# --- references ---------------------------------------------------------------------------------
+
+
+def test_references_of_markov_chains_agree_with_counting_by_hand() -> None:
+    # BOS, then 0 0 1 0 of two states.
+    found = context.markov_references([[2, 0, 0, 1, 0]], 2)
+    np.testing.assert_allclose(found["uniform"], np.log(2))
+    np.testing.assert_allclose(found["unigram"], -np.log(1 / 2 * 2 / 3 * 1 / 4 * 3 / 5) / 4)
+    # After 0: 1/2 for 0, then (1, of 2 + 1) for 1; after 1: 1/2.
+    np.testing.assert_allclose(found["bigram"], -np.log(1 / 2 * 1 / 2 * 1 / 3 * 1 / 2) / 4)
+    with pytest.raises(UserError, match="give 0 to 1"):
+        context.markov_references([[0, 0, 2]], 2)
+
+
+def test_counted_bigrams_are_the_best_prediction_of_markov_chains() -> None:
+    recipe = Markov(tokens=3, length=101)
+    tokens = recipe.sample(jax.random.key(0), recipe.source(), 500).tokens
+    found = context.markov_references(tokens, 3)
+    assert found["bigram"] < found["unigram"] - 0.02 < found["uniform"] - 0.05
+    other = np.asarray(tokens)[:, 1:]
+    rows, total = np.full((500, 3, 3), 0.5), 0.0  # Bayes for another prior
+    for t in range(1, 100):
+        row = rows[np.arange(500), other[:, t - 1]]
+        total -= np.log(row[np.arange(500), other[:, t]] / row.sum(1)).mean()
+        rows[np.arange(500), other[:, t - 1], other[:, t]] += 1
+    assert found["bigram"] < (total + np.log(3)) / 100
+
+
+# --- without a head -----------------------------------------------------------------------------
+
+SHAPES = {  # and lengths: above 16, attention is fused
+    "plain": ({"norm": False, "layers": 3}, 12),
+    "norm": ({}, 20),
+    "whole": (BIG | {"layers": 2, "positions": "rope", "smeared_keys": True}, 20),
+    "learned": ({"positions": "learned", "mlp_ratio": 2.0}, 12),
+}
+HELD = c.previous_token(1, 0, 0.7)
+
+
+def by_clamp(params, batch, layer, gone, kind, clamp) -> np.ndarray:
+    """[T - 1, B]: losses without heads, by the clamps of a user."""
+    ablated, given = clamp & c.ablate(layer, gone), None
+    if kind == "patterns":
+        ablated = ablated & c.preserve("patterns")
+        given = look(params, batch, clamp.arrays(params.config))
+    return losses_of(params, batch, ablated.arrays(params.config), given)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "clamp"),
+    [
+        *((shape, "full", Clamp()) for shape in SHAPES),
+        *((shape, "patterns", Clamp()) for shape in ("plain", "norm", "whole")),
+        ("norm", "patterns", HELD),
+    ],
+)
+def test_removal_agrees_with_clamps_that_ablate(shape: str, kind: Any, clamp: Clamp) -> None:
+    settings, T = SHAPES[shape]
+    params, batch = network(language(**settings), 1), sequences(6, T)
+    at, own = context.random_positions(6, T), np.arange(6)
+    clean = losses_of(params, batch, clamp.arrays(params.config))
+    found = measured(removal.ablation_losses(at, 1, T - 1, kind), params, batch, clamp)
+    L = params.config.layers
+    assert found["vector"].shape == (L, 4, 6)
+    for layer in range(L):
+        for head in range(4):
+            change = by_clamp(params, batch, layer, head, kind, clamp) - clean
+            np.testing.assert_allclose(found["vector"][layer, head], change[at - 1, own], atol=1e-5)
+            np.testing.assert_allclose(found["loss"][layer, head], change.mean(), atol=1e-5)
+            score = context.in_context_scores(change.mean(1), [(1, T - 1)])
+            np.testing.assert_allclose(found["score"][layer, head], score[0], atol=1e-5)
+    assert np.abs(found["loss"]).min() > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["full", "patterns"])
+def test_heads_removed_together_agree_with_a_clamp_that_ablates_them(kind: Any) -> None:
+    params, batch = network(language(**SHAPES["norm"][0]), 1), sequences(6, 20)
+    at = context.random_positions(6, 20)
+    gone = np.zeros((2, 4))
+    gone[1, [0, 2]] = 1
+    measure = removal.joint_ablation_losses(lambda *_: jnp.asarray(gone), at, 1, 19, kind)
+    found = measured(measure, params, batch)
+    change = by_clamp(params, batch, 1, [0, 2], kind, Clamp()) - losses_of(params, batch)
+    np.testing.assert_allclose(found["vector"], change[at - 1, np.arange(6)], atol=1e-5)
+    np.testing.assert_allclose(found["loss"], change.mean(), atol=1e-5)
+    one = removal.joint_ablation_losses(
+        lambda *_: jnp.asarray(np.eye(8)[7].reshape(2, 4)), at, 1, 19, kind
+    )
+    alone = measured(removal.ablation_losses(at, 1, 19, kind), params, batch)
+    for name, value in measured(one, params, batch).items():
+        np.testing.assert_allclose(value, alone[name][1, 3], atol=1e-5)
+
+
+def test_many_sequences_lose_what_few_lose(monkeypatch: pytest.MonkeyPatch) -> None:
+    params, batch = network(language(layers=1)), sequences(6)
+    at = context.random_positions(6, 12)
+    whole = measured(removal.ablation_losses(at, 1, 11, "full"), params, batch)
+    monkeypatch.setitem(probes.TOKENS_AT_ONCE, "cpu", 24)
+    pieces = measured(removal.ablation_losses(at, 1, 11, "full"), params, batch)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), whole, pieces)
+
+
+def test_with_patterns_kept_heads_of_a_plain_network_add_up() -> None:
+    """Without norms and MLPs, logits are sums of paths; each head's removal takes its own away."""
+    params, batch = network(language(norm=False), 1), sequences(4)
+    logits = look(params, batch).logits
+
+    @jax.jit
+    def without(gone: jax.Array) -> jax.Array:
+        sites = forward(params, batch, Holds())
+        left = removal.without_heads(params, Holds(), batch, sites, gone, "patterns")
+        return left["logits"][0].transpose(2, 1, 0)
+
+    for layer in range(2):
+        each = np.zeros((4, 2, 4))
+        each[range(4), layer] = np.eye(4)
+        effects = sum(logits - np.asarray(without(gone)) for gone in each)
+        together = logits - np.asarray(without(each.sum(0)))
+        np.testing.assert_allclose(effects, together, atol=1e-4)
+    # Those of the last layer are what each head adds by itself.
+    direct = sum(
+        np.asarray(removal.logit_attribution(params, Holds(), batch, 1, h)) for h in range(4)
+    )
+    centred = effects - effects.mean(-1, keepdims=True)
+    np.testing.assert_allclose(centred, direct, atol=1e-4)
+
+
+def test_a_head_that_writes_nothing_is_not_missed() -> None:
+    params, batch = by_hand.circuit(), probes.repeated_tokens(11, 41, sequences=4)
+    at = np.full(4, 25)
+    for kind in ("full", "patterns"):
+        found = measured(removal.ablation_losses(at, 1, 40, kind), params, batch)
+        for value in found.values():
+            assert not np.any(value[:, 1])
+        # Without the induction head nothing is told from the context; with patterns kept, what the
+        # previous-token head writes is read by nobody.
+        assert found["score"][1, 0] > 1
+        assert (found["vector"][1, 0] > 1).all()
+    assert not np.any(found["vector"][0, 0])
+
+
+def test_ablation_maps_over_networks() -> None:
+    batch = sequences(6)
+    measure = removal.ablation_losses(context.random_positions(6, 12), 1, 11, "patterns")
+    networks = [network(language(), seed) for seed in (1, 2)]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *networks)
+    mapped = jax.vmap(lambda params: measure(params, Holds(), batch))
+    found = jax.jit(mapped, compiler_options=QUICK)(stacked)
+    for i, params in enumerate(networks):
+        for name, value in measured(measure, params, batch).items():
+            np.testing.assert_allclose(found[name][i], value, atol=1e-5)
+
+
+def test_kinds_of_removal_are_checked() -> None:
+    with pytest.raises(UserError, match="give one of full, patterns"):
+        removal.ablation_losses(np.ones(3), 1, 11, "none")  # type: ignore[arg-type]
+
+
+def test_attribution_of_logits_to_a_head_and_to_what_it_attends_to() -> None:
+    params, batch = network(language(norm=False), 1), sequences(4)
+    sites = look(params, batch)
+    attention = params.blocks[1].attention
+    logits = sites.z[1][:, :, 2] @ np.asarray(attention.W_O[2]) @ params.W_U.T
+    whole = np.asarray(removal.logit_attribution(params, Holds(), batch, 1, 2))
+    np.testing.assert_allclose(whole, logits - logits.mean(-1, keepdims=True), atol=1e-4)
+    sources = np.asarray(removal.attribution_by_source(params, Holds(), batch, 1, 2, 7))
+    assert sources.shape == (4, 12, VOCABULARY)
+    np.testing.assert_allclose(sources.sum(1), whole[:, 7], atol=1e-4)
+    assert not sources[:, 8:].any()
+    for s in range(8):
+        moved = sites.pattern[1][:, 2, 7, s, None] * sites.v[1][:, s, 2]
+        each = moved @ np.asarray(attention.W_O[2]) @ params.W_U.T
+        np.testing.assert_allclose(sources[:, s], each - each.mean(-1, keepdims=True), atol=1e-4)
+
+
+def test_a_clean_pass_that_a_clamp_reads_is_made() -> None:
+    params, batch = network(language(), 1), sequences(4)
+    at = context.random_positions(4, 12)
+    clamp = c.ablate(0, 1) & c.preserve("values")
+    found = measured(removal.ablation_losses(at, 1, 11, "full"), params, batch, clamp)
+    both = clamp & c.ablate(1, 2)
+    change = losses_of(params, batch, both.arrays(params.config))
+    change -= losses_of(params, batch, clamp.arrays(params.config))
+    np.testing.assert_allclose(found["loss"][1, 2], change.mean(), atol=1e-5)
+
+
+def test_a_grafted_network_is_measured_with_its_graft() -> None:
+    params, donor = network(language(), 1), network(language(), 2)
+    batch, at = sequences(4), context.random_positions(4, 12)
+    clamp = c.graft(donor, after=0)
+    joined = dataclasses.replace(
+        donor, W_E=params.W_E, W_pos=params.W_pos, blocks=(params.blocks[0], donor.blocks[1])
+    )
+    measure = removal.ablation_losses(at, 1, 11, "full")
+    found = measured(measure, params, batch, clamp)
+    expected = measured(measure, joined, batch)
+    np.testing.assert_allclose(found["loss"], expected["loss"], atol=1e-5)
+
+
+def test_the_largest_fall_counts_what_formed_before_against_its_share() -> None:
+    tokens = np.arange(101) * 1e5
+    # To -.2 at once, a plateau, then to -1 within a tenth of training.
+    score = np.where(tokens < 1e5, 0.0, -0.2) - 0.8 * np.clip((tokens - 5e6) / 1e6, 0, 1)
+    fall, share = context.largest_fall(score, tokens)
+    assert fall == pytest.approx(0.8, abs=1e-6)
+    assert share == pytest.approx(0.8, abs=1e-6)
+    slow = -np.linspace(0, 1, 101)
+    assert context.largest_fall(slow, tokens)[0] == pytest.approx(0.2, abs=0.02)
+    assert context.largest_fall(slow, tokens, within=0.5)[0] == pytest.approx(0.5, abs=0.02)
+    assert context.largest_fall(np.full(101, 0.1), tokens) == (0, 0)
+    known = np.where(np.arange(101) % 7 == 3, np.nan, score)
+    assert context.largest_fall(known, tokens)[0] == pytest.approx(0.8, abs=1e-6)

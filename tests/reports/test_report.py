@@ -1,0 +1,117 @@
+"""The folder of a finished experiment: its numbers, its figure, and the same bytes again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from test_claims import sweep
+
+from ih_jax.errors import UserError
+from ih_jax.experiments.register import find
+from ih_jax.reports import report
+
+CARD = {
+    "command": "ih-jax run fig5b --seeds 6",
+    "data": "glyphs",
+    "init_seeds": [5, 6, 7, 8, 9, 10],
+    "devices": "2 x cpu",
+    "wall_seconds": 312.4,
+    "signature": {"nested": 1},
+}
+FILES = ("README.md", "figure.png", "figure.svg", "results.nc")
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("runs") / "results" / "fig5b"
+    report.write(made, find("fig5b"), sweep(), CARD)
+    return made
+
+
+def test_the_folder_holds_whole_files_only(folder: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (folder / "figure.svg").read_bytes()
+
+
+def test_readme_holds_the_numbers(folder: Path) -> None:
+    text = (folder / "README.md").read_text()
+    for said in (
+        "ih-jax run fig5b --seeds 6",
+        "Singh et al. 2024",
+        "5 min 12 s",
+        "glyphs",
+        "2 x cpu",
+        "layer1+copy 28k, match 33k, copy 41k, layer1 79k, none 311k",
+        "| none / match | 9.4; at least 6 | 9.42 | **holds** |",
+        "6 of 6 (0.54 to 1.00)",
+        "![",
+        "| layer1 | 79k | 79k |",
+        "5, 6, 7, 8, 9, 10",
+    ):
+        assert said in text, said
+    assert "nested" not in text
+
+
+def test_censored_times_are_marked(tmp_path: Path) -> None:
+    results = sweep({"none": 2e6, "match": 33e3})
+    findings = report.write(tmp_path, find("fig5b"), results, {})
+    assert "| none | 311k | >800k | >800k to >800k |" in (tmp_path / "README.md").read_text()
+    terminal = report.table(findings)
+    assert "undecidable" in terminal
+    assert "\x1b" not in terminal
+    assert "\x1b" in report.table(findings, colour=True)
+
+
+def test_results_come_back(folder: Path) -> None:
+    stored, given = report.read(folder), sweep()
+    xr.testing.assert_allclose(stored, given, rtol=1e-6)
+    assert stored["loss"].dtype == np.float32
+    assert stored["diverged_at"].isnull().all()
+    assert stored["sequences"].equals(given["sequences"])
+
+
+def test_redrawing_gives_the_same_bytes(folder: Path) -> None:
+    before = bytes_of(folder)
+    report.redraw(folder)
+    assert bytes_of(folder) == before
+
+
+def test_a_failed_write_leaves_what_was_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = bytes_of(folder)
+
+    def fail(self: xr.Dataset, path: Path, *_: Any, **__: Any) -> None:
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", fail)
+    with pytest.raises(OSError, match="disk full"):
+        report.write(folder, find("fig5b"), sweep(seeds=1), CARD)
+    assert bytes_of(folder) == before
+
+
+def test_a_figure_can_be_drawn_of_what_little_there_is() -> None:
+    experiment = find("fig5b")
+    results = sweep(seeds=1)
+    experiment.draw(results.sel(clamp=["match"])).canvas.draw()
+    results["diverged_at"][:] = 1e3
+    experiment.draw(results).canvas.draw()
+    assert not experiment.tables(results)[0].rows
+
+
+def test_mistakes_are_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no results\.nc"):
+        report.redraw(tmp_path)
+    sweep(seeds=1).to_netcdf(tmp_path / "results.nc", engine="h5netcdf")
+    with pytest.raises(UserError, match="of no experiment"):
+        report.redraw(tmp_path)
