@@ -251,7 +251,7 @@ def test_other_processes_have_the_same_tokens(folder):
     recipe = Text(str(folder), "bpe", 400, length=16)
     program = (
         "import json, sys; from hashlib import blake2b\n"
-        "from ih_jax.data.language import of_card\n"
+        "from ih_jax.data.languages.synthetic import of_card\n"
         "assert 'ih_jax.data.languages.text' not in sys.modules\n"
         "r = of_card(json.loads(sys.argv[1]))\n"
         "rows = b''.join(r.source(h)['rows'].tobytes() for h in (False, True))\n"

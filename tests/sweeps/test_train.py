@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import ih_jax as ih
+from ih_jax.data.images.features import of_gaussian
 from ih_jax.sweeps import loop
 from ih_jax.sweeps.study import Study
 
@@ -17,7 +18,7 @@ SMALL = {"d_model": 16, "heads": 2, "batch": 8, "evaluation_sequences": 16}
 
 def gaussian(classes=12, features=8):
     return ih.fewshot(
-        ih.data.features.of_gaussian(classes, features, exemplars=2),
+        of_gaussian(classes, features, exemplars=2),
         classes=8,
         test_classes=4,
         val_exemplars=1,
