@@ -247,8 +247,8 @@ def test_a_full_disk_stops_it_and_room_lets_it_go_on(tmp_path, whole, size):
     disk = tmp_path / "disk"
     disk.mkdir()
     (tmp_path / "study.py").write_text(
-        f"import sys\nsys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
-        "from ih_jax import writer, engine\nwriter.SAVE_EVERY_SECONDS = 0.0\n"
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from ih_jax.sweeps import writer, engine\nwriter.SAVE_EVERY_SECONDS = 0.0\n"
         "engine._refuse_full_disk = lambda *_: None  # the disk fills while it trains\n"
         "import test_faults\nstudy = test_faults.study()\n"
     )

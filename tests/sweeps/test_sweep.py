@@ -17,7 +17,7 @@ from ih_jax.sweeps import sharing, store
 
 STUDY = """
 import ih_jax as ih
-from ih_jax.data import features
+from ih_jax.data.images import features
 study = ih.sweep(
     ih.fewshot(features.of_gaussian(12, 8, exemplars=2), classes=8, test_classes=4, batch=8,
                val_exemplars=1, evaluation_sequences=16),
@@ -191,7 +191,7 @@ def run_script(folder, script, **settings):
 
 FREQUENT = """
 import sys
-from ih_jax import writer
+from ih_jax.sweeps import writer
 writer.SAVE_EVERY_SECONDS = 0.0
 study.train(sys.path[0] + "/out", progress=False, resume=True)
 """
