@@ -49,8 +49,9 @@ from ih_jax.bench.timing import (
 from ih_jax.errors import UserError
 from ih_jax.experiments.singh2024.trainings import CLAMPS, SHORT
 from ih_jax.sweeps import cards
-from ih_jax.sweeps.blocks import BlockPlan, Cost
-from ih_jax.sweeps.loop import ALL_SETS, TRAIN_SET, State, compiler_options, start, step
+from ih_jax.sweeps.blocks import BlockPlan, StepCost
+from ih_jax.sweeps.chunk import compiler_options
+from ih_jax.sweeps.loop import ALL_SETS, TRAIN_SET, State, start, step
 from ih_jax.sweeps.programs import (
     CHUNK,
     SPARE,
@@ -80,7 +81,7 @@ FIRST_STEP = """
 import sys, time
 import jax
 import ih_jax as ih
-from ih_jax.programs import Programs, chunk_arrays, first_state
+from ih_jax.sweeps.programs import Programs, chunk_arrays, first_state
 device, width = jax.local_devices()[0], int(sys.argv[1])
 compiled = Programs(ih.sweep(ih.fewshot(), init=range(width)), width).of(0, device)
 block, state = first_state(compiled, range(width), device)
@@ -459,7 +460,7 @@ def warm_start(width: int, folder: Path) -> float | None:
     return took
 
 
-def fit_cost(rows: Sequence[Json]) -> Cost:
+def fit_cost(rows: Sequence[Json]) -> StepCost:
     """What the widths without clamps say: seconds of a step = a (runs + overhead).
 
     `widest` is the widest block within 5% of the best time a run. The line is fitted, with relative
@@ -475,7 +476,7 @@ def fit_cost(rows: Sequence[Json]) -> Cost:
     widths = np.array([width for width in per_run if width <= widest], float)
     times = np.array([width * per_run[int(width)] for width in widths])
     if len(widths) < 2:
-        return Cost(0.0, widest)
+        return StepCost(0.0, widest)
     terms = np.stack([widths, np.ones_like(widths)], axis=1) / times[:, None]
     (slope, constant), *_ = np.linalg.lstsq(terms, np.ones_like(widths))
-    return Cost(max(0.0, float(constant / slope)) if slope > 0 else 0.0, widest)
+    return StepCost(max(0.0, float(constant / slope)) if slope > 0 else 0.0, widest)

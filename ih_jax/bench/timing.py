@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ih_jax.sweeps.loop import compiler_options
+from ih_jax.sweeps.chunk import compiler_options
 
 REPEATS = 3  # of a measurement that is not paired
 TOKENS = 5  # of a sequence of the few-shot paper; products are compiled as its steps are

@@ -27,8 +27,9 @@ from ih_jax.interop.icl_dynamics import POSITIONS, clamp_from_options, params_fr
 from ih_jax.model.params import Config, Params
 from ih_jax.sweeps import cards, store
 from ih_jax.sweeps.blocks import Plan, plan_blocks
-from ih_jax.sweeps.engine import Sweep, save_results
-from ih_jax.sweeps.trajectory import Trajectories, assemble
+from ih_jax.sweeps.engine import Sweep
+from ih_jax.sweeps.results import assemble, save_results
+from ih_jax.sweeps.trajectory import Trajectories
 from ih_jax.tasks.fewshot import METRICS, FewShot, fewshot
 
 MOST_BYTES = 2**30  # of one checkpoint; the paper's have 1.4 MB

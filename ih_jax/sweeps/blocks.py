@@ -28,7 +28,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Cost:
+class StepCost:
     """What a step of a block costs on a kind of device: proportional to runs + `overhead`.
 
     `widest` is the width beyond which a run costs more again. `ih-jax bench` measures both.
@@ -40,11 +40,11 @@ class Cost:
 
 # Where nobody has measured this machine: two AVX-512 cores, whose caches hold some eight runs; an
 # accelerator is bound by launching kernels until thousands of small runs fill it.
-COSTS = {"cpu": Cost(0.3, 8)}
-COST_ELSEWHERE = Cost(200.0, 1024)
+COSTS = {"cpu": StepCost(0.3, 8)}
+COST_ELSEWHERE = StepCost(200.0, 1024)
 
 
-def choose_width(study: Study, devices: int, cost: Cost) -> int:
+def choose_width(study: Study, devices: int, cost: StepCost) -> int:
     """The power of two with the shortest time by `cost`, devices standing idle included."""
     widths = [2**i for i in range(cost.widest.bit_length()) if 2**i <= cost.widest]
 

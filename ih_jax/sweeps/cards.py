@@ -15,7 +15,7 @@ import jax
 from ih_jax.errors import UserError
 from ih_jax.sweeps import store
 from ih_jax.sweeps.blocks import Plan
-from ih_jax.sweeps.loop import compiler_options
+from ih_jax.sweeps.chunk import compiler_options
 from ih_jax.sweeps.study import Group, Study
 
 

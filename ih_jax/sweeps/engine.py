@@ -33,8 +33,10 @@ from ih_jax.sweeps.programs import (
     first_state,
     fitting_programs,
 )
+from ih_jax.sweeps.records import BlockRecord
+from ih_jax.sweeps.results import assemble, save_results
 from ih_jax.sweeps.study import Study
-from ih_jax.sweeps.trajectory import BlockRecord, Trajectories, assemble
+from ih_jax.sweeps.trajectory import Trajectories
 from ih_jax.sweeps.writer import Writer
 
 HEAR_EVERY_SECONDS = 0.1
@@ -155,17 +157,6 @@ def _end(study: Study, plan: Plan, folder: Path, seconds: float) -> None:
     if all(_finished(folder, block) for block in plan.blocks):
         save_results(assemble(study, Trajectories(folder, study).blocks), folder / "results.nc")
         cards.finish(folder, card, plan.seconds + seconds)
-
-
-def save_results(results: Any, path: Path) -> None:
-    """Write labelled results as compressed netCDF, whole or not at all."""
-    temporary = path.with_name(path.name + ".writing")
-    encoding = {name: {"zlib": True, "complevel": 4} for name in results.data_vars}
-    try:
-        results.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _finished(folder: Path, block: BlockPlan) -> bool:

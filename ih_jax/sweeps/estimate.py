@@ -17,7 +17,8 @@ import jax
 import numpy as np
 
 from ih_jax.sweeps.blocks import plan_blocks
-from ih_jax.sweeps.loop import ALL_SETS, LONG, Program
+from ih_jax.sweeps.chunk import LONG
+from ih_jax.sweeps.loop import ALL_SETS, Program
 from ih_jax.sweeps.study import Study
 
 # Of the reference machine.

@@ -20,8 +20,10 @@ from jax import Array
 from jax.sharding import SingleDeviceSharding
 
 from ih_jax.errors import UserError
-from ih_jax.sweeps.blocks import COST_ELSEWHERE, COSTS, Cost, choose_width
-from ih_jax.sweeps.loop import Block, Packing, Run, State, advancer, packing, starter
+from ih_jax.sweeps.blocks import COST_ELSEWHERE, COSTS, StepCost, choose_width
+from ih_jax.sweeps.chunk import advancer, starter
+from ih_jax.sweeps.loop import RunArrays, State
+from ih_jax.sweeps.packing import Packed, Packing, packing
 from ih_jax.sweeps.study import Study
 
 CHUNK = 8  # evaluations in one call of the compiled program
@@ -31,10 +33,10 @@ SPARE = 0.9  # share of the memory that a program may ask for
 class Compiled(NamedTuple):
     """One group's program on one device."""
 
-    runs: Run  # all runs of the group, stacked
+    runs: RunArrays  # all runs of the group, stacked
     packing: Packing
-    start: Callable[[Block], State]
-    advance: Any  # see `train.advancer`; bounds [CHUNK + 1], kinds [CHUNK]
+    start: Callable[[Packed], State]
+    advance: Any  # see `chunk.advancer`; bounds [CHUNK + 1], kinds [CHUNK]
 
     @property
     def bytes(self) -> int:
@@ -57,7 +59,7 @@ class Programs:
         self.study, self.width = study, width
         self._sets = len(study.task.evaluation_names)
         self._lock = threading.Lock()
-        self._traced: dict[int, tuple[Run, Packing, Any, Any, threading.Lock]] = {}
+        self._traced: dict[int, tuple[RunArrays, Packing, Any, Any, threading.Lock]] = {}
         self._compiled: dict[tuple[int, Any], Compiled] = {}
 
     def of(self, group: int, device: jax.Device) -> Compiled:
@@ -72,7 +74,7 @@ class Programs:
         runs, pack, begin, _, _ = self._functions(group)
         return jax.eval_shape(begin, pack.pack(runs, [0] * self.width))  # type: ignore[no-any-return]
 
-    def _functions(self, group: int) -> tuple[Run, Packing, Any, Any, threading.Lock]:
+    def _functions(self, group: int) -> tuple[RunArrays, Packing, Any, Any, threading.Lock]:
         with self._lock:
             if group not in self._traced:
                 program = self.study.groups[group].program
@@ -154,17 +156,17 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ih_jax"
 
 
-def known_cost(device: jax.Device) -> Cost:
+def known_cost(device: jax.Device) -> StepCost:
     """What steps cost on this kind of device: as `ih-jax bench` measured it here, or a guess."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         found = json.loads((cache_folder() / "costs.json").read_text())[device.device_kind]
-        cost = Cost(float(found["overhead"]), int(found["widest"]))
+        cost = StepCost(float(found["overhead"]), int(found["widest"]))
         if np.isfinite(cost.overhead) and cost.overhead >= 0 and cost.widest >= 1:
             return cost
     return COSTS.get(device.platform, COST_ELSEWHERE)
 
 
-def remember_cost(device: jax.Device, cost: Cost) -> Path:
+def remember_cost(device: jax.Device, cost: StepCost) -> Path:
     """Keep what was measured of this kind of device for the sweeps to come."""
     path = cache_folder() / "costs.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +182,7 @@ def remember_cost(device: jax.Device, cost: Cost) -> Path:
 
 def first_state(
     compiled: Compiled, members: Sequence[int], device: jax.Device
-) -> tuple[Block, State]:
+) -> tuple[Packed, State]:
     """A block of these runs on a device, and its state before the first step."""
     block = jax.device_put(compiled.packing.pack(compiled.runs, members), device)
     return block, compiled.start(block)

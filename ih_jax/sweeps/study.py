@@ -27,10 +27,10 @@ from ih_jax.sweeps.loop import (
     Hyper,
     Optimiser,
     Program,
-    Run,
+    RunArrays,
     Schedule,
-    stack_runs,
 )
+from ih_jax.sweeps.packing import stack_runs
 from ih_jax.tasks import language
 from ih_jax.tasks.base import Task, TaskArrays
 from ih_jax.tasks.fewshot import FewShot
@@ -95,7 +95,7 @@ class RunSpec:
             beta2=self.settings["beta2"],
         )
 
-    def arrays(self, task: TaskArrays) -> Run:
+    def arrays(self, task: TaskArrays) -> RunArrays:
         """This run's arrays, with those of its task; holds are stacked by the group."""
         s = self.settings
         hyper = Hyper(
@@ -108,7 +108,7 @@ class RunSpec:
             first_learning_rate=_scalar(s["first_learning_rate"]),
             last_learning_rate=_scalar(s["last_learning_rate"]),
         )
-        return Run(
+        return RunArrays(
             _scalar(s["init"], np.int32), _scalar(s["order"], np.int32), task, Holds(), hyper
         )
 
@@ -121,7 +121,7 @@ class Group:
     runs: tuple[RunSpec, ...]
 
     @cached_property
-    def arrays(self) -> Run:
+    def arrays(self) -> RunArrays:
         """All runs stacked, in the order of `runs`."""
         holds = Clamp.stack([run.clamp for run in self.runs], self.program.config)
         tasks = {id(run.task): run.task for run in self.runs}

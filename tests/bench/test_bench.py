@@ -11,7 +11,7 @@ import pytest
 from ih_jax.bench import costs, report
 from ih_jax.cli.main import main
 from ih_jax.data.fewshot import EVALUATION_SETS
-from ih_jax.sweeps.blocks import Cost
+from ih_jax.sweeps.blocks import StepCost
 from ih_jax.sweeps.programs import known_cost
 from ih_jax.tasks.fewshot import fewshot
 
@@ -86,7 +86,7 @@ def test_the_figure_and_the_tables_are_whole(found):
 
 def test_later_sweeps_know_the_cost(found):
     _, measured, known = found
-    assert known == Cost(measured["cost"]["overhead_runs"], measured["cost"]["widest"])
+    assert known == StepCost(measured["cost"]["overhead_runs"], measured["cost"]["widest"])
 
 
 def test_the_compilation_cache_is_the_users_again(found):

@@ -24,7 +24,7 @@ from ih_jax.experiments.olsson2022 import trainings as olsson
 from ih_jax.experiments.register import SETS, choose, find, registry
 from ih_jax.experiments.singh2024.trainings import TRAININGS, in_order
 from ih_jax.reports import running
-from ih_jax.sweeps import loop, programs, trajectory
+from ih_jax.sweeps import chunk, measuring, programs
 
 Change = Callable[[xr.Dataset], xr.Dataset]
 
@@ -985,7 +985,7 @@ def smallest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     device, starter = jax.local_devices()[:1], programs.starter
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "local_devices", lambda: device)
-        for module in (loop, trajectory):
+        for module in (chunk, measuring):
             patch.setattr(module, "compiler_options", lambda platform, tokens: FAST)
         patch.setattr(programs, "starter", lambda *of: jax.jit(starter(*of), compiler_options=FAST))
         patch.setattr(ih, "language", functools.partial(ih.language, evaluation_sequences=4))

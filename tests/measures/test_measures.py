@@ -28,7 +28,7 @@ from ih_jax.clamps.holds import Holds
 from ih_jax.data.fewshot import Batch
 from ih_jax.errors import UserError
 from ih_jax.measures import circuits, heads, performance, probes, saddle
-from ih_jax.sweeps.loop import compiler_options
+from ih_jax.sweeps.chunk import compiler_options
 from ih_jax.tasks.fewshot import fewshot
 
 CONFIG = small()

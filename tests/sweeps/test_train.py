@@ -10,7 +10,7 @@ import pytest
 
 import ih_jax as ih
 from ih_jax.data.images.features import of_gaussian
-from ih_jax.sweeps import loop
+from ih_jax.sweeps import chunk, loop, packing
 from ih_jax.sweeps.study import Study
 
 SMALL = {"d_model": 16, "heads": 2, "batch": 8, "evaluation_sequences": 16}
@@ -31,10 +31,10 @@ def block_of(study, members=None):
     """(program, state, block, advance) of the first group of a study."""
     group = study.groups[0]
     runs = group.arrays
-    pack = loop.packing(runs)
+    pack = packing.packing(runs)
     block = pack.pack(runs, range(len(group.runs)) if members is None else members)
-    state = loop.starter(group.program, pack)(block)
-    return state, block, loop.advancer(group.program, pack, 1, "cpu")
+    state = chunk.starter(group.program, pack)(block)
+    return state, block, chunk.advancer(group.program, pack, 1, "cpu")
 
 
 def go(advance, state, block, *bounds):
@@ -65,9 +65,9 @@ def test_a_run_has_the_same_bits_beside_other_neighbours_and_in_another_lane():
     study = small_study(init=[0, 1], clamp=clamps, learning_rate=[1e-3, 1e-2])
     group = study.groups[0]
     runs = group.arrays
-    pack = loop.packing(runs)
-    advance = loop.advancer(group.program, pack, 1, "cpu")
-    begin = loop.starter(group.program, pack)
+    pack = packing.packing(runs)
+    advance = chunk.advancer(group.program, pack, 1, "cpu")
+    begin = chunk.starter(group.program, pack)
     results = []
     for members, lane in (([0, 1, 2, 3], 2), ([2, 11, 7, 5], 0), ([9, 9, 9, 2], 3)):
         block = pack.pack(runs, members)
@@ -83,8 +83,8 @@ def test_with_a_perfect_layer_and_copying_learning_depends_on_classes_only():
     study = small_study(init=[3], clamp=clamp, labels=[3, 4, 5], labels_of_program=5)
     state, block, _ = block_of(study)
     group = study.groups[0]
-    pack = loop.packing(group.arrays)
-    advance = loop.advancer(group.program, pack, 1, "cpu")
+    pack = packing.packing(group.arrays)
+    advance = chunk.advancer(group.program, pack, 1, "cpu")
     kinds = np.array([loop.TRAIN_SET], np.int32)
     after, scores = advance(state, block, np.array([0, 60], np.int32), kinds)
     losses = np.asarray(scores)[0, :, 0, 0]
@@ -132,10 +132,10 @@ def test_a_run_that_diverges_is_frozen_and_its_neighbours_keep_their_bits():
     study = small_study(init=[0, 1, 2])
     group = study.groups[0]
     runs = group.arrays
-    pack = loop.packing(runs)
-    advance = loop.advancer(group.program, pack, 1, "cpu")
+    pack = packing.packing(runs)
+    advance = chunk.advancer(group.program, pack, 1, "cpu")
     block = pack.pack(runs, [0, 1, 2])
-    state = loop.starter(group.program, pack)(block)
+    state = chunk.starter(group.program, pack)(block)
     poisoned = state._replace(
         params=dataclasses.replace(state.params, b_E=state.params.b_E.at[1].set(jnp.nan))
     )

@@ -1,0 +1,257 @@
+"""Measuring: one function of a network, applied to the checkpoints of many runs on all devices.
+
+A measure is `function(params, clamp, probe)` for one network, of one array or of {name: array}. It
+may say what the axes of its arrays are called (`measures.base.measure`); `labelled` reads that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+from jax import Array
+
+from ih_jax.clamps.holds import Holds
+from ih_jax.data.batches import Sequences
+from ih_jax.data.fewshot import Leaf
+from ih_jax.errors import UserError
+from ih_jax.model.params import Params
+from ih_jax.sweeps.chunk import compiler_options, runs_at_once
+from ih_jax.sweeps.packing import packing
+from ih_jax.sweeps.results import axis_labels
+from ih_jax.sweeps.study import Group, RunSpec, Study
+
+NETWORKS_AT_ONCE = 64  # (run, checkpoint) pairs in a device's memory together
+LABELS = "labels_of_arrays"  # the attribute of a measure that names its dims
+VALUE = "value"  # the name of the array of a measure that gives only one
+
+Measure = Callable[[Params, Holds, Any], Any]
+Read = Callable[[int, int], Params]  # the weights of (run, step), in NumPy
+Checkpoint = tuple[RunSpec, int]  # a run and a step
+
+
+@dataclass(frozen=True)
+class ArrayLabels:
+    """What a measure says of its arrays: see `measures.base.measure`, which attaches it."""
+
+    dims: tuple[str, ...] | Mapping[str, tuple[str, ...]]
+    coords: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    name: str | None = None
+    units: str | Mapping[str, str] = ""
+    description: str | Mapping[str, str] = ""
+
+
+def measured(
+    study: Study,
+    read: Read,
+    function: Measure,
+    steps: Mapping[int, Sequence[int]],
+    probe: Sequences | None,
+    sequences: int,
+) -> Iterator[tuple[int, int, dict[str, np.ndarray]]]:
+    """What a measure gives, one network after the other: (run, step, arrays by name).
+
+    Args:
+        study: whose runs these are.
+        read: the weights of a run at a step.
+        function: the measure; jitted, mapped over networks and laid over all devices.
+        steps: {run: steps}, which networks to measure.
+        probe: sequences that all networks see; None: each run's own training evaluation set.
+        sequences: how many the latter has.
+    """
+    for group in study.groups:
+        wanted = [(run, step) for run in group.runs for step in steps.get(run.index, ())]
+        if wanted:
+            on = _compiled(group, function, probe, sequences)
+            yield from _on_all_devices(on, wanted, read)
+
+
+OnDevice = Callable[[jax.Device, list[Checkpoint], Params], dict[str, np.ndarray]]
+
+
+def _compiled(group: Group, function: Measure, probe: Sequences | None, sequences: int) -> OnDevice:
+    """The measure of several networks of a group on one device: arrays along a new first axis."""
+    arrays, program = group.arrays, group.program
+    pack = packing(arrays)
+    place = {run.index: i for i, run in enumerate(group.runs)}
+    platform = jax.devices()[0].platform
+    # Where networks are measured one at a time, no vmap stands in the way of large products.
+    fitting = runs_at_once(NETWORKS_AT_ONCE, program.batch * program.tokens, platform)
+    together = fitting if fitting > 1 else None
+
+    def of_one(shared: list[Leaf], own: list[Leaf], params: Params, step: Array) -> Any:
+        run = pack.one(own, shared)
+        batch = probe
+        if batch is None:
+            key = jax.random.fold_in(jax.random.key(run.task.evaluation_seed), 0)
+            batch = program.task.sample(key, run.task.evaluation[0], sequences)
+        found = function(params, run.holds.at(step * program.unit), batch)
+        return found if isinstance(found, dict) else {VALUE: found}
+
+    # Without these options a gradient of shared weights under vmap corrupts memory on CPU
+    # (JAX 0.10.2), and a measure may well differentiate.
+    @functools.partial(jax.jit, compiler_options=compiler_options(platform, program.tokens))
+    def of_many(varying: list[Leaf], shared: list[Leaf], params: Params, step: Array) -> Any:
+        return jax.lax.map(
+            lambda network: of_one(shared, *network), (varying, params, step), batch_size=together
+        )
+
+    def on(device: jax.Device, some: list[Checkpoint], weights: Params) -> dict[str, np.ndarray]:
+        block = pack.pack(arrays, [place[run.index] for run, _ in some])
+        at = np.array([step for _, step in some], np.int32)
+        there = jax.device_put((block.varying, block.shared, weights, at), device)
+        found: dict[str, np.ndarray] = jax.tree.map(np.asarray, of_many(*there))
+        return found
+
+    return on
+
+
+def _on_all_devices(
+    on: OnDevice, wanted: list[Checkpoint], read: Read
+) -> Iterator[tuple[int, int, dict[str, np.ndarray]]]:
+    """Pieces of these networks on each device in turn, read while earlier ones are measured."""
+    devices = jax.local_devices()
+    size = min(NETWORKS_AT_ONCE, -(-len(wanted) // len(devices)))
+    waiting: deque[tuple[list[Checkpoint], Future[dict[str, np.ndarray]]]] = deque()
+    with contextlib.ExitStack() as stack:
+        # A thread for each device: what runs on one must not hold up what is read for the next.
+        pools = [stack.enter_context(ThreadPoolExecutor(1)) for _ in devices]
+        for number, begin in enumerate(range(0, len(wanted), size)):
+            some = wanted[begin : begin + size]
+            # The last piece is filled up, so that one program serves all.
+            padded = some + [some[-1]] * (size - len(some))
+            weights = jax.tree.map(
+                lambda *leaves: np.stack(leaves), *(read(run.index, step) for run, step in padded)
+            )
+            turn = number % len(devices)
+            waiting.append((some, pools[turn].submit(on, devices[turn], padded, weights)))
+            if len(waiting) > 2 * len(devices):
+                yield from _one_by_one(*waiting.popleft())
+        while waiting:
+            yield from _one_by_one(*waiting.popleft())
+
+
+def _one_by_one(
+    some: list[Checkpoint], future: Future[dict[str, np.ndarray]]
+) -> Iterator[tuple[int, int, dict[str, np.ndarray]]]:
+    found = future.result()
+    for place, (run, step) in enumerate(some):
+        yield run.index, step, {name: values[place] for name, values in found.items()}
+
+
+# --- labels of the arrays -----------------------------------------------------------------------
+
+
+def labels_of(function: Measure) -> ArrayLabels | None:
+    """What a measure says of its arrays, through `functools.partial` too; None if it is silent."""
+    inner = getattr(function, "func", function)
+    found: ArrayLabels | None = getattr(function, LABELS, getattr(inner, LABELS, None))
+    return found
+
+
+def dims_of(function: Measure, arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, ...]]:
+    """The dims of what a measure gave for one network; `<name>_0` ... where it does not name them.
+
+    Raises UserError where what it says and what it gave differ.
+    """
+    labels = labels_of(function)
+    if labels is None:
+        return {k: tuple(f"{k}_{i}" for i in range(v.ndim)) for k, v in arrays.items()}
+    who, dims = _called(function), labels.dims
+    if not isinstance(dims, Mapping):
+        if list(arrays) != [VALUE]:
+            raise UserError(
+                f"{who} gives arrays {', '.join(arrays)}, but dims of a single one, {dims}: give "
+                "dims={name: (...)} with the dims of each"
+            )
+        dims = {VALUE: dims}
+    if set(dims) != set(arrays):
+        given = "one array" if list(arrays) == [VALUE] else f"arrays {', '.join(arrays)}"
+        raise UserError(
+            f"{who} gives {given}, but dims of {', '.join(dims)}: name the dims of each array that "
+            "it gives, and of no other"
+        )
+    for name, own in dims.items():
+        if len(own) != arrays[name].ndim:
+            what = who if name == VALUE else f"{name} of {who}"
+            raise UserError(
+                f"{what} has shape {arrays[name].shape} for one network, but dims {own}: "
+                f"name {arrays[name].ndim} dims, one for each axis"
+            )
+    return {name: tuple(dims[name]) for name in arrays}
+
+
+def labelled(
+    study: Study, function: Measure, steps: Sequence[int], filled: Mapping[str, np.ndarray]
+) -> xr.Dataset | xr.DataArray:
+    """A measure's arrays [runs, steps, ...] with the study's axes, progress and their own dims.
+
+    A dim that the measure names without labels is numbered from 0. A Dataset where the measure
+    gives a dict. Raises UserError where its dims are those of the study, or of two sizes.
+    """
+    axes = {**axis_labels(study), study.task.unit: np.array(steps) * study.unit}
+    labels = labels_of(function)
+    dims = dims_of(function, {name: values[0, 0] for name, values in filled.items()})
+    named = () if labels is None else {dim for own in dims.values() for dim in own}
+    taken = sorted(set(named) & set(axes))
+    if taken:
+        raise UserError(
+            f"{_called(function)} has a dim {taken[0]!r}, which is an axis of the study: "
+            "give it another name"
+        )
+    arrays = {}
+    for name, values in filled.items():
+        sizes = dict(zip(dims[name], values.shape[2:], strict=True))
+        coords = dict(axes)
+        if labels is not None:
+            coords |= {dim: np.arange(size) for dim, size in sizes.items()}
+            coords |= {dim: list(labels.coords[dim]) for dim in sizes if dim in labels.coords}
+        whole = values.reshape(*study.shape, *values.shape[1:])
+        try:
+            arrays[name] = xr.DataArray(whole, dims=[*axes, *sizes], coords=coords, name=name)
+        except ValueError as error:
+            raise UserError(
+                f"{_called(function)}: the labels of a dim do not fit: {error}"
+            ) from None
+        if labels is not None:
+            _describe(arrays[name], name, labels)
+    if list(arrays) == [VALUE]:
+        return arrays[VALUE].rename(_called(function))
+    _refuse_two_sizes(function, arrays)
+    return xr.Dataset(arrays)
+
+
+def _describe(array: xr.DataArray, name: str, labels: ArrayLabels) -> None:
+    """Units and description, where xarray's plots look for them."""
+    for attribute, given in (("units", labels.units), ("long_name", labels.description)):
+        text = given.get(name, "") if isinstance(given, Mapping) else given
+        if text:
+            array.attrs[attribute] = text
+
+
+def _refuse_two_sizes(function: Measure, arrays: Mapping[str, xr.DataArray]) -> None:
+    sizes: dict[str, int] = {}
+    for array in arrays.values():
+        for dim, size in array.sizes.items():
+            if sizes.setdefault(str(dim), size) != size:
+                raise UserError(
+                    f"{_called(function)} has arrays with {sizes[str(dim)]} and {size} along "
+                    f"{dim!r}: give the dim another name in one of them"
+                )
+
+
+def _called(function: Measure) -> str:
+    """The measure's name, for messages and for the array that it gives."""
+    labels = labels_of(function)
+    if labels is not None and labels.name:
+        return labels.name
+    inner = getattr(function, "func", function)
+    return str(getattr(inner, "__name__", VALUE))

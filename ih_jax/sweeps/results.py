@@ -1,0 +1,85 @@
+"""The labelled results of a sweep: curves of all runs, by axis, evaluation set and progress."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ih_jax.sweeps.records import BlockRecord
+from ih_jax.sweeps.study import Study
+
+
+def assemble(study: Study, blocks: Sequence[BlockRecord]) -> xr.Dataset:
+    """The curves of all runs, labelled.
+
+    Variables: the task's metrics, such as `loss` (nats), on the first evaluation set [axes ...,
+    sequences]; `eval_loss` ... on every set [axes ..., set, eval_sequences]; `horizon` (sequences)
+    and `diverged_at` (sequences; NaN: never) [axes ...]. NaN past a run's horizon. Where a task
+    counts tokens, these dims are `tokens` and `eval_tokens`.
+    """
+    unit, over = study.unit, study.task.unit
+    names, metrics = study.task.evaluation_names, study.runs[0].program.task.metrics
+    longest = max(run.steps for run in study.runs)
+    table = study.timetable(longest)
+    dense = [step for step, kind, _ in table if kind > 0]
+    sparse = [step for step, kind, _ in table if kind > 1]
+    curves = np.full((len(study.runs), len(dense), len(metrics)), np.nan, np.float32)
+    sets = np.full((len(study.runs), len(names), len(sparse), len(metrics)), np.nan, np.float32)
+    diverged = np.full(len(study.runs), np.nan, np.float32)
+    for block in blocks:
+        steps, scores = block.scores()
+        for place, index in enumerate(block.runs):
+            at = block.diverged[place]
+            if 0 <= at < study.runs[index].steps:  # past its horizon a run only fills its block
+                diverged[index] = at * unit
+            for step, row in zip(steps, scores, strict=True):
+                if step > study.runs[index].steps or (0 <= at < step):
+                    continue
+                curves[index, dense.index(step)] = row[place, 0]
+                if step in sparse:
+                    sets[index, :, sparse.index(step)] = row[place]
+    axes = dict(study.axes)
+    shape = study.shape
+    data: dict[str, Any] = {}
+    for i, metric in enumerate(metrics):
+        data[metric] = ([*axes, over], curves[..., i].reshape(*shape, -1))
+        whole = sets[..., i].reshape(*shape, len(names), -1)
+        data[f"eval_{metric}"] = ([*axes, "set", f"eval_{over}"], whole)
+    horizon = np.array([run.steps * unit for run in study.runs], np.int64)
+    data["horizon"] = (list(axes), horizon.reshape(shape))
+    data["diverged_at"] = (list(axes), diverged.reshape(shape))
+    coordinates = {
+        **axis_labels(study),
+        over: np.array(dense) * unit,
+        f"eval_{over}": np.array(sparse) * unit,
+        "set": list(names),
+    }
+    found = xr.Dataset(data, coordinates)
+    found["loss"].attrs["units"] = "nats"
+    found[over].attrs["long_name"] = f"{over} seen"
+    return found
+
+
+def axis_labels(study: Study) -> dict[str, list[Any]]:
+    """The study's axes with labels that netCDF can hold: what is no number or text becomes text."""
+
+    def label(value: Any) -> Any:
+        return value if isinstance(value, int | float | str | np.generic) else str(value)
+
+    return {axis: [label(value) for value in labels] for axis, labels in study.axes.items()}
+
+
+def save_results(results: xr.Dataset, path: Path) -> None:
+    """Write labelled results as compressed netCDF, whole or not at all."""
+    temporary = path.with_name(path.name + ".writing")
+    encoding = {name: {"zlib": True, "complevel": 4} for name in results.data_vars}
+    try:
+        results.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
