@@ -7,7 +7,7 @@ study.train("runs/match")
 ih.load("runs/match").results["loss"].median("init")
 """
 
-from ih_jax.clamps.apply import Activations, apply
+from ih_jax.clamps.apply import apply
 from ih_jax.clamps.clamp import (
     Clamp,
     Weights,
@@ -32,6 +32,7 @@ from ih_jax.clamps.clamp import (
 from ih_jax.data.batches import Tokens
 from ih_jax.data.fewshot import Batch, Burst
 from ih_jax.errors import UserError
+from ih_jax.model.activations import Activations
 from ih_jax.model.params import Config, Params, init
 from ih_jax.sweeps.engine import Interrupted, Sweep, sweep, use_all_cores
 from ih_jax.sweeps.trajectory import Trajectories, load

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ih_jax.clamps.apply import Activations, apply
+from ih_jax.clamps.apply import apply
 from ih_jax.data.fewshot import Batch
+from ih_jax.model.activations import Activations
 from ih_jax.model.params import Config, Params, init
 
 # Tests compile hundreds of programs and run each once: what makes them fast is not worth its time.

@@ -339,7 +339,7 @@ def hold(
     """A site is a constant where `gate` is 1.
 
     Args:
-        site: a name of `holds.SITES`.
+        site: a name of `ih_jax.model.sites.SITES`.
         value: broadcastable to the site's public shape without batch, such as [H, Tq, Tk].
         layer: which layer; "embed" and "logits" have none.
         heads: which heads hold it, at sites that have heads; None: all.
@@ -368,7 +368,7 @@ def rule(
     """A rule of one's own gives a site's value.
 
     Args:
-        site: a name of `holds.SITES`.
+        site: a name of `ih_jax.model.sites.SITES`.
         function: `function(batch, activations, **arguments) -> value`, for one sequence:
             `batch.examples` [P, F], `batch.labels` [P] (language: `batch.tokens` [T]);
             `activations` has every site computed so

@@ -4,19 +4,7 @@ A hold is a gate and a rule at one site of one layer. The rule is a function and
 program; the gate, the rule's arguments and the times are arrays, one value a run, so that runs with
 different clamps stack along an axis and share one program (`stack`).
 
-A site's value has two layouts. People and their rules see the *public* one, TransformerLens' axes
-without the batch; inside the program the batch is the last axis, where it fills vector lanes, and
-features come first, so that a linear map is one matrix product without a transposition.
-
-Glossary of shapes:
-    T  positions (Tq of queries, Tk of keys)      D  d_model      H  heads      E  d_head
-    B  sequences                                  R  2 if rope pairs are turned, else 1
-    site                                          public          in the program
-    embed, resid_*, *_input, attn_out, mlp_out    [T, D]          [D, T, B]
-    q, k (before rope)                            [T, H, E]       [R, H, E/R, T, B]
-    v, z                                          [T, H, E]       [H, E, T, B]
-    attn_scores, pattern                          [H, Tq, Tk]     [H, Tq, Tk, B]
-    logits                                        [T, C]          [C, T, B]
+Layouts of values and the glossary of shapes: see `ih_jax.model.sites`.
 """
 
 from __future__ import annotations
@@ -32,64 +20,11 @@ from flax import struct
 from jax import Array
 
 from ih_jax.errors import UserError
+from ih_jax.model.sites import query_axis, rank, to_program
 
-Rows = Literal["all", "query", "label"]
+HeldRows = Literal["all", "query", "label"]
 Leaf = Array | np.ndarray  # of a recipe (numpy, stackable at no cost) or traced
 Place = tuple[str, int, int, str, int]
-
-STREAM_SITES = (
-    "embed",
-    "resid_pre",
-    "q_input",
-    "k_input",
-    "v_input",
-    "attn_out",
-    "mlp_out",
-    "resid_post",
-)
-PAIRED_SITES = ("q", "k")
-HEAD_SITES = ("v", "z")
-ATTENTION_SITES = ("attn_scores", "pattern")
-SITES = STREAM_SITES + PAIRED_SITES + HEAD_SITES + ATTENTION_SITES + ("logits",)
-GLOBAL_SITES = ("embed", "logits")  # one value a network, not one a layer
-
-
-def query_axis(site: str) -> int:
-    """The axis of query positions in the program's layout of `site`."""
-    if site in PAIRED_SITES:
-        return 3
-    return 2 if site in HEAD_SITES else 1
-
-
-def rank(site: str) -> int:
-    """The number of axes of a site's public layout."""
-    return 2 if site in STREAM_SITES or site == "logits" else 3
-
-
-def to_program(site: str, value: Array, halves: int = 1) -> Array:
-    """The program's layout of a public value with the batch as *last* axis (or of size 1)."""
-    if site in ATTENTION_SITES:
-        return value
-    if site in HEAD_SITES:
-        return jnp.moveaxis(value, 0, 2)
-    if site in PAIRED_SITES:
-        T, H, E, B = value.shape
-        if E == 1:  # one value for all dimensions of a head: broadcasts over the halves too
-            return value.transpose(1, 2, 0, 3)[None]
-        return value.reshape(T, H, E // halves, halves, B).transpose(3, 1, 2, 0, 4)
-    return jnp.swapaxes(value, 0, 1)
-
-
-def to_public(site: str, value: Array) -> Array:
-    """The public layout, batch first, of a value in the program's."""
-    if site in ATTENTION_SITES:
-        return jnp.moveaxis(value, -1, 0)
-    if site in HEAD_SITES:
-        return value.transpose(3, 2, 0, 1)
-    if site in PAIRED_SITES:
-        halves, H, pairs, T, B = value.shape
-        return value.transpose(4, 3, 1, 2, 0).reshape(B, T, H, pairs * halves)
-    return value.transpose(2, 1, 0)
 
 
 @dataclass(frozen=True)
@@ -105,7 +40,7 @@ class Rule:
 
     name: str
     function: Callable[..., Array]
-    rows: Rows = "all"
+    rows: HeldRows = "all"
     order: int = 50
     needs_all_rows: bool = False
     needs_given: bool = False
@@ -165,10 +100,10 @@ class Holds:
         return sorted(found, key=lambda hold: hold.place)
 
 
-def row_mask(rows: Rows, positions: int) -> np.ndarray:
+def row_mask(rows: HeldRows, positions: int) -> np.ndarray:
     """[T] bool: which query positions a rule gives."""
     index = np.arange(positions)
-    masks: dict[Rows, np.ndarray] = {
+    masks: dict[HeldRows, np.ndarray] = {
         "all": index >= 0,
         "query": index == positions - 1,
         "label": index % 2 == 1,
@@ -215,7 +150,7 @@ def apply_hold(hold: Hold, held: Array, value: Array, positions: int, halves: in
     if _broadcast(gate.shape, held.shape, value.shape) != value.shape:
         raise UserError(
             f"{hold.rule.name} at {hold.site} of layer {hold.layer}: gate {gate.shape} and value "
-            f"{held.shape} do not fit the site's {value.shape} (batch last; see ih_jax.holds): "
+            f"{held.shape} do not fit the site's {value.shape} (batch last, as in model/sites.py): "
             "give a gate and a value for sequences of this length"
         )
     return select(gate, held, value, hold.soft)

@@ -13,19 +13,11 @@ import jax
 import numpy as np
 
 from ih_jax.clamps import rules
-from ih_jax.clamps.holds import (
-    ATTENTION_SITES,
-    GLOBAL_SITES,
-    HEAD_SITES,
-    PAIRED_SITES,
-    Hold,
-    Holds,
-    Rule,
-    rank,
-)
+from ih_jax.clamps.holds import Hold, Holds, Rule
 from ih_jax.clamps.parts import Part, name_of
 from ih_jax.errors import UserError
 from ih_jax.model.params import Config, Params, init
+from ih_jax.model.sites import ATTENTION_SITES, GLOBAL_SITES, HEAD_SITES, PAIRED_SITES, rank
 
 FEW_SHOT_ONLY = ("match_by_similarity", "labels_only", "perfect_previous_layer", "copy_from")
 BY_ROWS = ("previous_token", "no_previous_token")

@@ -15,9 +15,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from ih_jax.clamps.holds import GLOBAL_SITES, SITES, rank
 from ih_jax.errors import UserError
 from ih_jax.model.params import Params
+from ih_jax.model.sites import GLOBAL_SITES, SITES, rank
 
 Claim = tuple[str, int, int | None, str]  # (site, layer, head or None for all, rows)
 

@@ -1,8 +1,8 @@
 """The built-in rules: what value a clamp gives at its site.
 
-Each is a function of a `Scene` and of arrays, in the program's layout (see `holds`): batch last.
-Singh et al. 2024, section 3 and appendix B, define the patterns; table A0.4 of the authors' code
-defines edge cases. A user's own rule is written for one sequence in the public layout: `public`.
+Each is a function of a `Scene` and of arrays, in the program's layout (`ih_jax.model.sites`): batch
+last. Singh et al. 2024, section 3 and appendix B, define the patterns; table A0.4 of the authors'
+code defines edge cases. A user's own rule is written for one sequence in the public layout.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ih_jax.clamps.holds import PAIRED_SITES, Rule, to_program
+from ih_jax.clamps.holds import Rule
 from ih_jax.data.batches import Sequences, Tokens
 from ih_jax.errors import UserError
-from ih_jax.model.activations import Activations, Sites
+from ih_jax.model.activations import Activations
 from ih_jax.model.params import Config, Params
+from ih_jax.model.sites import PAIRED_SITES, Sites, to_program
 
 BLOCKED = -1e9  # a score that softmax turns into 0 while whole blocked rows stay finite
 
@@ -48,7 +49,7 @@ class Scene:
 
     @property
     def halves(self) -> int:
-        """R of the layouts in `holds`, at sites that have it."""
+        """R of the layouts in `ih_jax.model.sites`, at sites that have it."""
         return self.value.shape[0] if self.site in PAIRED_SITES else 1
 
     @property

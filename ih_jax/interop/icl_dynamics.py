@@ -18,12 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ih_jax.clamps import clamp as clamps
-from ih_jax.clamps.apply import Rows, forward, public
+from ih_jax.clamps.apply import forward
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.fewshot import Batch
 from ih_jax.errors import UserError
-from ih_jax.model.params import MLP, Attention, Block, Config, Norm, Params
+from ih_jax.model.activations import public
+from ih_jax.model.params import MLP, Attention, Block, Config, Norm, Params, Rows
 from ih_jax.tasks.fewshot import query_loss
 
 NESTED_PASS = "opto_specific_fn"

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from ih_jax.clamps.apply import position_columns
 from ih_jax.errors import UserError
+from ih_jax.model.embedding import position_columns
 from ih_jax.model.params import Norm, Params
 from ih_jax.sweeps.trajectory import Trajectories
 from ih_jax.tasks.base import Task

@@ -21,12 +21,13 @@ import numpy as np
 from jax import Array
 
 from ih_jax.clamps.apply import forward
-from ih_jax.clamps.holds import Holds, to_public
+from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
 from ih_jax.data.fewshot import Batch
 from ih_jax.errors import UserError
 from ih_jax.measures.probes import at_once, by_pieces, random_tokens, repeated_tokens
 from ih_jax.model.params import Params
+from ih_jax.model.sites import to_public
 
 SHIFTS = tuple(range(-2, 9))  # tokens after a match
 

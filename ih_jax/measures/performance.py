@@ -26,8 +26,8 @@ from ih_jax.clamps.holds import Holds
 from ih_jax.data.fewshot import Batch
 from ih_jax.errors import UserError
 from ih_jax.measures.probes import by_pieces
-from ih_jax.model.activations import Sites
 from ih_jax.model.params import Config, Params
+from ih_jax.model.sites import Sites
 from ih_jax.tasks.fewshot import METRICS, masked_logits, scores
 
 Measure = Callable[[Params, Holds, Batch], dict[str, Array]]

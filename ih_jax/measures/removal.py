@@ -25,13 +25,13 @@ import numpy as np
 from jax import Array
 
 from ih_jax.clamps.apply import forward
-from ih_jax.clamps.holds import ATTENTION_SITES, Hold, Holds, Rule, rank
+from ih_jax.clamps.holds import Hold, Holds, Rule
 from ih_jax.data.batches import Tokens
 from ih_jax.errors import UserError
 from ih_jax.measures.context import checked_positions
 from ih_jax.measures.probes import each_piece
-from ih_jax.model.activations import Sites
 from ih_jax.model.params import Params
+from ih_jax.model.sites import ATTENTION_SITES, Sites, rank
 from ih_jax.tasks.language import in_context_score, token_losses
 
 Kind = Literal["full", "patterns"]

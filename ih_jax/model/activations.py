@@ -1,6 +1,6 @@
 """What a forward pass computed: every site, in TransformerLens' names and axes.
 
-Inside the program sites stand in another layout (see `holds`); `public` and `from_public` convert.
+Inside the program sites have another layout (see `sites`); `public` and `from_public` convert.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from ih_jax.clamps.holds import GLOBAL_SITES, SITES, to_program, to_public
 from ih_jax.model.params import Config
-
-Sites = dict[str, list[Array]]  # a value a layer so far, in the program's layout
+from ih_jax.model.sites import GLOBAL_SITES, SITES, Sites, to_program, to_public
 
 
 @struct.dataclass

@@ -6,7 +6,7 @@ through, so that theirs stay in the cache; half of the queries at a time, so tha
 causality masks is never computed; and the backward pass computes patterns again from the scores'
 log-sum-exp (Dao et al. 2022, "FlashAttention", algorithm 4) instead of keeping them.
 
-Glossary of shapes: as in `holds`; N sequences at a time, here batch first and positions last, as
+Glossary of shapes: as in `sites`; N sequences at a time, here batch first and positions last, as
 [N, H, E, T]: what stands batch last gets there by one plain transposition.
 """
 

@@ -16,8 +16,8 @@ from jax import Array
 
 from ih_jax.data.batches import Sequences
 from ih_jax.data.fewshot import Leaf
-from ih_jax.model.activations import Sites
 from ih_jax.model.params import Config, Rows
+from ih_jax.model.sites import Sites
 
 
 @struct.dataclass

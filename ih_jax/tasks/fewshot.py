@@ -33,8 +33,8 @@ from ih_jax.data.fewshot import (
 from ih_jax.data.images import features as features_
 from ih_jax.data.images.features import Features
 from ih_jax.errors import UserError
-from ih_jax.model.activations import Sites
 from ih_jax.model.params import Config, Rows
+from ih_jax.model.sites import Sites
 from ih_jax.tasks.base import TaskArrays
 
 METRICS = ("loss", "accuracy", "in_context_accuracy")

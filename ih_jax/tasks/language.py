@@ -18,8 +18,8 @@ from ih_jax.data.batches import Tokens
 from ih_jax.data.languages import synthetic as recipes
 from ih_jax.data.languages.synthetic import Bigrams, RandomRepeats, Recipe
 from ih_jax.errors import UserError
-from ih_jax.model.activations import Sites
 from ih_jax.model.params import Config, Rows
+from ih_jax.model.sites import Sites
 from ih_jax.tasks.base import TaskArrays
 
 METRICS = ("loss", "accuracy", "in_context_score")

@@ -11,9 +11,9 @@ from networks import QUICK, copies, look, network, query_loss, sequences, small
 from ih_jax.clamps import clamp as c
 from ih_jax.clamps.apply import apply
 from ih_jax.clamps.clamp import Clamp, Weights
-from ih_jax.clamps.holds import ATTENTION_SITES, GLOBAL_SITES, SITES, STREAM_SITES
 from ih_jax.data.fewshot import Batch
 from ih_jax.errors import UserError
+from ih_jax.model.sites import ATTENTION_SITES, GLOBAL_SITES, SITES, STREAM_SITES
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 CONFIG = small(mlp_ratio=1.0, smeared_keys=True)

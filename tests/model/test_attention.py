@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import ih_jax as ih
-from ih_jax.clamps import apply
-from ih_jax.model import attention
+from ih_jax.model import attention, transformer
 from ih_jax.model.attention import causal_attention
 
 SHAPES = [(1, 3, 4, 24, 6), (2, 2, 4, 17, 5), (1, 1, 2, 1, 3), (1, 2, 2, 2, 8)]  # R, H, E/R, T, B
@@ -82,7 +81,7 @@ def test_a_long_network_is_the_same_with_and_without(monkeypatch, positions, sme
         return jnp.mean(jax.nn.logsumexp(logits, -1) - logits[..., 0])
 
     fused = jax.value_and_grad(loss)(params)
-    monkeypatch.setattr(apply, "BROADCAST_UP_TO", 24)
+    monkeypatch.setattr(transformer, "BROADCAST_UP_TO", 24)
     whole = jax.value_and_grad(loss)(params)
     for a, b in zip(jax.tree.leaves(fused), jax.tree.leaves(whole), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5)

@@ -9,12 +9,14 @@ import pytest
 from networks import look, network, sequences, small
 
 from ih_jax.clamps import clamp as c
-from ih_jax.clamps.apply import apply, forward, from_public, public
+from ih_jax.clamps.apply import apply, forward
 from ih_jax.clamps.clamp import Clamp
-from ih_jax.clamps.holds import SITES, Holds
+from ih_jax.clamps.holds import Holds
 from ih_jax.data.fewshot import Batch
 from ih_jax.errors import UserError
+from ih_jax.model.activations import from_public, public
 from ih_jax.model.params import Config
+from ih_jax.model.sites import SITES
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 POSITIONS = ["rope", "shortformer", "sinusoidal", "learned"]

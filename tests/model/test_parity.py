@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from networks import QUICK, copies
 
-from ih_jax.clamps.apply import forward, public
+from ih_jax.clamps.apply import forward
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.data.fewshot import Batch
 from ih_jax.interop.icl_dynamics import (
@@ -25,6 +25,7 @@ from ih_jax.interop.icl_dynamics import (
     clamp_from_options,
     params_from_arrays,
 )
+from ih_jax.model.activations import public
 from ih_jax.tasks.fewshot import query_loss
 
 TOLERANCE = 1e-5

@@ -1,0 +1,77 @@
+"""From a batch to the first residual stream: tokens, labels and positions.
+
+Glossary of shapes: as in `sites`; V distinct tokens of a batch.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax import Array
+
+from ih_jax.data.batches import Sequences, Tokens
+from ih_jax.errors import UserError
+from ih_jax.model.layers import linear
+from ih_jax.model.params import Params
+
+ONE_HOT_UP_TO = 512  # distinct tokens; beyond, a gather beats a product with one-hot columns
+
+
+@struct.dataclass
+class Stream:
+    """A residual stream [D, T, B]; while it is plain tokens, also the few distinct ones.
+
+    What is linear or per token may be done to the distinct columns [D, V] and then laid out by
+    `one_hot` [V, T, B]: in the paper's setting 56 columns stand for 160 tokens.
+    """
+
+    value: Array
+    columns: Array | None = None
+    one_hot: Array | None = None
+
+
+def same_or_new(stream: Stream, value: Array) -> Stream:
+    """The stream, if no hold changed its value, else a stream of the new value alone."""
+    return stream if value is stream.value else Stream(value)
+
+
+def embed(params: Params, batch: Sequences) -> Stream:
+    """Tokens, or x1 y1 x2 y2 ... xq; a token or label beyond the model's own embeds as zero."""
+    D, C = params.config.d_model, params.config.labels
+    if isinstance(batch, Tokens) != params.config.language:
+        raise UserError(
+            f"a batch of {type(batch).__name__} for a model of {C} "
+            f"{'tokens' if params.config.language else 'labels'}: give the model's own kind "
+            "(Tokens for a language model, Batch for a few-shot one)"
+        )
+    zero = jnp.zeros((D, 1))
+    if isinstance(batch, Tokens):
+        known = (batch.tokens >= 0) & (batch.tokens < C)
+        columns = jnp.concatenate([params.W_E, zero], axis=1)
+        index = jnp.where(known, batch.tokens, C).T  # [T, B]
+    else:
+        assert params.b_E is not None
+        assert params.W_L is not None
+        exemplars = linear(params.W_E, batch.table.T) + params.b_E[:, None]
+        columns = jnp.concatenate([exemplars, params.W_L, zero], axis=1)
+        V = exemplars.shape[1]
+        B, P = batch.labels.shape
+        rows = jnp.arange(B * P).reshape(B, P) if batch.rows is None else batch.rows
+        labels = V + jnp.where((batch.labels >= 0) & (batch.labels < C), batch.labels, C)
+        index = jnp.stack([rows.T, labels.T], axis=1).reshape(2 * P, B)[:-1]  # [T, B]
+    if columns.shape[1] > ONE_HOT_UP_TO:
+        return Stream(columns[:, index])
+    one_hot = (index[None] == jnp.arange(columns.shape[1])[:, None, None]).astype(columns.dtype)
+    return Stream(linear(columns, one_hot), columns, one_hot)
+
+
+def position_columns(params: Params, T: int) -> Array:
+    """[D, T], what is added to tokens (or to inputs of queries and keys)."""
+    config = params.config
+    if config.positions != "sinusoidal":
+        assert params.W_pos is not None
+        return params.W_pos[:T].T
+    d = np.arange(config.d_model)
+    angle = np.arange(T) / config.position_base ** (2 * (d // 2) / config.d_model)[:, None]
+    return jnp.asarray(np.where(d[:, None] % 2 == 0, np.sin(angle), np.cos(angle)), jnp.float32)

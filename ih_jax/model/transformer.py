@@ -1,0 +1,141 @@
+"""The transformer: a plain network with a tap at every site.
+
+Paper: Singh et al. 2024, section 2. Sites, layouts and shapes: see `sites`.
+
+Nothing that is not read is computed: XLA drops the sites that nobody looks at, so returning all of
+them costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ih_jax.data.batches import Sequences
+from ih_jax.errors import UserError
+from ih_jax.model.attention import causal_attention
+from ih_jax.model.embedding import Stream, embed, position_columns, same_or_new
+from ih_jax.model.heads import BROADCAST_UP_TO, matrices, mix, products, project, rope, smear
+from ih_jax.model.layers import linear, mlp, norm
+from ih_jax.model.params import Block, Params, Rows
+from ih_jax.model.sites import SITES, Sites, query_axis
+
+CAUSAL = -1e20  # below any score that a tap may put in, so that a row stays causal
+
+# (site, layer, value, sites before it) -> what stands there from now on: the value itself, where
+# nothing is to change. Values are in the program's layout.
+Tap = Callable[[str, int, Array, Sites], Array]
+Here = Callable[[str, int, Array], Array]  # a tap that also keeps what it lets through
+
+
+def forward(params: Params, batch: Sequences, tap: Tap | None = None, rows: Rows = "all") -> Sites:
+    """All sites of a network, in the program's layout (batch last), each a list over layers.
+
+    Args:
+        params: the weights.
+        batch: B few-shot sequences of T = 2 P - 1 tokens, or for a language model `Tokens`.
+        tap: is shown every site in the order of computation, and may put something else in its
+            place, which everything later then reads; None: the plain network.
+        rows: "all", or "query": the last layer answers for the last token only, which is faster.
+
+    Raises:
+        UserError: the batch does not fit the model, or `rows` is neither.
+    """
+    if rows not in get_args(Rows):
+        raise UserError(f"rows is {rows!r}: give one of {', '.join(get_args(Rows))}")
+    config = params.config
+    T = batch.positions
+    if params.W_pos is not None and len(params.W_pos) < T:
+        raise UserError(
+            f"sequences have {T} tokens, the model has positions for {len(params.W_pos)}: "
+            "raise Config.max_positions"
+        )
+    sites: Sites = {site: [] for site in SITES}
+
+    def here(site: str, layer: int, value: Array) -> Array:
+        if tap is not None:
+            value = tap(site, layer, value, sites)
+        sites[site].append(value)
+        return value
+
+    stream = embed(params, batch)
+    stream = same_or_new(stream, here("embed", 0, stream.value))
+    if config.positions in ("sinusoidal", "learned"):
+        stream = Stream(stream.value + position_columns(params, T)[..., None])
+    for layer, block in enumerate(params.blocks):
+        short = rows == "query" and layer == config.layers - 1
+        stream = _layer(params, block, layer, stream, here, T, short)
+    x = stream.value
+    if rows == "query":
+        x = x[:, -1:]
+    logits = linear(params.W_U, norm(params.norm, x)) + params.b_U[:, None, None]
+    here("logits", 0, logits)
+    return sites
+
+
+def _layer(
+    params: Params, block: Block, layer: int, stream: Stream, here: Here, T: int, short: bool
+) -> Stream:
+    """One layer: from the stream before it to the stream after it."""
+    stream = same_or_new(stream, here("resid_pre", layer, stream.value))
+    queries = Stream(stream.value[:, -1:]) if short else stream
+    q_in = same_or_new(queries, here("q_input", layer, queries.value))
+    k_in = same_or_new(stream, here("k_input", layer, stream.value))
+    v_in = same_or_new(stream, here("v_input", layer, stream.value))
+    z = _heads(params, block, layer, [q_in, k_in, v_in], here, T, short)
+    W_out = block.attention.W_out.reshape(params.config.d_model, -1)
+    attn_out = here("attn_out", layer, linear(W_out, z.reshape(-1, *z.shape[2:])))
+    x = (stream.value[:, -1:] if short else stream.value) + attn_out
+    if block.mlp is not None:
+        x = x + here("mlp_out", layer, mlp(block.mlp, norm(block.norm2, x)))
+    return Stream(here("resid_post", layer, x))
+
+
+def _heads(
+    params: Params,
+    block: Block,
+    layer: int,
+    inputs: list[Stream],
+    here: Here,
+    T: int,
+    short: bool,
+) -> Array:
+    """z [H, E, Tq, B] of a layer's heads, from the inputs of queries, keys and values."""
+    config = params.config
+    q, k, v = project(config, block, inputs)
+    if config.positions == "shortformer":
+        W_q, W_k, _ = matrices(config, block.attention)
+        table = position_columns(params, T)
+        q = q + (W_q @ table[:, -q.shape[1] :])[..., None]
+        k = k + (W_k @ table)[..., None]
+    R = 2 if config.positions == "rope" else 1
+    paired = (R, config.heads, config.d_head // R)
+    q = here("q", layer, q.reshape(*paired, *q.shape[1:]))
+    k = here("k", layer, k.reshape(*paired, *k.shape[1:]))
+    v = here("v", layer, v.reshape(config.heads, config.d_head, *v.shape[1:]))
+    q, k = rope(config, q, T), rope(config, smear(block.attention, k), T)
+    causal = np.tril(np.ones((T, T), bool))[None, -q.shape[3] :, :, None]
+    learned = jnp.where(causal, products(q, k) * config.d_head**-0.5, CAUSAL)
+    scores = here("attn_scores", layer, learned)
+    softmax = jax.nn.softmax(scores, axis=2)
+    pattern = here("pattern", layer, softmax)
+    changed = scores is not learned or pattern is not softmax
+    # Both are the same; nobody computes a pattern that nobody reads.
+    plain = changed or short or T <= BROADCAST_UP_TO
+    return here("z", layer, mix(pattern, v) if plain else causal_attention(q, k, v))
+
+
+def query_only(sites: Sites) -> Sites:
+    """What rows="query" leaves of a pass over all rows: see `Activations`."""
+    ending = ("q_input", "q", "attn_scores", "pattern", "z", "attn_out", "mlp_out", "resid_post")
+    short = {site: [*sites[site]] for site in sites}
+    for site in (*ending, "logits"):
+        if sites[site]:
+            last = sites[site][-1]
+            short[site][-1] = jax.lax.slice_in_dim(last, -1, None, axis=query_axis(site))
+    return short
