@@ -3,14 +3,15 @@
     python scripts/check_parity.py tests/golden/parity.npz
 
 Prints each variant's largest absolute error per quantity. Exit code 1 where one is past the
-tolerance, 2 where the file cannot be read. The file's layout: `ih_jax.interop.icl_dynamics.parity`.
+tolerance, 2 where the file cannot be read. `ih_jax.interop.icl_dynamics.golden.parity` says what
+the file holds.
 """
 
 import argparse
 import sys
 import zipfile
 
-from ih_jax.interop.icl_dynamics import parity
+from ih_jax.interop.icl_dynamics.golden import parity
 
 QUANTITIES = ("logits", "pattern", "loss", "gradient")
 

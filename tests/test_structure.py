@@ -10,6 +10,7 @@ ROOT = Path(ih_jax.__file__).parent
 # From upstream to downstream: folders of the package, and the files beside them.
 ROOMS = [
     "errors",
+    "gate",
     "files",
     "data",
     "model",

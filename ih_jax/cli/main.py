@@ -20,7 +20,8 @@ from ih_jax.data.images.features import of_file, of_glyphs
 from ih_jax.errors import UserError
 from ih_jax.experiments import register
 from ih_jax.experiments.base import Options
-from ih_jax.interop import head_report, head_scores, icl_dynamics_runs, pretrained, transformer_lens
+from ih_jax.interop import head_report, head_scores, pretrained, transformer_lens
+from ih_jax.interop.icl_dynamics import importing
 from ih_jax.reports import report, running
 from ih_jax.sweeps import blocks, engine, estimate, programs, store
 from ih_jax.sweeps.trajectory import Trajectories, load
@@ -161,9 +162,7 @@ def measure_costs(command: Bench) -> None:
 
 def import_run(command: Import) -> None:
     """Write a run of the authors' code as a sweep."""
-    written = icl_dynamics_runs.import_run(
-        command.folder, command.data, command.data_key, command.out
-    )
+    written = importing.import_run(command.folder, command.data, command.data_key, command.out)
     console.print(
         f"{written.study.name}: {len(written.steps(0))} checkpoints, clamp "
         f"{written.study.runs[0].clamp.describe()}; in {command.out}: "

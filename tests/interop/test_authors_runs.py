@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 import ih_jax as ih
+from ih_jax import gate
 from ih_jax.clamps.apply import forward
 from ih_jax.cli.main import main
-from ih_jax.interop import icl_dynamics_runs
-from ih_jax.interop.icl_dynamics import arrays_from_params
-from ih_jax.interop.icl_dynamics_runs import import_run, read, read_checkpoint
+from ih_jax.interop.icl_dynamics.importing import import_run
+from ih_jax.interop.icl_dynamics.options import RunOptions
+from ih_jax.interop.icl_dynamics.runs import read, read_checkpoint
+from ih_jax.interop.icl_dynamics.weights import arrays_from_params, names_of
 from ih_jax.tasks.fewshot import scores
 
 DATA = os.environ.get("IH_JAX_DATA_DIR")
@@ -63,10 +65,14 @@ def weights(seed: int, **model: Any) -> ih.Params:
     return ih.init(jax.random.key(seed), config)
 
 
+def run_options(**changed: Any) -> RunOptions:
+    return gate.checked({**OPTIONS, **changed}, RunOptions, "config.json")
+
+
 def write_checkpoint(path: Path, seen: int, params: ih.Params, **options: Any) -> None:
     """Records as that code leaves them: scalars of the model among its arrays, then moments."""
     named = arrays_from_params(params)
-    arrays = [np.asarray(named[name]) for name in icl_dynamics_runs._names({**OPTIONS, **options})]
+    arrays = [np.asarray(named[name]) for name in names_of(run_options(**options))]
     with open(path, "wb") as file:
 
         def put(record: Any) -> None:
@@ -144,7 +150,7 @@ def test_other_models(tmp_path: Path, model: dict[str, Any]) -> None:
     }
     params = weights(3, **model)
     write_checkpoint(tmp_path / "x.eqx", 64, params, **theirs)
-    seen, found = read_checkpoint(tmp_path / "x.eqx", {**OPTIONS, **theirs})
+    seen, found = read_checkpoint(tmp_path / "x.eqx", run_options(**theirs))
     assert seen == 64
     jax.tree.map(np.testing.assert_array_equal, found, params)
 

@@ -19,12 +19,9 @@ from networks import QUICK, copies
 from ih_jax.clamps.apply import forward
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.data.fewshot import Batch
-from ih_jax.interop.icl_dynamics import (
-    _golden_config,
-    arrays_from_params,
-    clamp_from_options,
-    params_from_arrays,
-)
+from ih_jax.interop.icl_dynamics.clamps import clamp_from_options
+from ih_jax.interop.icl_dynamics.golden import golden_config
+from ih_jax.interop.icl_dynamics.weights import arrays_from_params, params_from_arrays
 from ih_jax.model.activations import public
 from ih_jax.tasks.fewshot import query_loss
 
@@ -47,7 +44,7 @@ def computed(group: str) -> dict[str, dict[str, Any]]:
     weights = under(f"{group}/params.")
     examples, labels = GOLDEN[f"{group}/examples"], GOLDEN[f"{group}/labels"]
     longest = weights.get("pos_embed.weight", np.zeros((0, 32))).shape[1]
-    config = _golden_config(META[group]["config"], examples.shape[-1], longest)
+    config = golden_config(META[group]["config"], examples.shape[-1], longest)
     params = params_from_arrays(weights, config)
     batch = Batch.of(jnp.asarray(examples), jnp.asarray(labels))
     options = META[group]["variants"]

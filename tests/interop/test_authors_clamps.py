@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import ih_jax as ih
-from ih_jax.interop.icl_dynamics import clamp_from_options, parse_options
+from ih_jax.interop.icl_dynamics.clamps import clamp_from_options
+from ih_jax.interop.icl_dynamics.options import parse_options
 
 DATA = os.environ.get("IH_JAX_DATA_DIR")
 
@@ -82,8 +83,8 @@ def test_beyond_two_layers_copying_reads_the_shifted_stream():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--opto_inductions_heads 1:3", "not known"),
-        ("--opto_ablate_heads 1-3", "no layer:head"),
+        ("--opto_inductions_heads 1:3", "did you mean 'opto_induction_heads'"),
+        ("--opto_ablate_heads 1-3", "layer:head, such as 1:3"),
         ("--opto_induction_heads 1:3 --opto_induction_head_strength x", "give a number"),
         ("1:3", "belongs to no option"),
     ],

@@ -1,0 +1,1 @@
+"""What the authors' own code (github aadityasingh/icl-dynamics) writes and takes."""

@@ -1,0 +1,153 @@
+"""A run of the authors' code, written as a finished sweep of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from ih_jax import gate
+from ih_jax.data.fewshot import Burst
+from ih_jax.data.images.features import Features, of_file
+from ih_jax.errors import UserError
+from ih_jax.interop.icl_dynamics.options import RunOptions
+from ih_jax.interop.icl_dynamics.runs import AuthorsRun, read
+from ih_jax.model.params import Config
+from ih_jax.sweeps import cards, store
+from ih_jax.sweeps.blocks import Plan, plan_blocks
+from ih_jax.sweeps.engine import Sweep
+from ih_jax.sweeps.results import assemble, save_results
+from ih_jax.sweeps.trajectory import Trajectories
+from ih_jax.tasks.fewshot import METRICS, FewShot, fewshot
+
+PAIR_BYTES = 100  # of a pair of labels, as Python holds it while pairs are split
+
+
+def import_run(
+    folder: str | Path, data: str | Path, key: str | None, out: str | Path
+) -> Trajectories:
+    """Read a run of the authors' code and write it as a sweep in `out`; see `read` and `write`."""
+    return write(read(folder), of_file(data, key), out)
+
+
+def write(run: AuthorsRun, data: Features, folder: str | Path) -> Trajectories:
+    """Write a run as a finished sweep of ours, which `load` and every measure can read.
+
+    Raises:
+        UserError: the folder holds something already or is not writable, or the features are not
+            those that the run's weights take.
+    """
+    folder = Path(folder)
+    if data.features != run.config.features:
+        raise UserError(
+            f"{data.name} has {data.features} features, the run's weights take "
+            f"{run.config.features}: give the features that it was trained on"
+        )
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty: give a new folder with --out")
+    study = study_of(run, data)
+    study.check()
+    store.make_folder(folder)
+    batch = study.task.batch
+    seen = sorted(run.checkpoints)
+    weights = [jax.tree.map(np.asarray, run.checkpoints[each]) for each in seen]
+    # [checkpoint, run, ...], of one run.
+    params = jax.tree.map(lambda *leaves: np.stack(leaves)[:, None], *weights)
+    names = list(study.task.evaluation_names)
+    own = run.scores.reindex(set=names)
+    scores = np.stack([own[metric].values for metric in METRICS], axis=-1)[:, None]
+    about = {
+        "steps": [-(-each // batch) for each in seen],
+        "score_steps": [-(-int(each) // batch) for each in own["sequences"].values],
+        "diverged": [-1],
+        "runs": [0],
+    }
+    store.save_part(store.part_path(folder, 0, 0), {"params": params, "scores": scores}, about)
+    plan = Plan(1, plan_blocks(study, 1), 0.0)
+    card = cards.make_card(study, plan, {"imported": dict(run.recorded)})
+    store.write_card(folder, card)
+    trajectories = Trajectories(folder, study)
+    results = assemble(study, trajectories.blocks)
+    save_results(_with_all_sets(results, own, batch), folder / "results.nc")
+    cards.finish(folder, card, 0.0)
+    return Trajectories(folder, study)
+
+
+def study_of(run: AuthorsRun, data: Features) -> Sweep:
+    """The study of this one run, on the features that it was trained on."""
+    o = run.options
+    return Sweep(
+        task_of(o, data),
+        clamp={run.name: run.clamp},
+        name=run.name,
+        init=o.init_seed,
+        order=o.train_seed,
+        sequences=o.train_iters,
+        learning_rate=o.lr,
+        optimiser=o.optimizer,
+        weight_decay=o.weight_decay or 0.0,
+        initial_scale=o.init_rescale or 1.0,
+        evaluate=run.scores["sequences"].values.tolist(),
+        checkpoints=sorted(run.checkpoints),
+        **_model_settings(run.config),
+    )
+
+
+def task_of(o: RunOptions, data: Features) -> FewShot:
+    """The task of these options on these features. Raises UserError where they do not fit."""
+    gate.check_memory(
+        PAIR_BYTES * o.logits * (o.logits - 1) // 2, f"config.json: the pairs of {o.logits} labels"
+    )
+    train, _, test = o.class_split
+    exemplars, val, _ = o.exemplar_split
+    bursts = o.pt_burstiness or [1]
+    mixture = tuple(
+        Burst(burst, distractor, no_support, unique)
+        for burst, distractor, no_support, unique in zip(
+            bursts,
+            o.pt_distract or [True] * len(bursts),
+            o.pt_no_support or [False] * len(bursts),
+            o.pt_unique_rest or [False] * len(bursts),
+            strict=True,
+        )
+    )
+    return fewshot(
+        data,
+        classes=train,
+        test_classes=test,
+        exemplars=exemplars,
+        val_exemplars=val,
+        labels=o.fs_relabel,
+        labels_of_program=None if o.logits == o.fs_relabel else o.logits,
+        label_pair_shares=o.fs_relabel_split or (8, 2, 0),
+        label_split=o.fs_relabel_split_seed,
+        pairs=o.train_context_len or 2,
+        mixture=mixture,
+        mixture_weights=tuple(o.mixing_coeffs or (1.0,)),
+        zipf=o.zipf_alpha or 0.0,
+        noise=o.noise_scale_train or 0.0,
+        matched_exemplars=bool(o.match_query_and_distractors),
+        random_query_label=bool(o.assign_query_label_random),
+        batch=o.train_bs,
+        evaluation_seed=o.eval_seed,
+    )
+
+
+def _model_settings(config: Config) -> dict[str, Any]:
+    names = ("layers", "d_model", "heads", "mlp_ratio", "positions", "norm", "max_positions")
+    return {name: getattr(config, name) for name in names}
+
+
+def _with_all_sets(results: xr.Dataset, own: xr.Dataset, batch: int) -> xr.Dataset:
+    """Results whose other sets have every evaluation of the log, where sweeps of ours have few."""
+    seen = [-(-int(each) // batch) * batch for each in own["sequences"].values]
+    kept = results.drop_vars([f"eval_{metric}" for metric in METRICS]).drop_vars("eval_sequences")
+    lead = [dim for dim in results["loss"].dims if dim != "sequences"]
+    for metric in METRICS:
+        values = own[metric].transpose("set", "sequences").values
+        shaped = values.reshape(*(1 for _ in lead), *values.shape)
+        kept[f"eval_{metric}"] = ([*lead, "set", "eval_sequences"], shaped.astype(np.float32))
+    return kept.assign_coords(eval_sequences=seen)

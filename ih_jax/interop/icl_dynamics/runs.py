@@ -1,0 +1,188 @@
+"""A run of the authors' code, read: its options, checkpoints and log.
+
+A run is a folder with `config.json` (its options), `checkpoints/SEQUENCES.eqx` and `log.h5`. A
+checkpoint is a sequence of .npy records, the leaves of {iter, model, opt_state, seeds}: of the
+model every field counts, numbers and flags too, so its arrays are those with a shape. No pickle is
+read: records of objects are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from ih_jax import gate
+from ih_jax.clamps.clamp import Clamp
+from ih_jax.data.fewshot import EVALUATION_SETS
+from ih_jax.errors import UserError
+from ih_jax.interop.icl_dynamics.clamps import clamp_from_options
+from ih_jax.interop.icl_dynamics.options import RunOptions, read_run_options
+from ih_jax.interop.icl_dynamics.weights import (
+    bytes_of,
+    count_of,
+    names_of,
+    params_from_arrays,
+    shapes_of,
+)
+from ih_jax.model.params import Config, Params
+from ih_jax.tasks.fewshot import METRICS
+
+MOST_BYTES = 2**30  # of one checkpoint; the paper's have 1.4 MB
+LOGGED = ("loss", "acc", "in_context_acc")  # in log.h5, for METRICS
+
+
+@dataclass(frozen=True)
+class AuthorsRun:
+    """What a folder of the authors' code holds, in our terms."""
+
+    name: str
+    options: RunOptions
+    recorded: Mapping[str, Any]  # all of config.json
+    config: Config
+    clamp: Clamp
+    checkpoints: Mapping[int, Params]  # by sequences seen
+    scores: xr.Dataset  # METRICS [sequences, set], means of the log; NaN where it has none
+
+
+def read(folder: str | Path) -> AuthorsRun:
+    """A run of the authors' code.
+
+    Raises:
+        UserError: a file is missing, is not what it should be, or does not fit the others.
+    """
+    folder = Path(folder)
+    options, clamp_options, recorded = read_run_options(folder / "config.json")
+    files = sorted((folder / "checkpoints").glob("*.eqx"))
+    if not files:
+        raise UserError(f"{folder}/checkpoints holds no .eqx file: give the folder of one run")
+    translation = clamp_from_options(clamp_options, options.depth)
+    if translation.base.parts:
+        raise UserError(
+            f"{folder}: its copy reads a pass with {translation.base.describe()}, which no one "
+            "clamp says: measure its checkpoints with read_checkpoint and passes of your own"
+        )
+    whole = sum(gate.regular(file).stat().st_size for file in files)
+    gate.check_memory(whole, f"{folder}/checkpoints: what its {len(files)} files hold")
+    checkpoints: dict[int, Params] = {}
+    before: tuple[Path, int] | None = None
+    for file in files:
+        seen, params = read_checkpoint(file, options)
+        if before is not None and seen <= before[1]:
+            raise UserError(
+                f"{file} is of {seen} sequences, after {before[0].name} of {before[1]}: "
+                "checkpoints must be in the order of their names, each of more sequences"
+            )
+        checkpoints[seen] = params
+        before = file, seen
+    config = next(iter(checkpoints.values())).config
+    scores = read_log(folder / "log.h5")
+    name = options.run or folder.resolve().name
+    return AuthorsRun(name, options, recorded, config, translation.clamp, checkpoints, scores)
+
+
+def read_checkpoint(file: Path, options: RunOptions) -> tuple[int, Params]:
+    """Sequences seen, and the weights.
+
+    Args:
+        file: SEQUENCES.eqx.
+        options: of the same run, from `options.read_run_options`.
+
+    Raises:
+        UserError: it is no checkpoint of that model, or a weight is NaN or infinite.
+    """
+    gate.check_memory(bytes_of(options), f"config.json: a network of depth {options.depth:,}")
+    records = list(gate.npy_records(file, MOST_BYTES))
+    if not records or records[0].shape or records[0].dtype.kind not in "iu" or records[0] < 0:
+        raise UserError(f"{file} does not begin with the number of sequences seen")
+    arrays = [record for record in records[1:] if record.ndim and record.dtype == np.float32]
+    count = count_of(options)
+    if len(arrays) < count:
+        raise UserError(f"{file} has {len(arrays)} arrays, the model of config.json {count:,}")
+    names = names_of(options)
+    config = _config_of(options, arrays, names, file)
+    named = dict(zip(names, arrays, strict=False))
+    for name, shape in shapes_of(config, names).items():
+        if named[name].shape != shape:
+            raise UserError(
+                f"{file}: {name} has shape {list(named[name].shape)}, {list(shape)} by config.json"
+            )
+        gate.finite(named[name], f"{file}: {name}")
+    # What follows are the optimiser's moments, whole copies of the weights, or the file is another.
+    rest = [array.shape for array in arrays[count:]]
+    own = [array.shape for array in arrays[:count]]
+    if rest not in ([], own, own * 2):
+        raise UserError(
+            f"{file}: {len(rest)} arrays follow the {len(own)} weights, and are no moments of an "
+            "optimiser: is it of this config.json?"
+        )
+    return int(records[0]), params_from_arrays(named, config)
+
+
+def _config_of(
+    o: RunOptions, arrays: Sequence[np.ndarray], names: Sequence[str], file: Path
+) -> Config:
+    """The model by config.json; what it leaves open is read from the arrays' shapes."""
+    first = arrays[0]
+    if first.ndim != 2:
+        raise UserError(
+            f"{file}: its first array has shape {list(first.shape)}, not [width, features]"
+        )
+    learned = o.positions == "learned"
+    table = arrays[names.index("pos_embed.weight")] if learned else None
+    try:
+        return Config(
+            features=first.shape[1],
+            labels=o.logits,
+            layers=o.depth,
+            d_model=o.d_model,
+            heads=o.num_heads,
+            mlp_ratio=o.mlp_ratio,
+            positions=o.positions,
+            norm=not o.no_norm,
+            max_positions=Config.max_positions if table is None else int(table.shape[-1]),
+        )
+    except UserError as error:
+        raise UserError(f"config.json: {error}") from None
+
+
+def read_log(file: Path) -> xr.Dataset:
+    """Means over sequences of what log.h5 recorded: METRICS [sequences, set].
+
+    Raises:
+        UserError: it is no HDF5 file, or what it holds are not increasing numbers of sequences and
+            as many rows of scores for each.
+    """
+    names = [each.name for each in EVALUATION_SETS]
+    try:
+        with h5py.File(gate.regular(file), "r") as log:
+            seen = gate.hdf5_array(log, "eval_iter")
+            if seen.ndim != 1 or seen.dtype.kind not in "iu" or not len(seen):
+                raise UserError(f"{file}: eval_iter has no whole numbers of sequences")
+            if seen[0] < 0 or (seen[1:] <= seen[:-1]).any():
+                raise UserError(f"{file}: eval_iter is not in order, or has a number twice")
+            values = {metric: np.full((len(seen), len(names)), np.nan) for metric in METRICS}
+            for metric, logged in zip(METRICS, LOGGED, strict=True):
+                for column, name in enumerate(names):
+                    if not gate.hdf5_has(log, f"{name}/{logged}"):
+                        continue
+                    recorded = gate.hdf5_array(log, f"{name}/{logged}").astype(float)
+                    if recorded.ndim < 1 or len(recorded) != len(seen) or not recorded.size:
+                        raise UserError(
+                            f"{file}: {name}/{logged} has shape {list(recorded.shape)}: its first "
+                            f"dimension must be eval_iter's, {len(seen)}"
+                        )
+                    values[metric][:, column] = recorded.reshape(len(seen), -1).mean(1)
+    except UserError:
+        raise
+    except Exception as error:  # h5py and HDF5 raise many kinds for damaged files
+        raise UserError(f"{file} is no log of the authors' code ({gate.reason(error)})") from None
+    return xr.Dataset(
+        {metric: (("sequences", "set"), each) for metric, each in values.items()},
+        {"sequences": seen, "set": names},
+    )
