@@ -13,7 +13,7 @@ from typing import Any
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import Claim
+from ih_jax.claims import Claim
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.errors import UserError
 from ih_jax.sweeps.trajectory import Trajectories

@@ -21,7 +21,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ih_jax.claims.deciding import Claim, Finding, decide
+from ih_jax.claims import Claim, Finding, decide
 from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment
 from ih_jax.experiments.register import find, registry

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ih_jax.claims.deciding import (
+from ih_jax.claims import (
+    LEARNED,
     Bounds,
     Faster,
     decide,
     effect,
     every,
-    learning,
+    learning_times,
     median,
     median_ratio,
     medians_ordered,
@@ -28,7 +29,6 @@ from ih_jax.errors import UserError
 from ih_jax.experiments.register import find
 from ih_jax.experiments.singh2024.fig5b import CLAIMS
 from ih_jax.experiments.singh2024.trainings import CLAMPS, HORIZONS
-from ih_jax.measures.learning import LEARNED
 
 INF = math.inf
 PAPER = {
@@ -218,8 +218,10 @@ def test_a_swept_setting_must_be_selected() -> None:
     rates = [1e-5, 3e-5]
     results = sweep(seeds=2).expand_dims(learning_rate=rates)
     with pytest.raises(UserError, match="learning_rate varies"):
-        learning(results)
-    assert learning(results.isel(learning_rate=[0])).median("match").low == pytest.approx(33e3, 0.1)
+        learning_times(results)
+    assert learning_times(results.isel(learning_rate=[0])).median("match").low == pytest.approx(
+        33e3, 0.1
+    )
 
 
 def test_fig5b_is_the_papers_six_runs() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ih_jax.measures.learning import (
+from ih_jax.claims.learning import (
     LEARNED,
     RISE,
     Floats,

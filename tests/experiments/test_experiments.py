@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from networks import network, query_loss, sequences, small
 from rich.console import Console
 
-from ih_jax.claims.deciding import decide
+from ih_jax.claims import decide
 from ih_jax.clamps.apply import apply
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.experiments import register

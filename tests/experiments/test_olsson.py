@@ -16,7 +16,7 @@ from networks import QUICK
 from rich.console import Console
 
 import ih_jax as ih
-from ih_jax.claims.deciding import decide
+from ih_jax.claims import decide
 from ih_jax.cli.main import main
 from ih_jax.experiments.base import Options
 from ih_jax.experiments.olsson2022 import ablations, behaviours, models, phase_change

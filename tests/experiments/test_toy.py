@@ -13,7 +13,7 @@ import xarray as xr
 from jax import Array
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import Claim, decide
+from ih_jax.claims import Claim, decide
 from ih_jax.experiments.base import Options
 from ih_jax.experiments.singh2024 import fig5a, fig9, toy_model
 

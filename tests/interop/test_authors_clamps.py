@@ -50,7 +50,7 @@ def test_grafts_are_refused_with_the_way_to_make_them():
 @pytest.mark.skipif(DATA is None, reason="needs Omniglot features: set IH_JAX_DATA_DIR")
 def test_on_real_features_a_matched_head_learns_as_in_the_reference():
     """30k sequences to a loss of 0.277 in the authors' code (init seed 5), within 1.6 times."""
-    from ih_jax.measures.learning import time_to
+    from ih_jax.claims import time_to
 
     only_h3 = ih.ablate(1, [0, 1, 2, 4, 5, 6, 7])
     study = ih.sweep(

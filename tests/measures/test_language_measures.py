@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from networks import QUICK, look, network, small
 
+from ih_jax.claims import phase_change as changes
 from ih_jax.clamps import clamp as c
 from ih_jax.clamps.apply import forward
 from ih_jax.clamps.clamp import Clamp
@@ -454,16 +455,16 @@ def test_in_context_scores_are_late_losses_less_early_ones() -> None:
 def test_derivatives_of_curves_that_are_straight_in_the_logarithm() -> None:
     index = np.arange(1, 64)
     losses = np.array([[2.0], [3.0]]) - np.array([[0.2], [-0.1]]) * np.log(index)
-    found = context.derivative_by_log_index(losses)
+    found = changes.derivative_by_log_index(losses)
     np.testing.assert_allclose(found, np.broadcast_to([[-0.2], [0.1]], (2, 63)))
     noisy = losses + 0.05 * np.random.default_rng(0).normal(size=(2, 63))
-    assert np.abs(context.derivative_by_log_index(noisy) - found)[:, 20:].max() < 0.4
+    assert np.abs(changes.derivative_by_log_index(noisy) - found)[:, 20:].max() < 0.4
     tokens = np.array([0, 1e5, 2e5, 5e5, 2e6])
     loss = 9 - 0.7 * np.log(np.maximum(tokens, 1))
-    slope = context.derivative_by_log_tokens(loss, tokens)
+    slope = changes.derivative_by_log_tokens(loss, tokens)
     assert np.isnan(slope[0])
     np.testing.assert_allclose(slope[1:], -0.7)
-    assert context.derivative_by_log_tokens(np.stack([loss, loss]), tokens).shape == (2, 5)
+    assert changes.derivative_by_log_tokens(np.stack([loss, loss]), tokens).shape == (2, 5)
 
 
 # --- trajectories -------------------------------------------------------------------------------
@@ -474,7 +475,7 @@ def test_principal_components_find_a_plane_that_vectors_lie_in() -> None:
     plane = np.linalg.qr(rng.normal(size=(50, 2)))[0].T
     spread = rng.normal(size=(30, 2)) * [5, 1]
     noise = 1e-3 * rng.normal(size=(30, 50))
-    found = context.principal_components(7 + spread @ plane + noise)
+    found = changes.principal_components(7 + spread @ plane + noise)
     assert found.explained[0] > 0.9
     np.testing.assert_allclose(found.explained.sum(), 1, atol=1e-4)
     np.testing.assert_allclose(found.directions @ found.directions.T, np.eye(2), atol=1e-9)
@@ -486,7 +487,7 @@ def test_principal_components_find_a_plane_that_vectors_lie_in() -> None:
     np.testing.assert_allclose(found.mean, (7 + spread @ plane).mean(0), atol=1e-2)
     assert (found.directions.max(1) == np.abs(found.directions).max(1)).all()
     with pytest.raises(UserError, match="not finite"):
-        context.principal_components([[1.0, np.nan], [0, 0]])
+        changes.principal_components([[1.0, np.nan], [0, 0]])
 
 
 @pytest.mark.parametrize("angle", [0, 30, 90, 150, 180])
@@ -495,14 +496,14 @@ def test_the_turning_angle_is_that_of_two_straight_lines(angle: float) -> None:
     after = [np.cos(np.radians(angle)), np.sin(np.radians(angle))]
     path = np.concatenate([t * [1, 0], [1, 0] + t[1:] * after]) * 3 + 4
     tokens = np.arange(39) * 100.0
-    window = context.Window(1900, 2100, 2000, -0.5, 0.8, 0.05)  # from the corner on
-    found = context.turning_angle(path, tokens, window)
+    window = changes.Window(1900, 2100, 2000, -0.5, 0.8, 0.05)  # from the corner on
+    found = changes.turning_angle(path, tokens, window)
     np.testing.assert_allclose(found, angle, atol=0.1)
     # It stops where it could have turned; or it never moved.
     rng = np.random.default_rng(0)
     stops = np.concatenate([path[:20], path[19] + 0.01 * rng.normal(size=(19, 2))])
     for still in (stops, 0 * path):
-        assert np.isnan(context.turning_angle(still, tokens, window))
+        assert np.isnan(changes.turning_angle(still, tokens, window))
 
 
 # --- the shape of learning curves ---------------------------------------------------------------
@@ -521,7 +522,7 @@ def score_curve(middle: float = 2.4e6, width: float = 1e5, fall: float = -0.6) -
 @pytest.mark.parametrize("seed", range(5))
 def test_a_phase_change_is_where_the_score_falls(noise: float, seed: int) -> None:
     curve = score_curve() + noise * np.random.default_rng(seed).normal(size=101)
-    found = context.phase_change(curve, SEEN)
+    found = changes.phase_change(curve, SEEN)
     assert found is not None
     # Three quarters of a logistic curve are within 1.95 widths on either side.
     assert 2.4e6 - 3.6e5 <= found.start < 2.4e6 < found.end <= 2.4e6 + 3.6e5
@@ -535,56 +536,56 @@ def test_a_phase_change_is_where_the_score_falls(noise: float, seed: int) -> Non
 @pytest.mark.parametrize("seed", range(5))
 def test_a_score_that_does_not_change_has_no_window(seed: int) -> None:
     noise = 0.03 * np.random.default_rng(seed).normal(size=101)
-    assert context.phase_change(noise, SEEN) is None
+    assert changes.phase_change(noise, SEEN) is None
     early = -0.11 * (1 - np.exp(-SEEN / 1e6))  # what one layer learns
-    assert context.phase_change(early + noise, SEEN) is None
-    assert context.phase_change(-score_curve() + noise, SEEN) is None  # it rises
+    assert changes.phase_change(early + noise, SEEN) is None
+    assert changes.phase_change(-score_curve() + noise, SEEN) is None  # it rises
 
 
 def test_windows_of_odd_curves() -> None:
     step = np.where(SEEN < 1e6, 0.0, -0.5)
-    found = context.phase_change(step, SEEN)
+    found = changes.phase_change(step, SEEN)
     assert found is not None
     assert (found.start, found.end) == (960_000, 1_040_000)
     assert found.share == 1
     # At once: before there is a plateau.
-    soon = context.phase_change(score_curve(1.5e5, 4e4), SEEN)
+    soon = changes.phase_change(score_curve(1.5e5, 4e4), SEEN)
     assert soon is not None
     assert soon.end <= 4e5
     # A slow fall all along is one long window, and no phase change to look at.
-    slow = context.phase_change(-0.5 * SEEN / 8e6, SEEN)
+    slow = changes.phase_change(-0.5 * SEEN / 8e6, SEEN)
     assert slow is not None
     assert slow.duration > 0.6
     # A plateau that lies low is left out, so that the window does not reach back to the beginning.
     low = score_curve() - 0.25 * (1 - np.exp(-SEEN / 2e5))
-    window = context.phase_change(low, SEEN)
+    window = changes.phase_change(low, SEEN)
     assert window is not None
     assert window.duration < 0.09
     assert window.share < 0.75
     # Past the horizon of a shorter run there is nothing.
     short = np.where(SEEN > 5e6, np.nan, score_curve())
-    again, whole = (context.phase_change(each, SEEN) for each in (short, score_curve()))
+    again, whole = (changes.phase_change(each, SEEN) for each in (short, score_curve()))
     assert again is not None
     assert whole is not None
     assert (again.start, again.end) == (whole.start, whole.end)
     with pytest.raises(UserError, match="3 snapshots"):
-        context.phase_change([0, 0, -1], [0, 1, 2])
+        changes.phase_change([0, 0, -1], [0, 1, 2])
 
 
 def test_a_bump_is_what_a_loss_curve_has_above_its_hull() -> None:
     convex = 2 + 1.5 * np.exp(-SEEN / 1e6)
-    assert context.bump(convex, SEEN).height < 1e-12
+    assert changes.bump(convex, SEEN).height < 1e-12
     # A straight line from 3 to 1, and in its middle a shoulder of .5.
     line = 3 - 2 * SEEN / 8e6
-    found = context.bump(line + 0.5 * (np.arange(101) == 50), SEEN)
+    found = changes.bump(line + 0.5 * (np.arange(101) == 50), SEEN)
     np.testing.assert_allclose(found, (0.5, 4e6))
     plateau = convex + score_curve()
-    assert 0.2 < context.bump(plateau, SEEN).height < 0.6
-    assert 5e5 < context.bump(plateau, SEEN).tokens < 2.4e6
+    assert 0.2 < changes.bump(plateau, SEEN).height < 0.6
+    assert 5e5 < changes.bump(plateau, SEEN).tokens < 2.4e6
     noisy = convex + 0.01 * np.random.default_rng(0).normal(size=101)
-    assert context.bump(noisy, SEEN).height < 0.06
+    assert changes.bump(noisy, SEEN).height < 0.06
     gone = np.where(SEEN > 7e6, np.nan, convex)
-    assert context.bump(gone, SEEN).height < 1e-12
+    assert changes.bump(gone, SEEN).height < 1e-12
 
 
 # --- references ---------------------------------------------------------------------------------
@@ -790,12 +791,12 @@ def test_the_largest_fall_counts_what_formed_before_against_its_share() -> None:
     tokens = np.arange(101) * 1e5
     # To -.2 at once, a plateau, then to -1 within a tenth of training.
     score = np.where(tokens < 1e5, 0.0, -0.2) - 0.8 * np.clip((tokens - 5e6) / 1e6, 0, 1)
-    fall, share = context.largest_fall(score, tokens)
+    fall, share = changes.largest_fall(score, tokens)
     assert fall == pytest.approx(0.8, abs=1e-6)
     assert share == pytest.approx(0.8, abs=1e-6)
     slow = -np.linspace(0, 1, 101)
-    assert context.largest_fall(slow, tokens)[0] == pytest.approx(0.2, abs=0.02)
-    assert context.largest_fall(slow, tokens, within=0.5)[0] == pytest.approx(0.5, abs=0.02)
-    assert context.largest_fall(np.full(101, 0.1), tokens) == (0, 0)
+    assert changes.largest_fall(slow, tokens)[0] == pytest.approx(0.2, abs=0.02)
+    assert changes.largest_fall(slow, tokens, within=0.5)[0] == pytest.approx(0.5, abs=0.02)
+    assert changes.largest_fall(np.full(101, 0.1), tokens) == (0, 0)
     known = np.where(np.arange(101) % 7 == 3, np.nan, score)
-    assert context.largest_fall(known, tokens)[0] == pytest.approx(0.8, abs=1e-6)
+    assert changes.largest_fall(known, tokens)[0] == pytest.approx(0.8, abs=1e-6)

@@ -12,11 +12,10 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import Claim, Finding, learning, over_seeds, thousands
+from ih_jax.claims import Claim, Finding, learning_times, over_seeds, plateaus, thousands
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import chance, curves, over_sequences, tidy
 from ih_jax.experiments.singh2024.trainings import CELLS, EQUIVALENT, FACTORIAL, Cell, cell_name
-from ih_jax.measures.learning import plateaus
 
 COLOURS = {
     "": "#000000",
@@ -72,7 +71,7 @@ def smallest(results: xr.Dataset) -> list[Cell]:
 
 def _absent(name: str) -> Claim:
     def decide(results: xr.Dataset) -> Finding:
-        return over_seeds(shape(results, name), learning(results).remarks([name]))
+        return over_seeds(shape(results, name), learning_times(results).remarks([name]))
 
     return Claim(
         f"no plateau: {name}",
@@ -88,7 +87,7 @@ def _present(name: str, paper: str) -> Claim:
             seed: None if verdict is None else not verdict
             for seed, verdict in shape(results, name).items()
         }
-        return over_seeds(verdicts, learning(results).remarks([name]))
+        return over_seeds(verdicts, learning_times(results).remarks([name]))
 
     words = "nothing" if name == "nothing" else f"{name} alone"
     return Claim(f"a plateau: {name}", f"With {words} given there is a plateau.", paper, decide)
@@ -121,7 +120,7 @@ CLAIMS = (
 
 def tables(results: xr.Dataset) -> list[Table]:
     """All 20 cells, with those that stand for others."""
-    times = learning(results)
+    times = learning_times(results)
     rows = []
     for cell in CELLS:
         name = representative(cell)

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from ih_jax.claims.deciding import Claim, Finding, over_seeds, time_of
+from ih_jax.claims import Claim, Finding, over_seeds, time_of
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, seeds_of, short, tidy
 

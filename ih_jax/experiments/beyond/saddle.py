@@ -14,12 +14,11 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import Claim, at_least, at_most, in_every_seed
+from ih_jax.claims import LEARNED, Claim, at_least, at_most, in_every_seed
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, curves, over_sequences, tidy
 from ih_jax.experiments.looking import along
 from ih_jax.experiments.singh2024.fig3 import BAND
-from ih_jax.measures.learning import LEARNED
 from ih_jax.measures.probes import exhaustive, subset
 from ih_jax.measures.saddle import curvature
 

@@ -14,7 +14,8 @@ from jax import Array
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import Claim, at_least, at_most, in_every_seed
+from ih_jax.claims import Claim, at_least, at_most, in_every_seed
+from ih_jax.claims import phase_change as changes
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
 from ih_jax.experiments.base import Experiment, Found, Options, Table
@@ -104,7 +105,7 @@ def _directions(trained: Trajectories, model: Model, batch: Tokens, at: np.ndarr
     seen = np.array(steps) * trained.study.unit
     found = []
     for init in curve["init"].values:
-        window = context.phase_change(curve.sel(init=init).values, curve["tokens"].values)
+        window = changes.phase_change(curve.sel(init=init).values, curve["tokens"].values)
         if window is None:
             found.append(np.full(len(at), np.nan))
             continue

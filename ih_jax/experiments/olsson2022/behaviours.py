@@ -19,7 +19,7 @@ import xarray as xr
 from jax import Array
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import Claim, at_least, in_every_seed
+from ih_jax.claims import Claim, at_least, in_every_seed
 from ih_jax.clamps.apply import forward
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens

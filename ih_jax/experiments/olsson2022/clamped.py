@@ -14,12 +14,12 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import Bounds, Claim, at_least, at_most, in_every_seed, known
+from ih_jax.claims import Bounds, Claim, at_least, at_most, in_every_seed, known
+from ih_jax.claims import phase_change as changes
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.smeared_keys import below
-from ih_jax.measures import context
 
 LEVEL = 0.5  # of the unclamped network's final score: where the change is timed
 
@@ -78,7 +78,7 @@ def _waits(seed: xr.Dataset) -> Bounds:
 def _window_of_denied_later(seed: xr.Dataset) -> float:
     """Share of its final score that a network gets in its window when denied at first."""
     curve = seed["score"].sel(clamp="denied to 2000")
-    found = context.phase_change(curve.values, curve["tokens"].values)
+    found = changes.phase_change(curve.values, curve["tokens"].values)
     return 0.0 if found is None else found.share
 
 

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from ih_jax.claims.deciding import Claim, Finding, at_least, in_every_seed
+from ih_jax.claims import Claim, Finding, at_least, in_every_seed
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
 from ih_jax.experiments.base import Experiment, Found, Options, Table

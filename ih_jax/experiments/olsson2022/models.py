@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 from jax import Array
 
+from ih_jax.claims import phase_change as changes
 from ih_jax.clamps.apply import forward
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
@@ -204,15 +205,15 @@ def best(scores: xr.DataArray) -> xr.DataArray:
     return scores.max(("layer", "head"))
 
 
-def window_of(seed: xr.Dataset, model: str, name: str = "score") -> context.Window | None:
+def window_of(seed: xr.Dataset, model: str, name: str = "score") -> changes.Window | None:
     """The phase change of one model in the results of one seed."""
     scores = seed[name].sel(model=model)
-    return context.phase_change(scores.values, scores["tokens"].values)
+    return changes.phase_change(scores.values, scores["tokens"].values)
 
 
 def enough(score: float) -> float:
     """A final score that others are shares of; NaN where it is none: shares would be of noise."""
-    return score if score <= -context.LEAST else float("nan")
+    return score if score <= -changes.LEAST else float("nan")
 
 
 def curves(found: Found, models: Sequence[Model], **named: str) -> xr.Dataset:

@@ -18,7 +18,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import Claim, at_least, at_most, in_every_seed
+from ih_jax.claims import Claim, at_least, at_most, in_every_seed
+from ih_jax.claims import phase_change as changes
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
@@ -82,7 +83,7 @@ def _paths(seen: dict[str, xr.Dataset]) -> xr.DataArray:
         stacked = np.stack([seen[name]["vector"].values for name in names])  # [M, I, S, B]
         found = np.stack(
             [
-                context.principal_components(own.reshape(-1, own.shape[-1])).coordinates
+                changes.principal_components(own.reshape(-1, own.shape[-1])).coordinates
                 for own in stacked.swapaxes(0, 1)
             ]
         )
@@ -119,8 +120,8 @@ def _share_with_window(scores: Callable[[xr.Dataset, str], xr.DataArray]) -> Cal
         good = []
         for name in deep(seed):
             own = scores(seed, name)
-            nats, share = context.largest_fall(own.values, own[own.dims[0]].values)
-            good.append(nats >= context.LEAST and share >= context.SHARE)
+            nats, share = changes.largest_fall(own.values, own[own.dims[0]].values)
+            good.append(nats >= changes.LEAST and share >= changes.SHARE)
         return float(np.mean(good))
 
     return value
@@ -194,7 +195,7 @@ def _bump_in_window(seed: xr.Dataset) -> float:
     inside = []
     for name in deep(seed):
         window, loss = models.window_of(seed, name), seed["loss"].sel(model=name)
-        found = context.bump(loss.values, loss["tokens"].values)
+        found = changes.bump(loss.values, loss["tokens"].values)
         at = found.tokens
         early = 0.0 if window is None else window.end - window.start
         inside.append(window is not None and window.start - early <= at <= window.end)
@@ -209,7 +210,7 @@ def _bump_of_one_layer(seed: xr.Dataset) -> float:
 
     def height(name: str) -> float:
         loss = seed["loss"].sel(model=name)
-        return context.bump(loss.values, loss["tokens"].values).height
+        return changes.bump(loss.values, loss["tokens"].values).height
 
     least = min(map(height, deep(seed)))
     return max(map(height, shallow(seed))) / least if least else float("nan")
@@ -250,7 +251,7 @@ def turn(seed: xr.Dataset, name: str, at: str | None = None) -> float:
     if window is None:
         return float("nan")
     path = seed["path"].sel(model=name)
-    return context.turning_angle(path.values, path["checkpoint"].values, window)
+    return changes.turning_angle(path.values, path["checkpoint"].values, window)
 
 
 def _least_turn(seed: xr.Dataset) -> float:
@@ -273,7 +274,7 @@ def _pairs_agree(seed: xr.Dataset) -> float:
         middles = []
         for pair in range(seed.sizes["pair"]):
             scores = seed["score_at"].sel(model=name).isel(pair=pair)
-            window = context.phase_change(scores.values, scores["checkpoint"].values, least=0.05)
+            window = changes.phase_change(scores.values, scores["checkpoint"].values, least=0.05)
             middles.append(float("inf") if window is None else window.middle)
         found.append((max(middles) - min(middles)) / float(seed["checkpoint"][-1]))
     return float(np.max(found))  # NaN if a model changes by no pair
@@ -292,12 +293,12 @@ def _diverges(seed: xr.Dataset) -> float:
 def _heads_with_few(seed: xr.Dataset) -> float:
     """As `heads_in_window`, of fifteen snapshots; NaN where there are too few even of these."""
     few = seed.isel(checkpoint=snapshots(seed))
-    if few.sizes["checkpoint"] < context.FEWEST:
+    if few.sizes["checkpoint"] < changes.FEWEST:
         return float("nan")
     inside = []
     for name in deep(seed):
         scores, best = few["score_at"].isel(pair=0).sel(model=name), few["prefix_matching"]
-        window = context.phase_change(scores.values, scores["checkpoint"].values)
+        window = changes.phase_change(scores.values, scores["checkpoint"].values)
         own = best.sel(model=name)
         half = own["checkpoint"].values[int(np.argmax(own.values >= own.values[-1] / 2))]
         inside.append(window is not None and window.start <= half <= window.end)
@@ -523,7 +524,7 @@ def _heat_maps(figure: object, results: xr.Dataset) -> None:
     axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]  # type: ignore[attr-defined]
     for each, name in zip(axes, names, strict=True):
         losses = results["index_loss"].sel(model=name)
-        slopes = context.derivative_by_log_index(losses.values)
+        slopes = changes.derivative_by_log_index(losses.values)
         index = np.arange(1, slopes.shape[1] + 1)
         image = each.pcolormesh(
             losses["snapshot"].values,

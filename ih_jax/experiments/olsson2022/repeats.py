@@ -16,7 +16,8 @@ from jax import Array
 from matplotlib.figure import Figure
 from scipy import stats
 
-from ih_jax.claims.deciding import Claim, at_least, at_most, in_every_seed
+from ih_jax.claims import Claim, at_least, at_most, in_every_seed
+from ih_jax.claims import phase_change as changes
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
 from ih_jax.experiments.base import Experiment, Found, Options, Table
@@ -90,7 +91,7 @@ def _gate(found: Found, model: Model) -> xr.Dataset:
     seen = models.measured(trained, model, models.watched(batch), batch, models.SEEN)
     init = seen["init"]
     paths = [
-        context.principal_components(seen["vector"].sel(init=i).values).coordinates
+        changes.principal_components(seen["vector"].sel(init=i).values).coordinates
         for i in init.values
     ]
     task = trained.study.runs[0].task
@@ -165,8 +166,8 @@ def _best(seed: xr.Dataset, what: str, model: str, layer: int = -1) -> float:
 
 def _window(seed: xr.Dataset) -> float:
     scores = seed["score"].sel(model="2L")
-    nats, share = context.largest_fall(scores.values, scores["tokens"].values)
-    return nats if share >= context.SHARE else 0.0
+    nats, share = changes.largest_fall(scores.values, scores["tokens"].values)
+    return nats if share >= changes.SHARE else 0.0
 
 
 def _rises_inside(seed: xr.Dataset) -> float:
@@ -212,7 +213,7 @@ def _turn(seed: xr.Dataset, model: str) -> float:
     if window is None:
         return float("nan")
     path = seed["path"].sel(model=model)
-    angle = context.turning_angle(path.values, path["checkpoint"].values, window)
+    angle = changes.turning_angle(path.values, path["checkpoint"].values, window)
     return 0.0 if model == "1L" and np.isnan(angle) else angle  # it has come to rest
 
 

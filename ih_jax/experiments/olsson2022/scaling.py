@@ -14,13 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from ih_jax.claims.deciding import Claim, at_least, at_most, in_every_seed
+from ih_jax.claims import Claim, at_least, at_most, in_every_seed
+from ih_jax.claims import phase_change as changes
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, HEAD_COLOURS, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.heads import SCORES, at_the_end
 from ih_jax.experiments.olsson2022.phase_change import deep
-from ih_jax.measures import context
 
 EVERY, QUICK_EVERY = 8, 10  # of the checkpoints
 HEAD_DIMS = ("layer", "head")
@@ -147,7 +147,7 @@ def draw(results: xr.Dataset) -> Figure:
     for column, name in enumerate(names):
         own = seed.sel(model=name)
         tokens = own["tokens"].values
-        slope = context.derivative_by_log_tokens(own["loss"].values, tokens)
+        slope = changes.derivative_by_log_tokens(own["loss"].values, tokens)
         for place, values in ((0, own["loss"].values), (1, slope), (2, own["curve"].values)):
             axes[place, column].plot(tokens, values, color="black", lw=1)
         for place, what in enumerate(arrays, start=3):

@@ -16,7 +16,7 @@ import xarray as xr
 from jax import Array
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import Bounds, Claim, at_least, at_most, in_every_seed, known
+from ih_jax.claims import Bounds, Claim, at_least, at_most, in_every_seed, known
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
 from ih_jax.experiments.base import Experiment, Found, Options

@@ -14,11 +14,12 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import Claim, at_least, at_most, in_every_seed
+from ih_jax.claims import Claim, at_least, at_most, in_every_seed
+from ih_jax.claims.phase_change import FEWEST, phase_change
 from ih_jax.experiments.base import Experiment, Found, Options
 from ih_jax.experiments.drawing import FAINT, QUIET, curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
-from ih_jax.measures.context import FEWEST, markov_references, phase_change
+from ih_jax.measures.context import markov_references
 
 R0 = models.Model("2L", "olsson_smoke")
 CHAINS = models.Model("chains", "olsson_chains")

@@ -14,13 +14,13 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import Claim, at_least, at_most, in_every_seed
+from ih_jax.claims import Claim, at_least, at_most, in_every_seed
+from ih_jax.claims import phase_change as changes
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.models import Model
 from ih_jax.experiments.olsson2022.phase_change import colour_of
-from ih_jax.measures import context
 
 MODELS = tuple(
     Model(
@@ -71,8 +71,8 @@ def _gain(seed: xr.Dataset, better: str, worse: str) -> float:
 
 def _window(seed: xr.Dataset) -> float:
     scores = seed["score"].sel(model="2L")
-    nats, share = context.largest_fall(scores.values, scores["tokens"].values)
-    return nats if share >= context.SHARE else 0.0
+    nats, share = changes.largest_fall(scores.values, scores["tokens"].values)
+    return nats if share >= changes.SHARE else 0.0
 
 
 CLAIMS = (

@@ -16,7 +16,7 @@ from jax import Array
 from matplotlib.figure import Figure
 from scipy.optimize import linear_sum_assignment
 
-from ih_jax.claims.deciding import VERDICTS, Claim, Finding, at_least, in_every_seed
+from ih_jax.claims import VERDICTS, Claim, Finding, at_least, in_every_seed
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
 from ih_jax.experiments.base import Experiment, Found, Options, Table

@@ -13,13 +13,14 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import (
+from ih_jax.claims import (
     Bounds,
     Claim,
     Finding,
     at_least,
     in_every_seed,
     over_seeds,
+    plateaus,
     ratio,
     time_of,
 )
@@ -28,7 +29,6 @@ from ih_jax.experiments.drawing import chance, curves, over_sequences, tidy
 from ih_jax.experiments.looking import HEADS, along, config, probe
 from ih_jax.experiments.singh2024.trainings import CLAMPS
 from ih_jax.measures.heads import previous_token_strength
-from ih_jax.measures.learning import plateaus
 from ih_jax.measures.performance import under
 
 GIVEN = {"previous-token attention": "#E69F00", "match": "#009E73"}

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import Claim, at_least, in_every_seed
+from ih_jax.claims import Claim, at_least, in_every_seed
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.looking import HEADS, along, at_end, config, probe
 from ih_jax.experiments.singh2024.fig4 import strongest

@@ -10,7 +10,7 @@ from __future__ import annotations
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import Claim, at_least, at_most, in_every_seed
+from ih_jax.claims import Claim, at_least, at_most, in_every_seed
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.experiments.base import Experiment, Found, Options
 from ih_jax.experiments.drawing import FAINT, curves, over_sequences, tidy

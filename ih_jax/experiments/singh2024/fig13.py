@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import Claim, at_most, in_every_seed
+from ih_jax.claims import Claim, at_most, in_every_seed
 from ih_jax.experiments.base import Experiment, Found, Options
 from ih_jax.experiments.drawing import tidy
 from ih_jax.experiments.singh2024.fig4 import (

@@ -18,7 +18,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import Bounds, Claim, in_every_seed, median, thousands, time_of
+from ih_jax.claims import Bounds, Claim, in_every_seed, median, thousands, time_of
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import chance, over_sequences, tidy
 

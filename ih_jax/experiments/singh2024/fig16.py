@@ -12,7 +12,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ih_jax.claims.deciding import Claim, Finding, at_least, in_every_seed, over_seeds
+from ih_jax.claims import Claim, Finding, at_least, in_every_seed, over_seeds
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, QUIET, tidy
 from ih_jax.experiments.looking import HEADS, at_end, config, probe

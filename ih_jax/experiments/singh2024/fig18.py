@@ -15,7 +15,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy import stats
 
-from ih_jax.claims.deciding import Claim, Finding
+from ih_jax.claims import Claim, Finding
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, seeds_of, short, tidy
 from ih_jax.experiments.singh2024 import fig4

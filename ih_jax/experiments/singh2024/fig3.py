@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import (
+from ih_jax.claims import (
     Bounds,
     Claim,
     Finding,

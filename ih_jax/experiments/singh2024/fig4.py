@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ih_jax.claims.deciding import (
+from ih_jax.claims import (
     Bounds,
     Claim,
     Finding,

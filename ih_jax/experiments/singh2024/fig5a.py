@@ -22,10 +22,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from ih_jax.claims.deciding import VERDICTS, Bounds, Claim, Faster, Finding, every, median, rate
+from ih_jax.claims import VERDICTS, Bounds, Claim, Faster, Finding, every, median, plateau, rate
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.singh2024 import toy_model
-from ih_jax.measures.learning import plateau
 
 CLAMPS = {"none": (), "c": ("c",), "b,c": ("b", "c")}
 DRAWS = 33  # at least: seeds 0 to 32

@@ -20,20 +20,21 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from ih_jax.claims.deciding import (
+from ih_jax.claims import (
+    LEARNED,
     Claim,
     Faster,
-    learning,
+    learning_times,
     median_ratio,
     medians_ordered,
     one_setting,
     plateau_in,
+    plateaus,
     seeds_ordered,
     thousands,
 )
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.singh2024.trainings import CLAMPS
-from ih_jax.measures.learning import LEARNED, plateaus
 
 PAPER = {  # sequences to LEARNED, read off fig. 5b (initialisation seed 5)
     "none": 311_000,
@@ -118,7 +119,7 @@ CLAIMS = (
 
 def tables(results: xr.Dataset) -> list[Table]:
     """Median times, and what the plateau statistic says of every clamp."""
-    times = learning(results)
+    times = learning_times(results)
     shapes = plateaus(one_setting(results)["loss"])
     rows = []
     for clamp in (name for name in CLAMPS if times.times.get(name)):
@@ -156,7 +157,7 @@ def draw(results: xr.Dataset) -> Figure:
 
 
 def _draw_curves(axes: Axes, results: xr.Dataset, names: list[str]) -> None:
-    measured = learning(results)
+    measured = learning_times(results)
     for value, label in ((math.log(2), "ln 2"), (LEARNED, "0.4 ln 2")):
         axes.axhline(value, color=FAINT, lw=0.8, ls=(0, (5, 3)), zorder=0)
         axes.annotate(
@@ -188,7 +189,7 @@ def _draw_curves(axes: Axes, results: xr.Dataset, names: list[str]) -> None:
 
 
 def _draw_times(axes: Axes, results: xr.Dataset, names: list[str]) -> None:
-    measured = learning(results)
+    measured = learning_times(results)
     for row, name in enumerate(names):
         colour = COLOURS[name]
         runs = list(measured.times[name].values())

@@ -17,7 +17,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import (
+from ih_jax.claims import (
     Bounds,
     Claim,
     Finding,

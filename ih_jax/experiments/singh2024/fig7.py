@@ -14,7 +14,7 @@ from dataclasses import replace
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import (
+from ih_jax.claims import (
     Bounds,
     Claim,
     Finding,
@@ -24,6 +24,7 @@ from ih_jax.claims.deciding import (
     in_every_seed,
     median,
     over_seeds,
+    plateaus,
     ratio,
     thousands,
     time_of,
@@ -31,7 +32,6 @@ from ih_jax.claims.deciding import (
 )
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import chance, curves, over_sequences, tidy
-from ih_jax.measures.learning import plateaus
 
 FOREIGN = ("foreign 1", "foreign 2")
 COLOURS = {

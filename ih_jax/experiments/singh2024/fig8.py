@@ -14,7 +14,7 @@ from collections.abc import Callable
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import Bounds, Claim, in_every_seed, ratio, thousands, time_of
+from ih_jax.claims import Bounds, Claim, in_every_seed, ratio, thousands, time_of
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import chance, curves, over_sequences, tidy
 from ih_jax.experiments.singh2024.roles import PREVIOUS_TOKEN_CHOICES, previous_token_heads

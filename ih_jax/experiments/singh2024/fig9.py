@@ -18,7 +18,7 @@ from collections.abc import Callable
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import VERDICTS, Claim, Finding, every, median
+from ih_jax.claims import VERDICTS, Claim, Finding, every, median
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.singh2024 import toy_model
 from ih_jax.experiments.singh2024.fig5a import CLAMPS as ALL_CLAMPS

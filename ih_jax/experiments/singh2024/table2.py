@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ih_jax.claims.deciding import Claim, at_least, in_every_seed, within
+from ih_jax.claims import Claim, at_least, in_every_seed, within
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, HEAD_COLOURS, seeds_of, tidy
 from ih_jax.experiments.looking import HEADS, at_end, config, probe

@@ -31,7 +31,7 @@ import xarray as xr
 from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
-from ih_jax.claims.deciding import Bounds
+from ih_jax.claims import Bounds
 
 DIMENSION = 20
 ITERATIONS = 1000

@@ -1,16 +1,21 @@
-"""What a learning curve says: when a run has learnt, and whether it first sat on a plateau.
+"""What learning curves say: when a run has learned, and whether it first sat on a plateau.
 
 Glossary: E  evaluations of one run, at rising numbers of sequences seen; its loss in nats.
+`results` is the dataset of a finished sweep, with dims clamp, init and sequences.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+
+from ih_jax.claims.bounds import Bounds, median, ratio
+from ih_jax.errors import UserError
 
 Floats = NDArray[np.float64]
 
@@ -36,7 +41,7 @@ class Plateau(NamedTuple):
     high: float  # as estimated, which noise can only raise; inf where the speed falls to 0
     at: float  # sequences seen at the bottom of the valley of `high`; NaN: no valley
     present: bool  # low >= RISE
-    decided: bool  # present, or learnt with high < RISE; else noise or the run's end hides it
+    decided: bool  # present, or learned with high < RISE; else noise or the run's end hides it
 
 
 def time_to(sequences: ArrayLike, loss: ArrayLike, level: float = LEARNED) -> Time:
@@ -96,20 +101,20 @@ def plateau(sequences: ArrayLike, loss: ArrayLike, level: float = LEARNED) -> Pl
     A maximum over a minimum is raised by noise and never lowered, and `low` is what noise cannot
     have made: a plateau is present if low >= RISE, absent if high < RISE, and between the two
     undecided. Only evaluations up to the first below `level` count (windows reach beyond): slower
-    learning after the task is learnt is no plateau, and the log of a loss near 0 is mostly noise. A
-    run that shows none and never gets below `level` is undecided too: it may be in one.
+    learning after the task is learned is no plateau, and the log of a loss near 0 is mostly noise.
+    A run that shows none and never gets below `level` is undecided too: it may be in one.
     """
     n, loss = _finite(sequences, loss)
     if len(n) < FEWEST:
         return Plateau(math.nan, math.nan, math.nan, False, False)
-    learnt = bool(np.any(loss < level))
-    stop = int(np.argmax(loss < level)) + 1 if learnt else len(n)
+    learned = bool(np.any(loss < level))
+    stop = int(np.argmax(loss < level)) + 1 if learned else len(n)
     slope, error = (fit[:stop] for fit in _fits(n, _log(loss), stop))
     low, _ = _valley(-slope, ERRORS * error)
     high, bottom = _valley(-slope, np.zeros(stop))
     present = low >= RISE
     at = math.nan if bottom is None else float(n[bottom])
-    return Plateau(low, high, at, present, present or (learnt and high < RISE))
+    return Plateau(low, high, at, present, present or (learned and high < RISE))
 
 
 def plateaus(loss: xr.DataArray, level: float = LEARNED) -> xr.Dataset:
@@ -124,6 +129,78 @@ def plateaus(loss: xr.DataArray, level: float = LEARNED) -> xr.Dataset:
         output_dtypes=[float, float, float, bool, bool],
     )
     return xr.Dataset(dict(zip(Plateau._fields, fields, strict=True)))
+
+
+class Learning(NamedTuple):
+    """Times of a sweep's runs, by clamp and seed, and what was left out."""
+
+    times: dict[str, dict[int, Bounds]]
+    left_out: dict[str, dict[int, str]]
+
+    def median(self, clamp: str) -> Bounds:
+        """Over the seeds of one clamp."""
+        return median(list(self.times.get(clamp, {}).values()))
+
+    def ratios(self, slow: str, fast: str) -> list[Bounds]:
+        """slow / fast of every seed that has both."""
+        a, b = self.times.get(slow, {}), self.times.get(fast, {})
+        return [ratio(a[seed], b[seed]) for seed in a if seed in b]
+
+    def remarks(self, clamps: Iterable[str]) -> list[str]:
+        """What a reader must know of these clamps."""
+        said = [
+            f"no run is called {clamp!r}"
+            for clamp in dict.fromkeys(clamps)
+            if clamp not in self.times
+        ]
+        for clamp in dict.fromkeys(clamps):
+            for why in sorted(set(self.left_out.get(clamp, {}).values())):
+                seeds = [s for s, reason in self.left_out[clamp].items() if reason == why]
+                said.append(f"left out, {why}: {clamp}, init {listed(seeds)}")
+            late = [s for s, t in self.times.get(clamp, {}).items() if t.low < t.high]
+            if late:
+                said.append(f"not below the level by the end: {clamp}, init {listed(late)}")
+        return said
+
+
+def learning_times(results: xr.Dataset, level: float = LEARNED) -> Learning:
+    """Times to `level` on the training set. UserError where more than clamp and init vary.
+
+    `results` needs `loss` and `diverged_at`, NaN for the runs that did not diverge.
+    """
+    results = one_setting(results)
+    times = times_to(results["loss"], level)
+    learned = Learning({}, {})
+    for clamp in results["clamp"].values.tolist():
+        learned.times[clamp], learned.left_out[clamp] = {}, {}
+        for init in results["init"].values.tolist():
+            run = times.sel(clamp=clamp, init=init)
+            time = float(run["time"])
+            if np.isfinite(results["diverged_at"].sel(clamp=clamp, init=init)):
+                learned.left_out[clamp][init] = "diverged"
+            elif math.isnan(time):
+                learned.left_out[clamp][init] = "not measured"
+            else:
+                high = math.inf if bool(run["censored"]) else time
+                learned.times[clamp][init] = Bounds(time, high)
+    return learned
+
+
+def one_setting(results: xr.Dataset) -> xr.Dataset:
+    """Without swept dims of length 1. Raises UserError for a longer one."""
+    loss = results["loss"]
+    for dim in loss.dims:
+        if dim not in ("clamp", "init", "sequences") and loss.sizes[dim] > 1:
+            given = ", ".join(str(value) for value in loss[dim].values.tolist())
+            raise UserError(f"{dim} varies ({given}): claims are for one; select it with .sel()")
+    extra = [dim for dim in loss.dims if dim not in ("clamp", "init", "sequences")]
+    return results.squeeze(extra)
+
+
+def time_of(curve: xr.DataArray, level: float = LEARNED) -> Bounds:
+    """When a loss curve, [sequences], falls below a level; from its last evaluation on if not."""
+    time = time_to(curve["sequences"].values, curve.values, level)
+    return Bounds(time.sequences, math.inf if time.censored else time.sequences)
 
 
 def _fits(n: Floats, y: Floats, stop: int) -> tuple[Floats, Floats]:
@@ -162,3 +239,8 @@ def _finite(sequences: ArrayLike, loss: ArrayLike) -> tuple[Floats, Floats]:
 
 def _log(loss: Floats) -> Floats:
     return np.log(np.maximum(loss, np.finfo(np.float32).tiny))
+
+
+def listed(seeds: Sequence[int]) -> str:
+    """As a sentence names them: 5, 6, 7."""
+    return ", ".join(str(seed) for seed in seeds)

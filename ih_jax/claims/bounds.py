@@ -1,0 +1,142 @@
+"""Numbers of which only bounds are known: comparisons, medians, ratios and rates of them.
+
+A run that has not learned by the end of its training tells only that its time is longer than that.
+So every quantity is a pair of bounds on a number, equal where the number is known. Bounds pass
+through medians and ratios exactly, and a comparison that they do not settle is None: `every` and
+the verdicts follow three-valued (Kleene) logic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+
+class Bounds(NamedTuple):
+    """A number known to be at least `low` and at most `high`."""
+
+    low: float
+    high: float
+
+    def more_than(self, x: float) -> bool | None:
+        """True or False where the bounds settle it, else None."""
+        return True if self.low > x else False if self.high <= x else None
+
+    def at_least(self, x: float) -> bool | None:
+        """True or False where the bounds settle it, else None."""
+        return True if self.low >= x else False if self.high < x else None
+
+    def within(self, low: float, high: float) -> bool | None:
+        """Whether it is from `low` to `high`, where the bounds settle it, else None."""
+        above = self.more_than(high)
+        return every([self.at_least(low), None if above is None else not above])
+
+    def show(self, form: Callable[[float], str] = "{:.3g}".format) -> str:
+        """As a person would write it: 12, >12, <12 or unknown."""
+        if self.low == self.high:
+            return form(self.low)
+        if self.high < math.inf:
+            return f"<{form(self.high)}" if self.low <= 0 else f"{form(self.low)}-{form(self.high)}"
+        return f">{form(self.low)}" if self.low > 0 else "unknown"
+
+
+class Effect(NamedTuple):
+    """A paired effect over seeds: the median and an exact, distribution-free interval of it."""
+
+    median: Bounds
+    interval: tuple[float, float]
+    coverage: float  # of the interval, when seeds are drawn anew; at most 1 - 2^(1 - seeds)
+    seeds: int
+
+    def show(self) -> str:
+        """As a person would write it."""
+        if self.seeds < 2:
+            return f"{self.median.show()} ({self.seeds} seed)"
+        ends = " to ".join("unbounded" if math.isinf(x) else f"{x:.3g}" for x in self.interval)
+        return f"{self.median.show()} ({100 * self.coverage:.3g}% interval {ends})"
+
+
+def every(verdicts: Iterable[bool | None]) -> bool | None:
+    """False if one is, else None if one is (or there are none), else True."""
+    verdicts = list(verdicts)
+    if False in verdicts:
+        return False
+    return None if None in verdicts or not verdicts else True
+
+
+def ratio(a: Bounds, b: Bounds) -> Bounds:
+    """Of two positive numbers (0 only as a lower bound of what is not known)."""
+    return Bounds(
+        a.low / b.high if b.high < math.inf else 0.0, a.high / b.low if b.low > 0 else math.inf
+    )
+
+
+def median(values: Sequence[Bounds]) -> Bounds:
+    """Known where fewer than half are censored. NaN if there are no values."""
+    if not values:
+        return Bounds(math.nan, math.nan)
+    # Of an even number the mean of the middle two, so one infinite bound makes it infinite.
+    return Bounds(*(float(np.median(ends)) for ends in zip(*values, strict=True)))
+
+
+def rate(verdicts: Sequence[bool | None]) -> tuple[tuple[int, int], tuple[float, float] | None]:
+    """(k, n) seeds in which it is seen to hold, and the rate's 95% interval (Clopper-Pearson).
+
+    Seeds that cannot tell count against it at the lower end and for it at the upper.
+    """
+    n, k = len(verdicts), sum(verdict is True for verdict in verdicts)
+    if not n:
+        return (0, 0), None
+    undecided = sum(verdict is None for verdict in verdicts)
+    low = stats.binomtest(k, n).proportion_ci(0.95, "exact").low
+    high = stats.binomtest(k + undecided, n).proportion_ci(0.95, "exact").high
+    return (k, n), (float(low), float(high))
+
+
+def effect(values: Sequence[Bounds]) -> Effect:
+    """Median over seeds with the sign test's interval: the r-th least to the r-th greatest value.
+
+    r is the largest with a coverage of at least 95%. Fewer than six seeds cannot reach that; then
+    the interval is the least to the greatest value, and `coverage` says what that is worth.
+    """
+    n = len(values)
+    least = np.sort([value.low for value in values])
+    greatest = np.sort([value.high for value in values])
+    r = max(1, int(stats.binom.ppf(0.025, n, 0.5)) if n else 1)
+    coverage = 1 - 2 * float(stats.binom.cdf(r - 1, n, 0.5))
+    ends = (float(least[r - 1]), float(greatest[n - r])) if n else (math.nan, math.nan)
+    return Effect(median(values), ends, max(0.0, coverage), n)
+
+
+def known(x: float) -> Bounds:
+    """A number known exactly; NaN: not measured."""
+    return Bounds(float(x), float(x))
+
+
+def at_least(x: float) -> Callable[[Bounds], bool | None]:
+    """A test for `in_seeds`."""
+    return lambda value: value.at_least(x)
+
+
+def at_most(x: float) -> Callable[[Bounds], bool | None]:
+    """A test for `in_seeds`."""
+
+    def test(value: Bounds) -> bool | None:
+        above = value.more_than(x)
+        return None if above is None else not above
+
+    return test
+
+
+def within(low: float, high: float) -> Callable[[Bounds], bool | None]:
+    """A test for `in_seeds`: from `low` to `high`."""
+    return lambda value: value.within(low, high)
+
+
+def thousands(time: Bounds) -> str:
+    """A time in sequences as figures and tables show it: 28k, >800k."""
+    return time.show(lambda n: f"{n / 1000:.0f}k" if n >= 9950 else f"{n / 1000:.1f}k")
