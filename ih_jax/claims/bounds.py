@@ -118,16 +118,26 @@ def known(x: float) -> Bounds:
 
 
 def at_least(x: float) -> Callable[[Bounds], bool | None]:
-    """A test for `in_seeds`."""
+    """A test for `in_seeds`: x or more."""
     return lambda value: value.at_least(x)
 
 
 def at_most(x: float) -> Callable[[Bounds], bool | None]:
-    """A test for `in_seeds`."""
+    """A test for `in_seeds`: x or less."""
 
     def test(value: Bounds) -> bool | None:
         above = value.more_than(x)
         return None if above is None else not above
+
+    return test
+
+
+def below(x: float) -> Callable[[Bounds], bool | None]:
+    """A test for `in_seeds`: less than x."""
+
+    def test(value: Bounds) -> bool | None:
+        reached = value.at_least(x)
+        return None if reached is None else not reached
 
     return test
 

@@ -22,7 +22,7 @@ from ih_jax.experiments import register
 from ih_jax.experiments.base import Options
 from ih_jax.experiments.beyond import predict, pulse
 from ih_jax.experiments.register import choose, find
-from ih_jax.experiments.singh2024.fig4 import correlation
+from ih_jax.experiments.singh2024.ablations import correlation
 from ih_jax.experiments.singh2024.trainings import (
     CELLS,
     EQUIVALENT,

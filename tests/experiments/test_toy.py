@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 
 from ih_jax.claims import Claim, decide
 from ih_jax.experiments.base import Options
-from ih_jax.experiments.singh2024 import fig5a, fig9, toy_model
+from ih_jax.experiments.singh2024 import fig5a, fig9, toy_draws, toy_model
 
-CLAMPS = fig5a.CLAMPS
+CLAMPS = toy_draws.CLAMPS
 # Of the authors' implementation with JAX 0.4.26, seed 1, to the digits known.
 LOSSES = {  # at iterations 0, 10, 50, 100, 200, 500, 999
     "none": (".7559", ".3006", ".2269", ".2210", ".2199", ".2183", "7.7e-6"),
@@ -297,7 +297,7 @@ def test_the_papers_draw_decides_and_the_rate_is_over_the_others() -> None:
 def test_figures_and_tables_are_made_of_what_is_measured(figure: ModuleType) -> None:
     experiment = figure.experiment
     results = experiment.measure(Options(), {})
-    assert results.sizes["seed"] == fig5a.DRAWS
+    assert results.sizes["seed"] == toy_draws.DRAWS
     assert isinstance(experiment.draw(results), Figure)
     assert all(
         len(row) == len(made.header) for made in experiment.tables(results) for row in made.rows

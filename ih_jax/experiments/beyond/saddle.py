@@ -18,7 +18,7 @@ from ih_jax.claims import LEARNED, Claim, at_least, at_most, in_every_seed
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, curves, over_sequences, tidy
 from ih_jax.experiments.looking import along
-from ih_jax.experiments.singh2024.fig3 import BAND
+from ih_jax.experiments.singh2024.trainings import PLATEAU
 from ih_jax.measures.probes import exhaustive, subset
 from ih_jax.measures.saddle import curvature
 
@@ -35,10 +35,10 @@ def measure(options: Options, found: Found) -> xr.Dataset:
 
 
 def plateau(seed: xr.Dataset) -> xr.Dataset:
-    """Checkpoints on the plateau: with a loss in BAND, before it is first below."""
+    """Checkpoints on the plateau: with a loss in PLATEAU, before it is first below."""
     loss = seed["loss"].values
-    left = int(np.argmax(loss < BAND[0])) if (loss < BAND[0]).any() else len(loss)
-    inside = np.flatnonzero((loss >= BAND[0]) & (loss <= BAND[1]))
+    left = int(np.argmax(loss < PLATEAU[0])) if (loss < PLATEAU[0]).any() else len(loss)
+    inside = np.flatnonzero((loss >= PLATEAU[0]) & (loss <= PLATEAU[1]))
     return seed.isel(checkpoint=inside[inside < left])
 
 
@@ -131,7 +131,7 @@ def draw(results: xr.Dataset) -> Figure:
     figure = Figure(figsize=(12.5, 3.8), layout="constrained")
     a, b, c = figure.subplots(1, 3)
     curves(a, results["loss"], "#000000")
-    a.axhspan(*BAND, color="0.94", zorder=0)
+    a.axhspan(*PLATEAU, color="0.94", zorder=0)
     a.set(ylim=(0, 2.1), ylabel="loss (nats)")
     curves(b, results["gradient_norm"], "#0072B2")
     b.set(yscale="log", ylabel="norm of the gradient")

@@ -14,12 +14,11 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ih_jax.claims import Bounds, Claim, at_least, at_most, in_every_seed, known
+from ih_jax.claims import Bounds, Claim, at_least, at_most, below, in_every_seed, known
 from ih_jax.claims import phase_change as changes
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
-from ih_jax.experiments.olsson2022.smeared_keys import below
 
 LEVEL = 0.5  # of the unclamped network's final score: where the change is timed
 

@@ -22,28 +22,13 @@ from ih_jax.data.batches import Tokens
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
-from ih_jax.experiments.olsson2022.models import INDUCTION
-from ih_jax.experiments.olsson2022.phase_change import colour_of, deep
-from ih_jax.measures import circuits, heads
+from ih_jax.experiments.olsson2022.colours import colour_of
+from ih_jax.experiments.olsson2022.models import INDUCTION, deep
+from ih_jax.experiments.olsson2022.told_of_heads import HEAD_DIMS, SCORES, at_the_end
+from ih_jax.measures import circuits
 from ih_jax.model.params import Params
 
-OFFSETS = 6  # of attention: 0 is the token itself, 1 the previous one
 COMPOSED = ("2L", "3L", "2L MLP")  # models whose composition is followed over training
-HEAD_DIMS = ("layer", "head")
-SCORES = ("previous_token", "prefix_matching", "copying", "copying_logits", "ov", "trace", "cosine")
-
-
-def at_the_end(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
-    """A measure: all that is told of heads, [L, H] each; attention by offset [L, H, OFFSETS]."""
-    copied = heads.copying()(params, clamp, batch)
-    return {
-        **models.head_scores(params, clamp, batch),
-        "copying": copied["score"],
-        "copying_logits": copied["logits"],
-        "ov": circuits.ov_copying(params),
-        **circuits.matching_trace(params, clamp, batch),
-        "offset": heads.offsets(OFFSETS)(params, clamp, batch),
-    }
 
 
 def composed(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:

@@ -226,3 +226,15 @@ def curves(found: Found, models: Sequence[Model], **named: str) -> xr.Dataset:
             for model in models
         }
     )
+
+
+def deep(results: xr.Dataset) -> list[str]:
+    """Models of two layers or more, without smeared keys."""
+    names = [str(name) for name in results["model"].values]
+    return [name for name in names if not name.startswith("1L") and "smeared" not in name]
+
+
+def shallow(results: xr.Dataset) -> list[str]:
+    """Models of one layer, without smeared keys."""
+    names = [str(name) for name in results["model"].values]
+    return [name for name in names if name.startswith("1L") and "smeared" not in name]

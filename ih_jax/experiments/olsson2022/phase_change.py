@@ -23,6 +23,8 @@ from ih_jax.claims import phase_change as changes
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
+from ih_jax.experiments.olsson2022.colours import colour_of
+from ih_jax.experiments.olsson2022.models import deep, shallow
 from ih_jax.measures import context
 
 # Pairs of early and late positions; the first is that of the curves (10/64 and the end), the second
@@ -99,18 +101,6 @@ def _paths(seen: dict[str, xr.Dataset]) -> xr.DataArray:
 
 
 # --- what claims read ---------------------------------------------------------------------------
-
-
-def deep(results: xr.Dataset) -> list[str]:
-    """Models of two layers or more, without smeared keys."""
-    names = [str(name) for name in results["model"].values]
-    return [name for name in names if not name.startswith("1L") and "smeared" not in name]
-
-
-def shallow(results: xr.Dataset) -> list[str]:
-    """Models of one layer, without smeared keys."""
-    names = [str(name) for name in results["model"].values]
-    return [name for name in names if name.startswith("1L") and "smeared" not in name]
 
 
 def _share_with_window(scores: Callable[[xr.Dataset, str], xr.DataArray]) -> Callable[..., float]:
@@ -457,21 +447,6 @@ def tables(results: xr.Dataset) -> list[Table]:
         "best prefix matching",
     )
     return [Table("Windows, medians over seeds", header, rows)]
-
-
-# --- drawing ------------------------------------------------------------------------------------
-
-SHADES = ("0.6", "#7FB2D6", "#56A0C8", "#2F6DA8", "#1F4E87", "#0B2F5B")  # by layers
-MLP_SHADES = ("0.6", "#F2B877", "#E69F00", "#D55E00", "#A34400", "#6B2B00")
-SMEARED = {"1L smeared": "#009E73", "2L smeared": "#CC79A7"}
-
-
-def colour_of(name: str) -> str:
-    """A shade by layers: blue, with MLPs orange; one layer is grey; smeared keys green and pink."""
-    if name in SMEARED:
-        return SMEARED[name]
-    shades = MLP_SHADES if "MLP" in name else SHADES
-    return shades[int(name[0]) - 1]
 
 
 def draw(results: xr.Dataset) -> Figure:

@@ -16,7 +16,7 @@ from jax import Array
 from matplotlib.figure import Figure
 from scipy import stats
 
-from ih_jax.claims import Claim, at_least, at_most, in_every_seed
+from ih_jax.claims import Claim, at_least, at_most, below, in_every_seed
 from ih_jax.claims import phase_change as changes
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
@@ -24,7 +24,6 @@ from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.models import INDUCTION, Model
-from ih_jax.experiments.olsson2022.smeared_keys import below
 from ih_jax.measures import circuits, context, heads, removal
 from ih_jax.model.params import Params
 from ih_jax.tasks.language import Language

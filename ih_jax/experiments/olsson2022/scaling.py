@@ -19,11 +19,10 @@ from ih_jax.claims import phase_change as changes
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, HEAD_COLOURS, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
-from ih_jax.experiments.olsson2022.heads import SCORES, at_the_end
-from ih_jax.experiments.olsson2022.phase_change import deep
+from ih_jax.experiments.olsson2022.models import deep
+from ih_jax.experiments.olsson2022.told_of_heads import HEAD_DIMS, SCORES, at_the_end
 
 EVERY, QUICK_EVERY = 8, 10  # of the checkpoints
-HEAD_DIMS = ("layer", "head")
 
 
 def measure(options: Options, found: Found) -> xr.Dataset:

@@ -7,8 +7,6 @@ induction heads in its only layer; a two-layer model with smeared keys changes s
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,13 +14,13 @@ import xarray as xr
 from jax import Array
 from matplotlib.figure import Figure
 
-from ih_jax.claims import Bounds, Claim, at_least, at_most, in_every_seed, known
+from ih_jax.claims import Bounds, Claim, at_least, at_most, below, in_every_seed, known
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
 from ih_jax.experiments.base import Experiment, Found, Options
 from ih_jax.experiments.drawing import curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
-from ih_jax.experiments.olsson2022.phase_change import colour_of
+from ih_jax.experiments.olsson2022.colours import colour_of
 from ih_jax.model.params import Params
 
 MODELS = (
@@ -88,16 +86,6 @@ def _needless(seed: xr.Dataset) -> float:
     """Best previous-token score of layer 0 of 2L smeared, at the end."""
     scores = seed["previous_token"].sel(model="2L smeared").isel(checkpoint=-1, layer=0)
     return float(scores)
-
-
-def below(x: float) -> Callable[[Bounds], bool | None]:
-    """A test for `in_every_seed`: less than x."""
-
-    def test(value: Bounds) -> bool | None:
-        reached = value.at_least(x)
-        return None if reached is None else not reached
-
-    return test
 
 
 CLAIMS = (

@@ -19,8 +19,8 @@ from ih_jax.claims import phase_change as changes
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
+from ih_jax.experiments.olsson2022.colours import colour_of
 from ih_jax.experiments.olsson2022.models import Model
-from ih_jax.experiments.olsson2022.phase_change import colour_of
 
 MODELS = tuple(
     Model(

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from ih_jax.claims import Claim, at_least, in_every_seed
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.looking import HEADS, along, at_end, config, probe
-from ih_jax.experiments.singh2024.fig4 import strongest
+from ih_jax.experiments.singh2024.ablations import strongest
 from ih_jax.experiments.singh2024.roles import SHARE
 from ih_jax.measures.circuits import baseline, composition
 from ih_jax.measures.heads import induction_strength, previous_token_strength

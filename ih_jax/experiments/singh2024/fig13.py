@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from ih_jax.claims import Claim, at_most, in_every_seed
 from ih_jax.experiments.base import Experiment, Found, Options
 from ih_jax.experiments.drawing import tidy
-from ih_jax.experiments.singh2024.fig4 import (
+from ih_jax.experiments.singh2024.ablations import (
     correlation,
     draw_ablations,
     measure_ablations,

@@ -16,7 +16,7 @@ from ih_jax.claims import Claim, Finding, at_least, in_every_seed, over_seeds
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, QUIET, tidy
 from ih_jax.experiments.looking import HEADS, at_end, config, probe
-from ih_jax.experiments.singh2024.fig4 import strongest
+from ih_jax.experiments.singh2024.ablations import strongest
 from ih_jax.measures.heads import induction_strength
 from ih_jax.measures.performance import by_label, leave_one, mistakes, perfect_match, under
 

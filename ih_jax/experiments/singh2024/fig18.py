@@ -18,8 +18,11 @@ from scipy import stats
 from ih_jax.claims import Claim, Finding
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, seeds_of, short, tidy
-from ih_jax.experiments.singh2024 import fig4
-from ih_jax.experiments.singh2024.fig4 import alone_times, correlation
+from ih_jax.experiments.singh2024.ablations import (
+    alone_times,
+    correlation,
+    measure_with_heads_alone,
+)
 
 WHAT = {
     "only_accuracy": "accuracy, head alone",
@@ -33,7 +36,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
 
     `time` is the end of training where `censored`.
     """
-    results = fig4.measure(options, found)
+    results = measure_with_heads_alone(options, found)
     shape = (results.sizes["init"], results.sizes["head"])
     time, censored = np.zeros(shape), np.zeros(shape, bool)
     for i, seed in enumerate(results["init"].values.tolist()):

@@ -30,9 +30,9 @@ from ih_jax.claims import (
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, chance, curves, over_sequences, tidy
 from ih_jax.experiments.looking import HEADS, along, probe
+from ih_jax.experiments.singh2024.trainings import PLATEAU
 from ih_jax.measures.heads import induction_strength
 
-BAND = (0.69, 0.80)  # nats, where the plateau lies
 FORMS = 0.1  # a head's strength from which it counts as formed
 SETS = {  # evaluation sets, as the figure calls and colours them
     "fsl_train": ("train", "#0072B2"),
@@ -52,8 +52,8 @@ def measure(options: Options, found: Found) -> xr.Dataset:
 
 
 def on_plateau(seed: xr.Dataset) -> xr.Dataset:
-    """The longest stretch of evaluations in a row with a loss in BAND; may be empty."""
-    inside = (seed["loss"].values >= BAND[0]) & (seed["loss"].values <= BAND[1])
+    """The longest stretch of evaluations in a row with a loss in PLATEAU; may be empty."""
+    inside = (seed["loss"].values >= PLATEAU[0]) & (seed["loss"].values <= PLATEAU[1])
     edges = np.flatnonzero(np.diff(np.concatenate([[0], inside.astype(int), [0]])))
     stretches = edges.reshape(-1, 2)
     if not len(stretches):

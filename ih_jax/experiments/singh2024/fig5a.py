@@ -22,22 +22,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from ih_jax.claims import VERDICTS, Bounds, Claim, Faster, Finding, every, median, plateau, rate
+from ih_jax.claims import VERDICTS, Bounds, Claim, Faster, Finding, every, median, plateau
 from ih_jax.experiments.base import Experiment, Found, Options, Table
+from ih_jax.experiments.drawing import FAINT, QUIET
 from ih_jax.experiments.singh2024 import toy_model
+from ih_jax.experiments.singh2024.toy_draws import (
+    CLAMPS,
+    COLOURS,
+    DRAWS,
+    LEARNED,
+    PLATEAU,
+    draw_curves,
+    over_draws,
+)
 
-CLAMPS = {"none": (), "c": ("c",), "b,c": ("b", "c")}
-DRAWS = 33  # at least: seeds 0 to 32
-LEARNT = 0.1  # of the first loss
-PLATEAU, BAND = (50, 500), (0.21, 0.23)  # iterations; losses of the paper's draw, .227 to .218
+BAND = (0.21, 0.23)  # losses of the paper's draw on the plateau: .227 to .218
+
 # R^2 from which a loss counts as exponential (from issue and caption, before it was computed). The
 # window is the whole curve down to `toy.FLOOR`: with b and c true, theory knows no transient.
 EXPONENTIAL = 0.999
 LATER = 50  # the start of a second window, for comparison
-COLOURS = {"none": "#000000", "c": "#0072B2", "b,c": "#CC79A7"}  # Okabe and Ito 2008
-QUIET, FAINT = "0.35", "0.7"  # greys
-
-Verdict = Callable[[xr.Dataset], bool | None]
 
 
 def measure(options: Options, found: Found) -> xr.Dataset:
@@ -48,23 +52,10 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     return toy_model.run(CLAMPS, range(max(DRAWS, options.seeds)))[["loss"]]
 
 
-def over_draws(results: xr.Dataset, verdict: Verdict, ours: str, detail: str = "") -> Finding:
-    """A finding decided by the paper's draw; its share and rate are over the other draws."""
-    others = [seed for seed in results["seed"].values.tolist() if seed != toy_model.PAPER_SEED]
-    verdicts = {seed: verdict(results.sel(seed=seed)) for seed in others}
-    against = [str(seed) for seed in others if verdicts[seed] is False]
-    unknown = [str(seed) for seed in others if verdicts[seed] is None]
-    said = [detail] if detail else []
-    said += [f"not in seeds {', '.join(against)}"] if against else []
-    said += [f"cannot tell in seeds {', '.join(unknown)}"] if unknown else []
-    mine = verdict(results.sel(seed=toy_model.PAPER_SEED))
-    return Finding(VERDICTS[mine], ours, *rate(list(verdicts.values())), detail="; ".join(said))
-
-
 def times(draw: xr.Dataset) -> dict[str, Bounds]:
-    """Iterations to LEARNT of the first loss, by clamp, in one draw."""
+    """Iterations to LEARNED of the first loss, by clamp, in one draw."""
     return {
-        clamp: toy_model.first_below(draw["loss"].sel(clamp=clamp).values, LEARNT)
+        clamp: toy_model.first_below(draw["loss"].sel(clamp=clamp).values, LEARNED)
         for clamp in CLAMPS
     }
 
@@ -98,8 +89,8 @@ def _in_band(results: xr.Dataset) -> Finding:
 def _shape(draw: xr.Dataset, clamp: str) -> tuple[bool | None, Bounds]:
     loss = draw["loss"].sel(clamp=clamp).values
     # What comes much later than learning does not bear on the statistic, only on its cost.
-    loss = loss[: 2 * int(toy_model.first_below(loss, LEARNT).low) + 10]
-    found = plateau(draw["iteration"].values[: len(loss)], loss, LEARNT * float(loss[0]))
+    loss = loss[: 2 * int(toy_model.first_below(loss, LEARNED).low) + 10]
+    found = plateau(draw["iteration"].values[: len(loss)], loss, LEARNED * float(loss[0]))
     return (found.present if found.decided else None), Bounds(found.low, found.high)
 
 
@@ -254,14 +245,6 @@ def draw(results: xr.Dataset) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(which="both", color=FAINT)
     return figure
-
-
-def draw_curves(axes: Axes, curves: xr.DataArray, colour: str, label: str) -> None:
-    """Curves of one clamp, [seed, iteration]: the paper's draw bold, the others faint."""
-    n = curves["iteration"].values
-    others = curves.drop_sel(seed=toy_model.PAPER_SEED).transpose("iteration", "seed").values
-    axes.plot(n, others, color=colour, lw=0.6, alpha=0.15, zorder=1, rasterized=True)
-    axes.plot(n, curves.sel(seed=toy_model.PAPER_SEED).values, color=colour, lw=2.2, label=label)
 
 
 def _draw_times(axes: Axes, results: xr.Dataset) -> None:

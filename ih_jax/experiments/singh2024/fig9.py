@@ -20,13 +20,13 @@ from matplotlib.figure import Figure
 
 from ih_jax.claims import VERDICTS, Claim, Finding, every, median
 from ih_jax.experiments.base import Experiment, Found, Options, Table
+from ih_jax.experiments.drawing import FAINT
 from ih_jax.experiments.singh2024 import toy_model
-from ih_jax.experiments.singh2024.fig5a import CLAMPS as ALL_CLAMPS
-from ih_jax.experiments.singh2024.fig5a import (
+from ih_jax.experiments.singh2024.toy_draws import CLAMPS as ALL_CLAMPS
+from ih_jax.experiments.singh2024.toy_draws import (
     COLOURS,
     DRAWS,
-    FAINT,
-    LEARNT,
+    LEARNED,
     PLATEAU,
     draw_curves,
     over_draws,
@@ -60,7 +60,7 @@ def waits(name: str) -> Callable[[xr.Dataset], Finding]:
         curve = results[name].sel(seed=toy_model.PAPER_SEED, clamp="none")
         start, stop = (float(curve.sel(iteration=i)) for i in PLATEAU)
         lost = (start - stop) / float(curve[0])
-        learnt = toy_model.first_below(curve.values, LEARNT)
+        learnt = toy_model.first_below(curve.values, LEARNED)
         return Finding(
             VERDICTS[every([lost < STILL, learnt.more_than(PLATEAU[1])])],
             f"loses {100 * lost:.1f}%; a tenth at {learnt.show()}",

@@ -15,7 +15,7 @@ from ih_jax.claims import Claim, at_least, in_every_seed, within
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, HEAD_COLOURS, seeds_of, tidy
 from ih_jax.experiments.looking import HEADS, at_end, config, probe
-from ih_jax.experiments.singh2024.fig4 import correlation, strongest
+from ih_jax.experiments.singh2024.ablations import correlation, strongest
 from ih_jax.measures.heads import induction_strength
 from ih_jax.measures.performance import leave_one, mistakes
 

@@ -26,6 +26,7 @@ from ih_jax.experiments.singh2024 import roles
 
 HEADS = range(8)  # of a layer
 DONORS = 3  # networks that are grafted into one
+PLATEAU = (0.69, 0.80)  # nats: the loss of `main` where it stands still
 HEAD = 3  # of layer 1: where one is left to do the induction
 
 only_h3 = ih.ablate(1, [head for head in HEADS if head != HEAD])

@@ -1,0 +1,40 @@
+"""The toy model's draws: what figures 5a and 9 share in running, deciding and drawing them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import xarray as xr
+from matplotlib.axes import Axes
+
+from ih_jax.claims import VERDICTS, Finding, rate
+from ih_jax.experiments.singh2024 import toy_model
+
+CLAMPS = {"none": (), "c": ("c",), "b,c": ("b", "c")}
+DRAWS = 33  # at least: seeds 0 to 32
+LEARNED = 0.1  # of the first loss
+PLATEAU = (50, 500)  # iterations, of the paper's draw with no clamp
+COLOURS = {"none": "#000000", "c": "#0072B2", "b,c": "#CC79A7"}  # Okabe and Ito 2008
+
+Verdict = Callable[[xr.Dataset], bool | None]
+
+
+def over_draws(results: xr.Dataset, verdict: Verdict, ours: str, detail: str = "") -> Finding:
+    """A finding decided by the paper's draw; its share and rate are over the other draws."""
+    others = [seed for seed in results["seed"].values.tolist() if seed != toy_model.PAPER_SEED]
+    verdicts = {seed: verdict(results.sel(seed=seed)) for seed in others}
+    against = [str(seed) for seed in others if verdicts[seed] is False]
+    unknown = [str(seed) for seed in others if verdicts[seed] is None]
+    said = [detail] if detail else []
+    said += [f"not in seeds {', '.join(against)}"] if against else []
+    said += [f"cannot tell in seeds {', '.join(unknown)}"] if unknown else []
+    mine = verdict(results.sel(seed=toy_model.PAPER_SEED))
+    return Finding(VERDICTS[mine], ours, *rate(list(verdicts.values())), detail="; ".join(said))
+
+
+def draw_curves(axes: Axes, curves: xr.DataArray, colour: str, label: str) -> None:
+    """Curves of one clamp, [seed, iteration]: the paper's draw bold, the others faint."""
+    n = curves["iteration"].values
+    others = curves.drop_sel(seed=toy_model.PAPER_SEED).transpose("iteration", "seed").values
+    axes.plot(n, others, color=colour, lw=0.6, alpha=0.15, zorder=1, rasterized=True)
+    axes.plot(n, curves.sel(seed=toy_model.PAPER_SEED).values, color=colour, lw=2.2, label=label)
