@@ -32,6 +32,7 @@ from ih_jax.clamps.clamp import (
 from ih_jax.data.batches import Tokens
 from ih_jax.data.fewshot import Batch, Burst
 from ih_jax.errors import UserError
+from ih_jax.measures.base import measure
 from ih_jax.model.activations import Activations
 from ih_jax.model.params import Config, Params, init
 from ih_jax.sweeps.engine import Interrupted, Sweep, sweep, use_all_cores
@@ -71,6 +72,7 @@ __all__ = [
     "load",
     "match_by_similarity",
     "mean",
+    "measure",
     "no_previous_token",
     "perfect_previous_layer",
     "preserve",

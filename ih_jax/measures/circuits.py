@@ -25,7 +25,8 @@ from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
 from ih_jax.data.fewshot import Batch
 from ih_jax.errors import UserError
-from ih_jax.measures.heads import previous_token_score
+from ih_jax.measures.base import measure
+from ih_jax.measures.heads import BY_HEAD, previous_token_score
 from ih_jax.model.params import Attention, Params
 
 INPUTS = ("Q", "K", "V")
@@ -67,14 +68,15 @@ def composition(
     if not 0 <= early < late:
         raise UserError(f"composition({early}, {late}): give layers 0 <= early < late")
 
-    def measure(params: Params, clamp: Holds, batch: Batch) -> dict[str, Array]:
+    @measure(dims=dict.fromkeys(INPUTS, ("writer", "reader")), name="composition")
+    def of_network(params: Params, clamp: Holds, batch: Batch) -> dict[str, Array]:
         if late >= params.config.layers:
             raise UserError(f"composition: layer {late} of {params.config.layers}: count from 0")
         written = params.blocks[early].attention.W_O
         reads = params.blocks[late].attention
         return {name: composition_scores(written, getattr(reads, f"W_{name}")) for name in INPUTS}
 
-    return measure
+    return of_network
 
 
 def _norm(matrices: Array) -> Array:
@@ -85,6 +87,7 @@ def _norm(matrices: Array) -> Array:
 # --- products of W_QK and W_OV ------------------------------------------------------------------
 
 
+@measure(dims=dict.fromkeys(INPUTS, (*BY_HEAD, "later_layer", "later_head")))
 def qkv_composition(
     params: Params, clamp: Holds | None = None, batch: Any = None
 ) -> dict[str, Array]:
@@ -144,6 +147,7 @@ def _norm_of_product(left: Array, right: Array) -> Array:
     return jnp.sqrt(jnp.maximum(jnp.sum(_gram(left) * _gram(right), axis=(-2, -1)), 0))
 
 
+@measure(dims=BY_HEAD)
 def ov_copying(params: Params, clamp: Holds | None = None, batch: Any = None) -> Array:
     """[L, H], -1 to 1: `copying_eigenvalues` of every head. Needs no clamp and no batch."""
     layers = [block.attention for block in params.blocks]
@@ -231,6 +235,7 @@ def qk_trace(params: Params, previous: Array) -> dict[str, Array]:
     return {"trace": jnp.stack(traces), "cosine": jnp.stack(cosines)}
 
 
+@measure(dims={"trace": BY_HEAD, "cosine": BY_HEAD})
 def matching_trace(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
     """{"trace", "cosine"}: [L, H], `qk_trace` with previous-token scores on the batch."""
     return qk_trace(params, previous_token_score(params, clamp, batch))

@@ -21,6 +21,7 @@ from ih_jax.clamps.apply import forward
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
 from ih_jax.errors import UserError
+from ih_jax.measures.base import measure
 from ih_jax.measures.probes import at_once, each_piece
 from ih_jax.model.params import Params
 from ih_jax.tasks.language import WINDOW, in_context_score, token_losses
@@ -28,6 +29,7 @@ from ih_jax.tasks.language import WINDOW, in_context_score, token_losses
 # --- measures -----------------------------------------------------------------------------------
 
 
+@measure(dims=("index",), coords={"index": lambda size: range(1, size + 1)}, units="nats")
 def loss_by_token(params: Params, clamp: Holds, batch: Tokens) -> Array:
     """[T - 1]: the loss at each position, mean over sequences.
 
@@ -53,7 +55,8 @@ def per_token_losses(positions: np.ndarray) -> Callable[[Params, Holds, Tokens],
         UserError: (when measured) they do not fit the batch.
     """
 
-    def measure(params: Params, clamp: Holds, batch: Tokens) -> Array:
+    @measure(dims=("example",), name="per_token_losses", units="nats")
+    def of_network(params: Params, clamp: Holds, batch: Tokens) -> Array:
         def of(piece: Tokens, at: Array) -> Array:
             losses = token_losses(forward(params, piece, clamp), piece)  # [T - 1, B]
             return jnp.take_along_axis(losses, at[None] - 1, axis=0)[0]
@@ -61,7 +64,7 @@ def per_token_losses(positions: np.ndarray) -> Callable[[Params, Holds, Tokens],
         found: Array = each_piece(of, batch, checked_positions(positions, batch))
         return found.reshape(-1)
 
-    return measure
+    return of_network
 
 
 def random_positions(sequences: int, length: int, seed: int = 0) -> np.ndarray:

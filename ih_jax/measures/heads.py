@@ -25,13 +25,16 @@ from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
 from ih_jax.data.fewshot import Batch
 from ih_jax.errors import UserError
+from ih_jax.measures.base import measure
 from ih_jax.measures.probes import at_once, by_pieces, random_tokens, repeated_tokens
 from ih_jax.model.params import Params
 from ih_jax.model.sites import to_public
 
 SHIFTS = tuple(range(-2, 9))  # tokens after a match
+BY_HEAD = ("layer", "head")
 
 
+@measure(dims=("head",))
 def induction_strength(params: Params, clamp: Holds, batch: Batch) -> Array:
     """[H], -1 to 1: attention of the last layer's query to right labels less that to wrong ones.
 
@@ -49,6 +52,7 @@ def induction_strength(params: Params, clamp: Holds, batch: Batch) -> Array:
     return found
 
 
+@measure(dims=BY_HEAD)
 def previous_token_strength(params: Params, clamp: Holds, batch: Batch) -> Array:
     """[L, H], 0 to 1: attention of label tokens to the exemplar just before them.
 
@@ -199,6 +203,7 @@ def _first(tokens: Array) -> Array:
 # --- measures of language models ----------------------------------------------------------------
 
 
+@measure(dims=BY_HEAD)
 def previous_token_score(params: Params, clamp: Holds, batch: Tokens) -> Array:
     """[L, H], 0 to 1: `previous_token_attention` on the batch, sequences of training."""
     return _of_patterns(params, clamp, batch, previous_token_attention)
@@ -207,10 +212,11 @@ def previous_token_score(params: Params, clamp: Holds, batch: Tokens) -> Array:
 def offsets(count: int = 16) -> Callable[[Params, Holds, Tokens], Array]:
     """A measure: [L, H, count], `attention_by_offset` on the batch."""
 
-    def measure(params: Params, clamp: Holds, batch: Tokens) -> Array:
+    @measure(dims=(*BY_HEAD, "offset"), name="offsets")
+    def of_network(params: Params, clamp: Holds, batch: Tokens) -> Array:
         return _of_patterns(params, clamp, batch, lambda x: attention_by_offset(x, count))
 
-    return measure
+    return of_network
 
 
 def prefix_matching(
@@ -227,10 +233,11 @@ def prefix_matching(
     """
     by_shift = match_shifts((1,), block, times, sequences, seed, exclude)
 
-    def measure(params: Params, clamp: Holds, batch: Tokens) -> Array:
+    @measure(dims=BY_HEAD, name="prefix_matching")
+    def of_network(params: Params, clamp: Holds, batch: Tokens) -> Array:
         return by_shift(params, clamp, batch)[..., 0]
 
-    return measure
+    return of_network
 
 
 def match_shifts(
@@ -243,7 +250,8 @@ def match_shifts(
 ) -> Callable[[Params, Holds, Tokens], Array]:
     """A measure: [L, H, len(shifts)], `attention_after_match`; all else as `prefix_matching`."""
 
-    def measure(params: Params, clamp: Holds, batch: Tokens) -> Array:
+    @measure(dims=(*BY_HEAD, "shift"), coords={"shift": shifts}, name="match_shifts")
+    def of_network(params: Params, clamp: Holds, batch: Tokens) -> Array:
         vocabulary, length = params.config.labels, batch.positions
         probe = repeated_tokens(vocabulary, length, block, times, sequences, seed, exclude)
         begin = 1 + (probe.positions - 1) // times
@@ -255,7 +263,7 @@ def match_shifts(
             ]
         )
 
-    return measure
+    return of_network
 
 
 def copying(
@@ -267,7 +275,8 @@ def copying(
     `probes.random_tokens`; of the batch only its length is used.
     """
 
-    def measure(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
+    @measure(dims={"score": BY_HEAD, "logits": BY_HEAD}, name="copying")
+    def of_network(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
         vocabulary, length = params.config.labels, batch.positions
         probe = random_tokens(vocabulary, length, count, sequences, seed, exclude)
         sites = forward(params, probe, clamp)
@@ -284,7 +293,7 @@ def copying(
             found["logits"].append(copying_logits(*given))
         return {name: jnp.stack(layers) for name, layers in found.items()}
 
-    return measure
+    return of_network
 
 
 def _of_patterns(

@@ -25,6 +25,7 @@ from ih_jax.clamps.clamp import Clamp, ablate, induction, preserve
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.fewshot import Batch
 from ih_jax.errors import UserError
+from ih_jax.measures.base import measure
 from ih_jax.measures.probes import by_pieces
 from ih_jax.model.params import Config, Params
 from ih_jax.model.sites import Sites
@@ -50,14 +51,15 @@ def under(clamps: Clamps, config: Config, label_count: int | None = None) -> Mea
     stacked, count = _stack(clamps, config), len(clamps)
     used = None if label_count is None else np.asarray(label_count)
 
-    def measure(params: Params, clamp: Holds, batch: Batch) -> dict[str, Array]:
+    @measure(dims=dict.fromkeys(METRICS, ("held",)), coords={"held": list(clamps)}, name="under")
+    def of_network(params: Params, clamp: Holds, batch: Batch) -> dict[str, Array]:
         def of(piece: Batch) -> Array:
             return _each(params, stacked, count, piece, lambda sites: scores(sites, piece, used))
 
         found: Array = by_pieces(of, batch)
         return {metric: found[:, i] for i, metric in enumerate(METRICS)}
 
-    return measure
+    return of_network
 
 
 def correct(
@@ -92,7 +94,19 @@ def mistakes(clamps: Clamps, config: Config, label_count: int | None = None) -> 
     """
     stacked = _stack(clamps, config)
 
-    def measure(params: Params, clamp: Holds, batch: Batch) -> dict[str, Array]:
+    names = list(clamps)
+
+    @measure(
+        dims={
+            "wrong": ("held",),
+            "missed": ("held",),
+            "rescued": ("held", "other"),
+            "corrected": ("held", "other"),
+        },
+        coords={"held": names, "other": names},
+        name="mistakes",
+    )
+    def of_network(params: Params, clamp: Holds, batch: Batch) -> dict[str, Array]:
         def of(piece: Batch) -> tuple[Array, Array]:
             right = correct(params, stacked, len(clamps), piece, label_count).astype(jnp.float32)
             wrong = 1 - right
@@ -106,7 +120,7 @@ def mistakes(clamps: Clamps, config: Config, label_count: int | None = None) -> 
             "corrected": rescued / wrong[:, None],
         }
 
-    return measure
+    return of_network
 
 
 def by_label(clamps: Clamps, config: Config, label_count: int | None = None) -> Measure:
@@ -121,7 +135,12 @@ def by_label(clamps: Clamps, config: Config, label_count: int | None = None) -> 
     """
     stacked = _stack(clamps, config)
 
-    def measure(params: Params, clamp: Holds, batch: Batch) -> dict[str, Array]:
+    @measure(
+        dims=dict.fromkeys(("label_accuracy", "mistake_share"), ("held", "label")),
+        coords={"held": list(clamps)},
+        name="by_label",
+    )
+    def of_network(params: Params, clamp: Holds, batch: Batch) -> dict[str, Array]:
         def of(piece: Batch) -> tuple[Array, Array]:
             right = correct(params, stacked, len(clamps), piece, label_count)
             target = piece.labels[:, -1:] == jnp.arange(config.labels)  # [B, C]
@@ -136,7 +155,7 @@ def by_label(clamps: Clamps, config: Config, label_count: int | None = None) -> 
             "mistake_share": wrong / wrong.sum(1, keepdims=True),
         }
 
-    return measure
+    return of_network
 
 
 def _stack(clamps: Clamps, config: Config) -> Holds:

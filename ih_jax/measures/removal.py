@@ -28,7 +28,9 @@ from ih_jax.clamps.apply import forward
 from ih_jax.clamps.holds import Hold, Holds, Rule
 from ih_jax.data.batches import Tokens
 from ih_jax.errors import UserError
+from ih_jax.measures.base import measure
 from ih_jax.measures.context import checked_positions
+from ih_jax.measures.heads import BY_HEAD
 from ih_jax.measures.probes import each_piece
 from ih_jax.model.params import Params
 from ih_jax.model.sites import ATTENTION_SITES, Sites, rank
@@ -59,7 +61,11 @@ def ablation_losses(positions: np.ndarray, early: int, late: int, kind: Kind) ->
     """
     _check(kind)
 
-    def measure(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
+    @measure(
+        dims={"vector": (*BY_HEAD, "example"), "score": BY_HEAD, "loss": BY_HEAD},
+        name="ablation_losses",
+    )
+    def of_network(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
         def of(piece: Tokens, at: Array) -> tuple[Array, Array]:
             given = _clean(params, clamp, piece)
             sites = forward(params, piece, clamp, given=given)
@@ -78,7 +84,7 @@ def ablation_losses(positions: np.ndarray, early: int, late: int, kind: Kind) ->
         heads = params.config.heads
         return _summary(of, batch, positions, early, late)
 
-    return measure
+    return of_network
 
 
 def joint_ablation_losses(
@@ -97,7 +103,8 @@ def joint_ablation_losses(
     """
     _check(kind)
 
-    def measure(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
+    @measure(dims={"vector": ("example",), "score": (), "loss": ()}, name="joint_ablation_losses")
+    def of_network(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
         gone = chosen(params, clamp, batch)
 
         def of(piece: Tokens, at: Array) -> tuple[Array, Array]:
@@ -108,7 +115,7 @@ def joint_ablation_losses(
 
         return _summary(of, batch, positions, early, late)
 
-    return measure
+    return of_network
 
 
 def without_head(

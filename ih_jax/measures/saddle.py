@@ -21,6 +21,7 @@ from jax.flatten_util import ravel_pytree
 from ih_jax.clamps.apply import forward
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.fewshot import Batch
+from ih_jax.measures.base import measure
 from ih_jax.measures.probes import by_pieces
 from ih_jax.model.params import Params
 from ih_jax.tasks.fewshot import query_loss
@@ -121,7 +122,7 @@ def curvature(
     Weights that the clamp freezes are no directions; those that do not act give eigenvalues of 0.
     Each is a number a network. A few thousand sequences at most: every step goes through all of
     them, forwards and backwards twice. On CPU, vmap over networks that share weights or holds needs
-    `train.compiler_options` (`Trajectories.measure` gives them).
+    `sweeps.chunk.compiler_options` (`Trajectories.measure` gives them).
 
     Args:
         steps: S of `lanczos`.
@@ -130,7 +131,8 @@ def curvature(
 
     used = None if label_count is None else np.asarray(label_count)
 
-    def measure(params: Params, clamp: Holds, batch: Batch) -> dict[str, Array]:
+    @measure(dims=dict.fromkeys(("loss", "gradient_norm", *Extremes._fields), ()), name="curvature")
+    def of_network(params: Params, clamp: Holds, batch: Batch) -> dict[str, Array]:
         flat, unravel = ravel_pytree(params)
         free = jnp.ones_like(flat)
         if clamp.frozen is not None:
@@ -157,4 +159,4 @@ def curvature(
             **lanczos(product, flat.size, steps, free)._asdict(),
         }
 
-    return measure
+    return of_network

@@ -36,6 +36,7 @@ VALUE = "value"  # the name of the array of a measure that gives only one
 Measure = Callable[[Params, Holds, Any], Any]
 Read = Callable[[int, int], Params]  # the weights of (run, step), in NumPy
 Checkpoint = tuple[RunSpec, int]  # a run and a step
+Coords = Mapping[str, Sequence[Any] | Callable[[int], Sequence[Any]]]  # labels, or of a size
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ class ArrayLabels:
     """What a measure says of its arrays: see `measures.base.measure`, which attaches it."""
 
     dims: tuple[str, ...] | Mapping[str, tuple[str, ...]]
-    coords: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    coords: Mapping[str, Sequence[Any] | Callable[[int], Sequence[Any]]] = field(
+        default_factory=dict
+    )
     name: str | None = None
     units: str | Mapping[str, str] = ""
     description: str | Mapping[str, str] = ""
@@ -212,8 +215,7 @@ def labelled(
         sizes = dict(zip(dims[name], values.shape[2:], strict=True))
         coords = dict(axes)
         if labels is not None:
-            coords |= {dim: np.arange(size) for dim, size in sizes.items()}
-            coords |= {dim: list(labels.coords[dim]) for dim in sizes if dim in labels.coords}
+            coords |= {dim: _coordinate(labels, dim, size) for dim, size in sizes.items()}
         whole = values.reshape(*study.shape, *values.shape[1:])
         try:
             arrays[name] = xr.DataArray(whole, dims=[*axes, *sizes], coords=coords, name=name)
@@ -227,6 +229,14 @@ def labelled(
         return arrays[VALUE].rename(_called(function))
     _refuse_two_sizes(function, arrays)
     return xr.Dataset(arrays)
+
+
+def _coordinate(labels: ArrayLabels, dim: str, size: int) -> Sequence[Any] | np.ndarray:
+    """The labels along a dim that the measure names; numbers from 0 where it gives none."""
+    given = labels.coords.get(dim)
+    if given is None:
+        return np.arange(size)
+    return list(given(size) if callable(given) else given)
 
 
 def _describe(array: xr.DataArray, name: str, labels: ArrayLabels) -> None:

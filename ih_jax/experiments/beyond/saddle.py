@@ -31,7 +31,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     batch = subset(exhaustive(trained.study.task), QUICK_EVERY if options.quick else EVERY)
     steps = trained.steps(trained.run(clamp="none", init=options.inits[0]))
     some = steps[:: 2 if options.quick else 1]
-    return along(trained, curvature(), batch, {}, steps=some)
+    return along(trained, curvature(), batch, steps=some)
 
 
 def plateau(seed: xr.Dataset) -> xr.Dataset:

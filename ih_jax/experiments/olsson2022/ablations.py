@@ -30,8 +30,6 @@ from ih_jax.tasks.language import Language
 EXAMPLES, QUICK_EXAMPLES = 250, 200
 EVERY, QUICK_EVERY = 8, 10  # of the checkpoints
 PREVIOUS = 0.5  # attention to the previous token from which on a head is called one for it
-HEAD_DIMS = ("layer", "head")
-DIRECTION = {"vector": (*HEAD_DIMS, "example"), "score": HEAD_DIMS, "loss": HEAD_DIMS}
 
 
 def measure(options: Options, found: Found) -> xr.Dataset:
@@ -52,7 +50,7 @@ def _of_model(options: Options, trained: Trajectories, model: Model) -> xr.Datas
     at = context.random_positions(count, batch.positions)
     steps = models.steps_of(trained, model, QUICK_EVERY if options.quick else EVERY)
     alone = removal.ablation_losses(at, early, late, "patterns")
-    change = models.measured(trained, model, alone, batch, DIRECTION, steps)
+    change = models.measured(trained, model, alone, batch, steps)
     before_after = _directions(trained, model, batch, at)
     results = xr.Dataset(
         {
@@ -63,7 +61,7 @@ def _of_model(options: Options, trained: Trajectories, model: Model) -> xr.Datas
     )
     end = steps[-1:]
     full = models.measured(
-        trained, model, removal.ablation_losses(at, early, late, "full"), batch, DIRECTION, end
+        trained, model, removal.ablation_losses(at, early, late, "full"), batch, end
     )
     results["full_score"] = full["score"].isel(checkpoint=0, drop=True)
     seen = models.measured(
@@ -71,14 +69,11 @@ def _of_model(options: Options, trained: Trajectories, model: Model) -> xr.Datas
         model,
         models.head_scores,
         batch,
-        dict.fromkeys(("previous_token", "prefix_matching"), HEAD_DIMS),
         end,
     )
     results = results.merge(seen.isel(checkpoint=0, drop=True))
-    losses = models.measured(
-        trained, model, context.loss_by_token, batch, {"by_token": ("index",)}, end
-    )
-    scores = context.in_context_scores(losses["by_token"].values[:, 0], [(early, late)])
+    losses = models.measured(trained, model, context.loss_by_token, batch, end)
+    scores = context.in_context_scores(losses["loss_by_token"].values[:, 0], [(early, late)])
     results["whole"] = ("init", scores[..., 0])
     for kind in ("patterns", "full"):
         joint = models.measured(
@@ -86,7 +81,6 @@ def _of_model(options: Options, trained: Trajectories, model: Model) -> xr.Datas
             model,
             removal.joint_ablation_losses(_induction, at, early, late, kind),  # type: ignore[arg-type]
             batch,
-            {"vector": ("example",), "score": (), "loss": ()},
             end,
         )
         results[f"joint_{kind}"] = joint["score"].isel(checkpoint=0, drop=True)
@@ -110,10 +104,8 @@ def _directions(trained: Trajectories, model: Model, batch: Tokens, at: np.ndarr
             found.append(np.full(len(at), np.nan))
             continue
         ends = [steps[int(np.abs(seen - each).argmin())] for each in (window.start, window.end)]
-        vectors = models.measured(
-            trained, model, context.per_token_losses(at), batch, {"vector": ("example",)}, ends
-        )
-        before, after = vectors["vector"].sel(init=init).values
+        vectors = models.measured(trained, model, context.per_token_losses(at), batch, ends)
+        before, after = vectors["per_token_losses"].sel(init=init).values
         found.append((after - before) / np.linalg.norm(after - before))
     return xr.DataArray(np.stack(found), dims=("init", "example"), coords={"init": curve["init"]})
 

@@ -10,9 +10,6 @@ template (about 65% in the paper).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -29,16 +26,18 @@ from ih_jax.experiments.drawing import HEAD_COLOURS, tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.models import Model
 from ih_jax.measures import heads
+from ih_jax.measures.base import measure as named
+from ih_jax.measures.heads import BY_HEAD
 from ih_jax.measures.probes import repeated_tokens
 from ih_jax.measures.removal import logit_attribution
 from ih_jax.model.params import Params
+from ih_jax.sweeps.measuring import Measure
 from ih_jax.tasks.language import token_losses
 
 COPYING = Model("literal copying", "olsson_depths", {"layers": 2, "mlp_ratio": None})
 TRANSLATING = Model("translation", "olsson_translations")
 MATCHING = Model("pattern matching", "olsson_templates")
 SEQUENCES = 64
-HEAD_DIMS = ("layer", "head")
 
 
 def measure(options: Options, found: Found) -> xr.Dataset:
@@ -53,21 +52,26 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     ):
         trained = found[model.training]
         batch = models.sample(trained, SEQUENCES)
-        measure, dims = function(batch, trained.study.runs[0].task.data)  # type: ignore[attr-defined]
+        measured = function(batch, trained.study.runs[0].task.data)  # type: ignore[attr-defined]
         end = models.steps_of(trained, model)[-1:]
-        seen = models.measured(trained, model, measure, batch, dims, end)
+        seen = models.measured(trained, model, measured, batch, end)
         seen = seen.isel(checkpoint=0, drop=True).sel(init=common)
         results = results.merge(seen.rename({each: f"{name}_{each}" for each in seen}))
     return results
 
 
-Measured = tuple[Callable[..., Any], dict[str, tuple[str, ...]]]
-
-
-def _literal(batch: Tokens, recipe: object) -> Measured:
+def _literal(batch: Tokens, recipe: object) -> Measure:
     """Losses on repeated random tokens, by repeat; prefix matching and copying of every head."""
 
-    def measure(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
+    @named(
+        dims={
+            "loss": ("repeat",),
+            "prefix_matching": BY_HEAD,
+            "copying": BY_HEAD,
+            "copying_logits": BY_HEAD,
+        }
+    )
+    def of_network(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
         probe = repeated_tokens(params.config.labels, batch.positions, sequences=SEQUENCES)
         block = (probe.positions - 1) // 4
         losses = token_losses(forward(params, probe, clamp), probe).mean(-1)
@@ -79,22 +83,18 @@ def _literal(batch: Tokens, recipe: object) -> Measured:
             "copying_logits": copied["logits"],
         }
 
-    return measure, {
-        "loss": ("repeat",),
-        "prefix_matching": HEAD_DIMS,
-        "copying": HEAD_DIMS,
-        "copying_logits": HEAD_DIMS,
-    }
+    return of_network
 
 
-def _translation(batch: Tokens, recipe: Translations) -> Measured:
+def _translation(batch: Tokens, recipe: Translations) -> Measure:
     """Attention to the word to be translated, what heads add to its translation, and the losses."""
     tokens = np.asarray(batch.tokens)
     source = recipe.aligned(tokens)  # [B, T - 1]
     asked = source >= 0
     where = np.maximum(source, 0)
 
-    def measure(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
+    @named(dims={"attention": BY_HEAD, "raised": BY_HEAD, "loss": (), "prefix_matching": BY_HEAD})
+    def of_network(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
         sites = forward(params, batch, clamp)
         losses = token_losses(sites, batch).T  # [B, T - 1]
         attention, raised = [], []
@@ -117,21 +117,17 @@ def _translation(batch: Tokens, recipe: Translations) -> Measured:
             "prefix_matching": heads.prefix_matching()(params, clamp, batch),
         }
 
-    return measure, {
-        "attention": HEAD_DIMS,
-        "raised": HEAD_DIMS,
-        "loss": (),
-        "prefix_matching": HEAD_DIMS,
-    }
+    return of_network
 
 
-def _templates(batch: Tokens, recipe: Templates) -> Measured:
+def _templates(batch: Tokens, recipe: Templates) -> Measure:
     """Attention from colons to right labels, and how often the label is told, where it can be."""
     tokens = np.asarray(batch.tokens)
     right = recipe.right_labels(tokens)  # [B, T, T]
     asked: np.ndarray = right.max(-1)  # colons of a template that came before
 
-    def measure(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
+    @named(dims={"attention": BY_HEAD, "accuracy": (), "prefix_matching": BY_HEAD})
+    def of_network(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
         sites = forward(params, batch, clamp)
         told = jnp.asarray(tokens)[:, 1:] == sites["logits"][0][:, :-1].argmax(0).T
         attention = []
@@ -145,7 +141,7 @@ def _templates(batch: Tokens, recipe: Templates) -> Measured:
             "prefix_matching": heads.prefix_matching()(params, clamp, batch),
         }
 
-    return measure, {"attention": HEAD_DIMS, "accuracy": (), "prefix_matching": HEAD_DIMS}
+    return of_network
 
 
 def _mean(values: Array, where: np.ndarray) -> Array:

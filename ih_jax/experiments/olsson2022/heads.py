@@ -24,13 +24,15 @@ from ih_jax.experiments.drawing import FAINT, curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.colours import colour_of
 from ih_jax.experiments.olsson2022.models import INDUCTION, deep
-from ih_jax.experiments.olsson2022.told_of_heads import HEAD_DIMS, SCORES, at_the_end
+from ih_jax.experiments.olsson2022.told_of_heads import at_the_end
 from ih_jax.measures import circuits
+from ih_jax.measures.base import measure as named
 from ih_jax.model.params import Params
 
 COMPOSED = ("2L", "3L", "2L MLP")  # models whose composition is followed over training
 
 
+@named(dims=dict.fromkeys(circuits.INPUTS, ()))
 def composed(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
     """A measure: the greatest Q-, K- and V-composition of two heads, above the random baseline."""
     found = circuits.qkv_composition(params)
@@ -44,20 +46,16 @@ def measure(options: Options, found: Found) -> xr.Dataset:
         trained = found[model.training]
         probe = models.sample(trained, models.LOOKED_AT)
         end = models.steps_of(trained, model)[-1:]
-        dims = {**dict.fromkeys(SCORES, HEAD_DIMS), "offset": (*HEAD_DIMS, "offset_back")}
-        seen = models.measured(trained, model, at_the_end, probe, dims, end)
+        seen = models.measured(trained, model, at_the_end, probe, end)
         each = seen.isel(checkpoint=0, drop=True)
         if model.name in COMPOSED:
-            over = models.measured(
-                trained, model, composed, probe, dict.fromkeys(circuits.INPUTS, ())
-            )
+            over = models.measured(trained, model, composed, probe)
             each["composition"] = over.to_dataarray("input").transpose("init", "checkpoint", ...)
             best = models.measured(
                 trained,
                 model,
                 models.head_scores,
                 probe,
-                dict.fromkeys(("previous_token", "prefix_matching"), HEAD_DIMS),
             )
             each["best_prefix"] = models.best(best["prefix_matching"])
         own[model.name] = each

@@ -22,8 +22,11 @@ from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
 from ih_jax.experiments.base import Found
 from ih_jax.measures import context, heads
+from ih_jax.measures.base import measure
+from ih_jax.measures.heads import BY_HEAD
 from ih_jax.measures.probes import each_piece
 from ih_jax.model.params import Params
+from ih_jax.sweeps.measuring import Measure
 from ih_jax.sweeps.trajectory import Trajectories
 from ih_jax.tasks.language import token_losses
 
@@ -92,17 +95,16 @@ def steps_of(trained: Trajectories, model: Model, every: int = 1) -> list[int]:
 def measured(
     trained: Trajectories,
     model: Model,
-    measure: Callable[..., Any],
+    function: Measure,
     probe: Tokens,
-    dims: Mapping[str, tuple[str, ...]],
     steps: Sequence[int] | None = None,
 ) -> xr.Dataset:
-    """A measure of one model's checkpoints: [init, checkpoint, *dims[name]] by name of array.
+    """A measure of one model's checkpoints, [init, checkpoint, ...]: the dims that it names.
 
-    A measure that gives one array has it by the only name in `dims`.
+    A measure that gives one array has it by its own name.
     """
-    found = trained.measure(measure, probe, runs=model.runs(trained), steps=steps)
-    dataset = found.to_dataset(name=next(iter(dims))) if isinstance(found, xr.DataArray) else found
+    found = trained.measure(function, probe, runs=model.runs(trained), steps=steps)
+    dataset = found.to_dataset() if isinstance(found, xr.DataArray) else found
     labels = {"clamp": "none", **model.labels}
     chosen = {}
     for axis, values in trained.study.axes.items():
@@ -110,13 +112,9 @@ def measured(
             wanted = str(labels.get(axis, values[0]))
             chosen[axis] = [str(value) for value in values].index(wanted)
     dataset = dataset.isel(chosen, drop=True).rename(tokens="checkpoint")
-    arrays = {}
-    for name, own in dims.items():
-        array = dataset[name]
-        extra = [dim for dim in array.dims if dim not in ("init", "checkpoint")]
-        named = dict(zip(extra, own, strict=True))
-        arrays[name] = array.transpose("init", "checkpoint", *extra).rename(named)
-    return xr.Dataset(arrays)
+    # Models of several sizes stand side by side: their heads are counted there, not labelled.
+    own = [name for name in dataset.coords if name not in ("init", "checkpoint")]
+    return dataset.drop_vars(own)
 
 
 def side_by_side(by_model: Mapping[str, xr.Dataset]) -> xr.Dataset:
@@ -144,6 +142,7 @@ def curves_of(trained: Trajectories, model: Model, name: str) -> xr.DataArray:
     return values.isel(chosen, drop=True)
 
 
+@measure(dims=dict.fromkeys(("previous_token", "prefix_matching"), BY_HEAD))
 def head_scores(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
     """A measure: previous-token and prefix-matching scores of every head, [L, H] each."""
     some = Tokens(batch.tokens[:LOOKED_AT])
@@ -161,7 +160,16 @@ def watched(batch: Tokens) -> Callable[[Params, Holds, Tokens], dict[str, Array]
     """
     positions = context.random_positions(OF_EXAMPLE * len(batch.tokens), batch.positions)
 
-    def measure(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
+    @measure(
+        dims={
+            "token_loss": ("index",),
+            "vector": ("example",),
+            "previous_token": BY_HEAD,
+            "prefix_matching": BY_HEAD,
+        },
+        name="watched",
+    )
+    def of_network(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
         def of(piece: Tokens, at: Array) -> tuple[Array, Array]:
             losses = token_losses(forward(params, piece, clamp), piece)  # [T - 1, B]
             return losses.mean(-1), jnp.take_along_axis(losses, at.T - 1, axis=0)
@@ -173,15 +181,7 @@ def watched(batch: Tokens) -> Callable[[Params, Holds, Tokens], dict[str, Array]
             **head_scores(params, clamp, batch),
         }
 
-    return measure
-
-
-SEEN = {
-    "token_loss": ("index",),
-    "vector": ("example",),
-    "previous_token": ("layer", "head"),
-    "prefix_matching": ("layer", "head"),
-}
+    return of_network
 
 
 def watch(found: Found, models: Sequence[Model]) -> dict[str, xr.Dataset]:
@@ -190,7 +190,7 @@ def watch(found: Found, models: Sequence[Model]) -> dict[str, xr.Dataset]:
     for model in models:
         trained = found[model.training]
         batch = sample(trained, EXAMPLES)
-        seen[model.name] = measured(trained, model, watched(batch), batch, SEEN)
+        seen[model.name] = measured(trained, model, watched(batch), batch)
     return seen
 
 

@@ -69,10 +69,8 @@ def _losses_by_index(options: Options, found: Found) -> xr.DataArray:
         batch = models.sample(trained, QUICK_BY_INDEX if options.quick else BY_INDEX)
         one = dataclasses.replace(model, inits=(options.inits[0],))
         steps = models.steps_of(trained, model, SNAPSHOTS)
-        own[model.name] = models.measured(
-            trained, one, context.loss_by_token, batch, {"index_loss": ("index",)}, steps
-        )
-    every = models.side_by_side(own)["index_loss"].sel(init=options.inits[0], drop=True)
+        own[model.name] = models.measured(trained, one, context.loss_by_token, batch, steps)
+    every = models.side_by_side(own)["loss_by_token"].sel(init=options.inits[0], drop=True)
     return every.rename(checkpoint="snapshot")
 
 

@@ -25,13 +25,14 @@ from ih_jax.experiments.drawing import HEAD_COLOURS, curves, over_sequences, tid
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.models import INDUCTION, Model
 from ih_jax.measures import circuits, context, heads, removal
+from ih_jax.measures.base import measure as named
+from ih_jax.measures.heads import BY_HEAD
 from ih_jax.model.params import Params
 from ih_jax.tasks.language import Language
 
 SHIFTS = tuple(range(1, 11))  # tokens after a match
 OFFSETS = 11  # 0 is the token itself
 SPANS = (2, 4, 8, 16)
-HEAD_DIMS = ("layer", "head")
 GATES = (
     Model("1L", "olsson_repeats", {"layers": 1, "smeared_keys": False}),
     Model("2L", "olsson_repeats", {"layers": 2, "smeared_keys": False}),
@@ -47,6 +48,7 @@ LANGUAGES = (
 COLOURS = ("0.6", "#2F6DA8", "#009E73", "#CC79A7")
 
 
+@named(dims={"shift": ("after",), "offset": ("back",)})
 def circuit(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
     """A measure: attention by shift after a match and by offset, best heads [shift], [offset].
 
@@ -66,9 +68,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
         trained = found[model.training]
         probe = models.sample(trained, models.LOOKED_AT)
         end = models.steps_of(trained, model)[-1:]
-        seen = models.measured(
-            trained, model, circuit, probe, {"shift": ("after",), "offset": ("back",)}, end
-        ).isel(checkpoint=0, drop=True)
+        seen = models.measured(trained, model, circuit, probe, end).isel(checkpoint=0, drop=True)
         score = models.curves_of(trained, model, "in_context_score")
         final = score.isel(tokens=slice(-20, None)).median("tokens")
         by_language[model.name] = seen.assign(final=final).assign_coords(
@@ -87,7 +87,7 @@ def _gate(found: Found, model: Model) -> xr.Dataset:
     """Of an R1 model: heads over training, its path, and at the end removals and weights."""
     trained = found[model.training]
     batch = models.sample(trained, models.EXAMPLES)
-    seen = models.measured(trained, model, models.watched(batch), batch, models.SEEN)
+    seen = models.measured(trained, model, models.watched(batch), batch)
     init = seen["init"]
     paths = [
         changes.principal_components(seen["vector"].sel(init=i).values).coordinates
@@ -102,7 +102,6 @@ def _gate(found: Found, model: Model) -> xr.Dataset:
         model,
         removal.ablation_losses(at, *task.positions(), "patterns"),
         batch,
-        {"vector": (*HEAD_DIMS, "example"), "score": HEAD_DIMS, "loss": HEAD_DIMS},
         end,
     ).isel(checkpoint=0, drop=True)
     joint = models.measured(
@@ -110,12 +109,9 @@ def _gate(found: Found, model: Model) -> xr.Dataset:
         model,
         removal.joint_ablation_losses(_induction, at, *task.positions(), "patterns"),
         batch,
-        {"vector": ("example",), "score": (), "loss": ()},
         end,
     ).isel(checkpoint=0, drop=True)
-    weights = models.measured(
-        trained, model, of_weights, batch, {"ov": HEAD_DIMS, "cosine": HEAD_DIMS}, end
-    ).isel(checkpoint=0, drop=True)
+    weights = models.measured(trained, model, of_weights, batch, end).isel(checkpoint=0, drop=True)
     return xr.Dataset(
         {
             "prefix_matching": seen["prefix_matching"],
@@ -128,6 +124,7 @@ def _gate(found: Found, model: Model) -> xr.Dataset:
     )
 
 
+@named(dims={"ov": BY_HEAD, "cosine": BY_HEAD})
 def of_weights(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
     """A measure: OV eigenvalues and the QK trace of every head."""
     return {

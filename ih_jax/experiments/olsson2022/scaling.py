@@ -20,7 +20,7 @@ from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, HEAD_COLOURS, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.models import deep
-from ih_jax.experiments.olsson2022.told_of_heads import HEAD_DIMS, SCORES, at_the_end
+from ih_jax.experiments.olsson2022.told_of_heads import SCORES, at_the_end
 
 EVERY, QUICK_EVERY = 8, 10  # of the checkpoints
 
@@ -33,8 +33,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
         trained = found[model.training]
         probe = models.sample(trained, models.LOOKED_AT)
         steps = models.steps_of(trained, model, QUICK_EVERY if options.quick else EVERY)
-        dims = {**dict.fromkeys(SCORES, HEAD_DIMS), "offset": (*HEAD_DIMS, "offset_back")}
-        seen = models.measured(trained, model, at_the_end, probe, dims, steps)
+        seen = models.measured(trained, model, at_the_end, probe, steps)
         own[model.name] = seen[list(SCORES)]
     results = models.side_by_side(own)
     return results.merge(models.curves(found, every, loss="loss", curve="in_context_score"))

@@ -21,6 +21,8 @@ from ih_jax.experiments.base import Experiment, Found, Options
 from ih_jax.experiments.drawing import curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.colours import colour_of
+from ih_jax.measures.base import measure as named
+from ih_jax.measures.heads import BY_HEAD
 from ih_jax.model.params import Params
 
 MODELS = (
@@ -29,9 +31,9 @@ MODELS = (
     models.with_smeared_keys(1),
     models.with_smeared_keys(2),
 )
-HEAD_DIMS = dict.fromkeys(("previous_token", "prefix_matching"), ("layer", "head"))
 
 
+@named(dims=BY_HEAD)
 def own_share(params: Params, clamp: Holds, batch: Tokens) -> Array:
     """A measure: [L, H], the share of a key's own position, sigmoid of the trained scalar."""
     scalars = [block.attention.smear for block in params.blocks]
@@ -45,7 +47,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     for model in MODELS:
         trained = found[model.training]
         probe = models.sample(trained, models.LOOKED_AT)
-        seen = models.measured(trained, model, models.head_scores, probe, HEAD_DIMS)
+        seen = models.measured(trained, model, models.head_scores, probe)
         own[model.name] = seen.max("head")
         if "smeared" in model.name:
             share = models.measured(
@@ -53,7 +55,6 @@ def measure(options: Options, found: Found) -> xr.Dataset:
                 model,
                 own_share,
                 probe,
-                {"own_share": ("layer", "head")},
                 models.steps_of(trained, model)[-1:],
             )
             own[model.name] = own[model.name].merge(share.isel(checkpoint=0, drop=True))

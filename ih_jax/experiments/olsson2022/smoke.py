@@ -30,8 +30,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     """Loss and score over training, best head scores by layer, losses of the chains' references."""
     trained = found["olsson_smoke"]
     probe = models.sample(trained, models.LOOKED_AT)
-    dims = dict.fromkeys(("previous_token", "prefix_matching"), ("layer", "head"))
-    seen = models.measured(trained, R0, models.head_scores, probe, dims).max("head")
+    seen = models.measured(trained, R0, models.head_scores, probe).max("head")
     results = seen.assign(
         loss=models.curves_of(trained, R0, "loss"),
         score=models.curves_of(trained, R0, "in_context_score"),

@@ -31,7 +31,6 @@ MODELS = tuple(
     for smeared in (False, True)
     for layers in (1, 2)
 )
-HEAD_DIMS = ("layer", "head")
 EVERY = 2  # of the checkpoints
 
 
@@ -47,7 +46,6 @@ def measure(options: Options, found: Found) -> xr.Dataset:
             model,
             models.head_scores,
             probe,
-            dict.fromkeys(("previous_token", "prefix_matching"), HEAD_DIMS),
             models.steps_of(trained, model, EVERY),
         )
         own[model.name] = seen.max("head")

@@ -24,13 +24,15 @@ from ih_jax.experiments.drawing import tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.models import INDUCTION, Model
 from ih_jax.measures import heads
+from ih_jax.measures.base import measure as named
+from ih_jax.measures.heads import BY_HEAD
 from ih_jax.model.params import Params
 
-HEAD_DIMS = ("layer", "head")
 FEATURES = ("previous_token", "prefix_matching", "copying")  # by which heads are compared, 0 to 1
 OTHER = Model("2L, repeats", "olsson_repeats", {"layers": 2, "smeared_keys": False})
 
 
+@named(dims=dict.fromkeys(FEATURES, BY_HEAD))
 def features(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
     """A measure: scores of every head, [L, H]; copying as the ratio, 0 to 1."""
     copied = heads.copying()(params, clamp, batch)
@@ -49,7 +51,6 @@ def measure(options: Options, found: Found) -> xr.Dataset:
             model,
             features,
             probe,
-            dict.fromkeys(FEATURES, HEAD_DIMS),
             [steps[0], steps[-1]],
         )
         own[model.name] = seen.assign_coords(checkpoint=["start", "end"])

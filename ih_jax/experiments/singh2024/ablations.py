@@ -26,8 +26,8 @@ def measure_ablations(options: Options, found: Found) -> xr.Dataset:
     main = found["main"]
     batch = probe(options, main.study.task)
     clamps = {"whole": Clamp(), **leave_one(HEADS), **ablate_one(HEADS)}
-    scores = at_end(main, under(clamps, config(main)), batch, {"held": list(clamps)})
-    strength = at_end(main, induction_strength, batch, {"head": range(HEADS)})
+    scores = at_end(main, under(clamps, config(main)), batch)
+    strength = at_end(main, induction_strength, batch)
     results = strength.rename(induction_strength="strength")
     for metric in ("loss", "accuracy"):
         results[metric] = scores[metric].sel(held="whole", drop=True)

@@ -26,7 +26,7 @@ from ih_jax.claims import (
 )
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import chance, curves, over_sequences, tidy
-from ih_jax.experiments.looking import HEADS, along, config, probe
+from ih_jax.experiments.looking import along, config, probe
 from ih_jax.experiments.singh2024.trainings import CLAMPS
 from ih_jax.measures.heads import previous_token_strength
 from ih_jax.measures.performance import under
@@ -46,9 +46,8 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     trained = found["clamps"]
     batch = probe(options, trained.study.task)
     clamps = {name: CLAMPS[name] for name in ("none", *GIVEN, "layer1+copy")}
-    scores = along(trained, under(clamps, config(trained)), batch, {"held": list(clamps)})["loss"]
-    layers = {"layer": range(2), "head": range(HEADS)}
-    back = along(trained, previous_token_strength, batch, layers)["previous_token_strength"]
+    scores = along(trained, under(clamps, config(trained)), batch)["loss"]
+    back = along(trained, previous_token_strength, batch)["previous_token_strength"]
     curves = trained.results["loss"].sel(clamp=["none", *GIVEN])
     return xr.Dataset(
         {

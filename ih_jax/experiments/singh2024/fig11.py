@@ -36,13 +36,13 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     main = found["main"]
     batch = probe(options, main.study.task)
     heads = list(range(HEADS))
-    results = at_end(main, induction_strength, batch, {"head": heads})
+    results = at_end(main, induction_strength, batch)
     results = results.rename(induction_strength="strength")
-    back = at_end(main, previous_token_strength, batch, {"layer": range(2), "head": heads})
+    back = at_end(main, previous_token_strength, batch)
     early = back["previous_token_strength"].sel(layer=0, drop=True).rename(head="early")
     results["previous_token"] = early
     clamps = wiring(HEADS)
-    accuracy = at_end(main, under(clamps, config(main)), batch, {"held": list(clamps)})["accuracy"]
+    accuracy = at_end(main, under(clamps, config(main)), batch)["accuracy"]
     results["only"] = (
         accuracy.sel(held=[f"only_l1h{h}" for h in heads])
         .rename(held="head")
@@ -62,10 +62,8 @@ def measure(options: Options, found: Found) -> xr.Dataset:
         shape = (values.shape[0], HEADS, len(KEPT), HEADS)
         results[name] = (("init", "head", "kept", "early"), values.reshape(shape))
     steps = main.steps(main.run(clamp="none", init=options.inits[0]))
-    ends: Any = along(
-        main, composition(), batch, {"early": heads, "head": heads}, steps=[steps[0], steps[-1]]
-    )
-    both = ends[["K", "V"]].to_array("input")
+    ends = along(main, composition(), batch, steps=[steps[0], steps[-1]])
+    both = ends[["K", "V"]].rename(writer="early", reader="head").to_array("input")
     results["composition"] = both.isel(checkpoint=-1, drop=True)
     results["start"] = both.isel(checkpoint=0, drop=True)
     return results.assign_coords(kept=list(KEPT), early=heads)

@@ -28,7 +28,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     main = found["main"]
     batch = probe(options, main.study.task)
     clamps = {"whole": Clamp(), **direct_path(HEADS)}
-    scores = along(main, under(clamps, config(main)), batch, {"held": list(clamps)})
+    scores = along(main, under(clamps, config(main)), batch)
     results = scores[["loss", "accuracy"]]
     added = results["loss"] - results["loss"].sel(held="whole", drop=True)
     return results.assign(added=added.sel(held=list(PANELS)))

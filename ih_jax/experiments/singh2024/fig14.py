@@ -26,7 +26,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     """Loss and accuracy with the first `count` heads left, [init, kind, count]; the order."""
     main = found["main"]
     batch = probe(options, main.study.task)
-    strength = at_end(main, induction_strength, batch, {"head": range(HEADS)})
+    strength = at_end(main, induction_strength, batch)
     order = np.argsort(-strength["induction_strength"].values, axis=1)
     seeds, counts = strength["init"].values, range(1, HEADS + 1)
     shape = (len(seeds), len(KINDS), HEADS)

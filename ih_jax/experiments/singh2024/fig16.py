@@ -31,17 +31,17 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     batch = probe(options, main.study.task)
     shape = config(main)
     heads, alone, match = range(HEADS), leave_one(HEADS), perfect_match(HEADS)
-    dims = {"head": heads, "label": range(shape.labels)}
-    results = at_end(main, induction_strength, batch, dims)
+    results = at_end(main, induction_strength, batch)
     results = results.rename(induction_strength="strength")
-    only = at_end(main, under(alone, shape), batch, dims)
-    results["only_accuracy"] = only["accuracy"]
-    found_match = at_end(main, mistakes(match, shape), batch, {"head": heads, "other": heads})
+    only = at_end(main, under(alone, shape), batch)["accuracy"]
+    results["only_accuracy"] = only.rename(held="head").assign_coords(head=heads)
+    found_match = at_end(main, mistakes(match, shape), batch).rename(held="head")
+    found_match = found_match.assign_coords(head=heads, other=heads)
     results["match_accuracy"] = 1 - found_match["wrong"]
     results["match_missed"] = found_match["missed"]
     results["corrected"] = found_match["corrected"]
-    by = at_end(main, by_label(match, shape), batch, dims)
-    return results.assign(by.data_vars)
+    by = at_end(main, by_label(match, shape), batch).rename(held="head")
+    return results.assign(by.assign_coords(head=heads).data_vars)
 
 
 def _better(results: xr.Dataset) -> Finding:

@@ -29,7 +29,7 @@ from ih_jax.claims import (
 )
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, chance, curves, over_sequences, tidy
-from ih_jax.experiments.looking import HEADS, along, probe
+from ih_jax.experiments.looking import along, probe
 from ih_jax.experiments.singh2024.trainings import PLATEAU
 from ih_jax.measures.heads import induction_strength
 
@@ -46,7 +46,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     main = found["main"]
     curves = main.results.sel(clamp="none", drop=True)
     batch = probe(options, main.study.task)
-    strength = along(main, induction_strength, batch, {"head": range(HEADS)})
+    strength = along(main, induction_strength, batch)
     kept = ["loss", "accuracy", "in_context_accuracy", "eval_loss"]
     return xr.merge([curves[kept], strength.rename(induction_strength="strength")])
 

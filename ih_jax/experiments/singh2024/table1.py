@@ -30,8 +30,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     """Accuracy [init, group, kept]; previous-token strength [init, head], and who is one."""
     main = found["main"]
     batch = probe(options, main.study.task)
-    dims = {"layer": range(2), "head": range(HEADS)}
-    strength = at_end(main, previous_token_strength, batch, dims)["previous_token_strength"]
+    strength = at_end(main, previous_token_strength, batch)["previous_token_strength"]
     strength = strength.sel(layer=0, drop=True)
     chosen = strength >= SHARE * strength.max("head")
     accuracy = np.full((strength.sizes["init"], len(GROUPS), len(KEPT)), np.nan)

@@ -1,0 +1,81 @@
+"""What a measure is, and how it names the dims of its arrays.
+
+A measure is a function of one network, `measure(params, clamp, batch)`, of one array or of {name:
+array}; `Trajectories.measure` maps it over runs and checkpoints. `@measure` says what the axes of
+its arrays are called, so that results have `layer` and `head` instead of `value_0` and `value_1`:
+
+    @measure(dims=("layer", "head"))
+    def sharpness(params, clamp, batch):
+        patterns = ih.apply(params, batch, clamp).pattern
+        return jnp.stack([pattern.max(-1).mean((0, 2)) for pattern in patterns])
+
+A function without it is measured all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from ih_jax.errors import UserError
+from ih_jax.sweeps.measuring import LABELS, ArrayLabels, Coords
+
+F = TypeVar("F", bound=Callable[..., Any])
+Dims = Sequence[str] | Mapping[str, Sequence[str]]
+
+
+def measure(
+    *,
+    dims: Dims,
+    coords: Coords | None = None,
+    name: str | None = None,
+    units: str | Mapping[str, str] = "",
+    description: str | Mapping[str, str] = "",
+) -> Callable[[F], F]:
+    """Names the dims of what a measure gives for one network. Use it as a decorator.
+
+    Args:
+        dims: the names of the array's axes, in order, () for a number; of a measure that gives
+            {name: array}, {name: names of axes}.
+        coords: {dim: labels}, or {dim: function of its size that gives labels}; a dim without
+            labels is numbered from 0.
+        name: what the array is called in results; None: as the function.
+        units: of the array, or {name: units}; xarray's plots show it.
+        description: of the array, or {name: description}; xarray's plots show it.
+
+    Returns:
+        A decorator that marks the function and gives it back as it is.
+
+    Raises:
+        UserError: dims are no names, one stands twice in an array, or coords name another dim.
+            (When measured:) an array has more or fewer axes than names.
+    """
+    if isinstance(dims, Mapping):
+        named = {array: _checked(own) for array, own in dims.items()}
+        all_dims = {dim for own in named.values() for dim in own}
+        labels = ArrayLabels(named, coords or {}, name, units, description)
+    else:
+        one = _checked(dims)
+        all_dims = set(one)
+        labels = ArrayLabels(one, coords or {}, name, units, description)
+    for dim in labels.coords:
+        if dim not in all_dims:
+            raise UserError(
+                f"coords for {dim!r}, but dims are {', '.join(sorted(all_dims)) or 'none'}: "
+                "give coords of these only"
+            )
+
+    def decorate(function: F) -> F:
+        setattr(function, LABELS, labels)
+        return function
+
+    return decorate
+
+
+def _checked(dims: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(dims, str):
+        raise UserError(f'dims is {dims!r}: give a tuple of names, such as ("{dims}",)')
+    own = tuple(dims)
+    if not all(isinstance(dim, str) for dim in own) or len(set(own)) < len(own):
+        raise UserError(f"dims is {own}: give a tuple of names, each once")
+    return own
