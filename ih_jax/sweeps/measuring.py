@@ -189,7 +189,7 @@ def dims_of(function: Measure, arrays: Mapping[str, np.ndarray]) -> dict[str, tu
                 f"{what} has shape {arrays[name].shape} for one network, but dims {own}: "
                 f"name {arrays[name].ndim} dims, one for each axis"
             )
-    return {name: tuple(dims[name]) for name in arrays}
+    return {name: tuple(own) for name, own in dims.items()}
 
 
 def labelled(
@@ -211,8 +211,9 @@ def labelled(
             "give it another name"
         )
     arrays = {}
-    for name, values in filled.items():
-        sizes = dict(zip(dims[name], values.shape[2:], strict=True))
+    for name, own in dims.items():  # in this order: JAX sorts the arrays of a dict
+        values = filled[name]
+        sizes = dict(zip(own, values.shape[2:], strict=True))
         coords = dict(axes)
         if labels is not None:
             coords |= {dim: _coordinate(labels, dim, size) for dim, size in sizes.items()}
