@@ -20,8 +20,9 @@ from ih_jax.data.images.features import of_file, of_glyphs
 from ih_jax.errors import UserError
 from ih_jax.experiments import register
 from ih_jax.experiments.base import Options
-from ih_jax.interop import head_report, head_scores, pretrained, transformer_lens
+from ih_jax.interop import head_report, head_scores, transformer_lens
 from ih_jax.interop.icl_dynamics import importing
+from ih_jax.interop.pretrained import reading
 from ih_jax.reports import report, running
 from ih_jax.sweeps import blocks, engine, estimate, programs, store
 from ih_jax.sweeps.trajectory import Trajectories, load
@@ -175,7 +176,7 @@ def measure_heads(command: Heads) -> None:
     engine.use_compilation_cache()
     told = Console(quiet=command.quiet)
     with told.status("reading weights") as status:
-        model = pretrained.read(command.model)
+        model = reading.read(command.model)
         folder = command.out or Path("results") / f"heads-{model.name}"
         head_report.check_free(model, folder)
         store.make_folder(folder)

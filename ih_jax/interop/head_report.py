@@ -24,7 +24,7 @@ from rich.table import Table
 from ih_jax.errors import UserError
 from ih_jax.experiments.drawing import FAINT, QUIET, tidy
 from ih_jax.interop.head_scores import ENOUGH, KINDS, SCORES, kinds
-from ih_jax.interop.pretrained import Pretrained
+from ih_jax.interop.pretrained.reading import Pretrained
 from ih_jax.sweeps import store
 
 HEADER = ("head", *SCORES.values(), "kind")

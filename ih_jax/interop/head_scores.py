@@ -26,8 +26,8 @@ from jax import Array
 from numpy.typing import NDArray
 
 from ih_jax.errors import UserError
-from ih_jax.interop.pretrained import Pretrained
-from ih_jax.interop.pretrained_network import Config, Weights, direct_unembedding, forward
+from ih_jax.interop.pretrained.network import Config, Weights, direct_unembedding, forward
+from ih_jax.interop.pretrained.reading import Pretrained
 from ih_jax.measures.heads import (
     copying_logits,
     copying_ratio,
@@ -160,7 +160,7 @@ def measure(
         tell: is told what is measured next.
 
     Raises:
-        UserError: as `probes`; or weights are not finite, and scores are not.
+        UserError: as `probes`; or scores are not finite, since weights are too large.
     """
     shown = probes(model, seed)
     weights, config = model.weights, model.config
@@ -173,7 +173,7 @@ def measure(
     found["previous_token"] = _previous_token(weights, shown.text, config)
     scores = {name: (("layer", "head"), np.asarray(found[name], np.float32)) for name in SCORES}
     if not all(np.isfinite(values).all() for _, values in scores.values()):
-        raise UserError(f"{model.folder}: scores are not finite: are its weights?")
+        raise UserError(f"{model.folder}: scores are not finite: its weights are too large")
     return xr.Dataset(
         scores,
         {"layer": np.arange(config.layers), "head": np.arange(config.heads)},
@@ -199,7 +199,7 @@ def _prefix_matching(weights: Weights, tokens: Array, config: Config, begin: int
 
 @partial(jax.jit, static_argnames="config")
 def _copying(weights: Weights, tokens: Array, config: Config) -> tuple[Array, Array]:
-    W_U = direct_unembedding(weights)
+    W_U = direct_unembedding(weights, config)
 
     def of(pattern: Array, z: Array, W_O: Array) -> tuple[Array, Array]:
         given = (z, pattern, W_O, W_U, tokens)

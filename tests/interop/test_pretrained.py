@@ -15,8 +15,9 @@ from safetensors.numpy import load_file, save_file
 
 from ih_jax.cli import main
 from ih_jax.errors import UserError
-from ih_jax.interop import head_scores, pretrained
-from ih_jax.interop.pretrained_network import forward
+from ih_jax.interop import head_scores
+from ih_jax.interop.pretrained import reading
+from ih_jax.interop.pretrained.network import forward
 
 run = jax.jit(forward, static_argnames=("config", "measure"))
 TOKENS = np.random.default_rng(0).integers(0, 60, (2, 14))
@@ -106,11 +107,57 @@ def test_logits_and_patterns_are_those_of_transformers(name, tmp_path):
     kind, settings = VARIANTS[name]
     network = saved(kind, tmp_path, settings)
     logits, attentions = theirs(network, TOKENS)
-    read = pretrained.read(tmp_path)
+    read = reading.read(tmp_path)
     ours, (patterns, z) = run(read.weights, read.config, TOKENS, sites)
     np.testing.assert_allclose(ours, logits, atol=1e-4)
     np.testing.assert_allclose(patterns, attentions, atol=1e-4)
     assert z.shape == (3, 2, 14, 3, read.config.d_head)
+
+
+SMALL = {
+    "vocab_size": 60,
+    "max_position_embeddings": 24,
+    "hidden_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 40,
+}
+LATER_FAMILIES = {
+    "llama": ("Llama", {}),
+    "llama-biases": ("Llama", {"attention_bias": True, "mlp_bias": True, "rms_norm_eps": 0.1}),
+    "llama-tied": ("Llama", {"tie_word_embeddings": True, "num_key_value_heads": 1}),
+    "llama-wide-heads": ("Llama", {"head_dim": 10, "hidden_act": "gelu"}),
+    "mistral": ("Mistral", {"sliding_window": 5, "head_dim": 8}),
+    "mistral-no-window": ("Mistral", {"sliding_window": None, "rope_theta": 1e6}),
+    "qwen2": ("Qwen2", {}),
+    "qwen2-window": (
+        "Qwen2",
+        {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
+    ),
+    "qwen3": ("Qwen3", {"head_dim": 10}),
+    "qwen3-bias": ("Qwen3", {"head_dim": 6, "attention_bias": True, "tie_word_embeddings": True}),
+}
+
+
+@pytest.mark.parametrize("name", LATER_FAMILIES)
+def test_later_families_are_those_of_transformers(name, tmp_path):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    family, settings = LATER_FAMILIES[name]
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(
+        **SMALL | {"attn_implementation": "eager"} | settings
+    )
+    network = getattr(transformers, f"{family}ForCausalLM")(config).eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    network.save_pretrained(tmp_path, safe_serialization=True)
+    logits, attentions = theirs(network, TOKENS)
+    read = reading.read(tmp_path)
+    ours, (patterns, _) = run(read.weights, read.config, TOKENS, sites)
+    np.testing.assert_allclose(ours, logits, atol=1e-4)
+    np.testing.assert_allclose(patterns, attentions, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -118,7 +165,7 @@ def test_half_precision_in_shards_is_read_as_float32(dtype, tmp_path):
     torch = pytest.importorskip("torch")
     network = saved("gpt_neox", tmp_path, {}, dtype=getattr(torch, dtype), max_shard_size="30KB")
     assert (tmp_path / "model.safetensors.index.json").is_file()
-    read = pretrained.read(tmp_path)
+    read = reading.read(tmp_path)
     assert {leaf.dtype for leaf in jax.tree.leaves(read.weights)} == {jnp.dtype("float32")}
     assert len(read.sha256) > 1
     ours, _ = run(read.weights, read.config, TOKENS, sites)
@@ -129,7 +176,7 @@ def test_half_precision_in_shards_is_read_as_float32(dtype, tmp_path):
 def test_scores_are_those_of_transformers_own_patterns(kind, tmp_path):
     positions = {"gpt2": "n_positions", "gpt_neox": "max_position_embeddings"}[kind]
     network = saved(kind, tmp_path, {positions: 120})
-    model = pretrained.read(tmp_path)
+    model = reading.read(tmp_path)
     found, shown = head_scores.measure(model), head_scores.probes(model)
     repeated = np.asarray(shown.repeated)
     assert repeated.shape == (10, 101) and (repeated[:, 0] == 0).all()
@@ -227,7 +274,7 @@ def write_model(folder, kind="gpt2", arrays=None, **settings):
 
 def refusal(folder):
     with pytest.raises(UserError) as raised:
-        head_scores.measure(pretrained.read(folder))
+        head_scores.measure(reading.read(folder))
     said = str(raised.value)
     assert "\n" not in said
     return said
@@ -235,7 +282,7 @@ def refusal(folder):
 
 @pytest.mark.parametrize("kind", ["gpt2", "gpt_neox"])
 def test_names_with_and_without_prefix_masks_and_spellings(kind, tmp_path):
-    one = pretrained.read(write_model(tmp_path / "one", kind, rotary_pct=0.5, rotary_emb_base=99))
+    one = reading.read(write_model(tmp_path / "one", kind, rotary_pct=0.5, rotary_emb_base=99))
     arrays = load_file(tmp_path / "one" / "model.safetensors")
     if kind == "gpt2":
         renamed = {f"transformer.{name}": array for name, array in arrays.items()}
@@ -251,7 +298,7 @@ def test_names_with_and_without_prefix_masks_and_spellings(kind, tmp_path):
         renamed,
         rope_parameters={"partial_rotary_factor": 0.5, "rope_theta": 99, "rope_type": "default"},
     )
-    again = pretrained.read(other)
+    again = reading.read(other)
     assert again.config == one.config
     jax.tree.map(np.testing.assert_array_equal, again.weights, one.weights)
     assert one.config.rotary == (2 if kind == "gpt_neox" else 0)
@@ -274,7 +321,7 @@ def test_bfloat16_is_read_without_torch(tmp_path):
     write_model(tmp_path)
     whole = len(text).to_bytes(8, "little") + text + b"".join(raw)
     (tmp_path / "model.safetensors").write_bytes(whole)
-    read = pretrained.read(tmp_path)
+    read = reading.read(tmp_path)
     assert read.weights.W_E.dtype == jnp.float32
     np.testing.assert_array_equal(read.weights.W_E, rounded["wte.weight"].astype(np.float32))
 
@@ -283,13 +330,13 @@ def test_a_network_of_another_kind_or_size_is_refused_in_one_line(tmp_path):
     def with_config(kind="gpt2", **settings):
         return refusal(write_model(tmp_path / "config", kind, {}, **settings))
 
-    assert "accepted are gpt2 and gpt_neox" in with_config(model_type="llama")
-    assert "n_head None" in with_config(n_head=...)
+    assert "give one of gpt2, gpt_neox" in with_config(model_type="bert")
+    assert "lacks n_head" in with_config(n_head=...)
     assert "n_embd 9 and n_head 2" in with_config(n_embd=9)
-    assert "activation 'mish'" in with_config(activation_function="mish")
+    assert "unknown activation 'mish'" in with_config(activation_function="mish")
     assert "add_cross_attention" in with_config(add_cross_attention=True)
     assert "'linear'" in with_config("gpt_neox", rope_scaling={"type": "linear", "factor": 2})
-    assert "rotary share 2" in with_config("gpt_neox", rotary_pct=2)
+    assert "rotary_pct is 2: give a number from 0 to 1" in with_config("gpt_neox", rotary_pct=2)
     assert "all 3 dimensions" in with_config("gpt_neox", rotary_pct=1, hidden_size=6)
     arrays = tensors("gpt2", SIZES["gpt2"])
     del arrays["wpe.weight"], arrays["h.1.attn.c_attn.bias"]
@@ -329,19 +376,21 @@ def test_files_that_are_not_there_or_not_whole_are_refused_in_one_line(tmp_path)
     index.write_text(json.dumps({"weight_map": {"wte.weight": "model-1.safetensors"}}))
     assert "model-1.safetensors of it is missing" in refusal(model)
     index.write_text("{}")
-    assert "names no file" in refusal(model)
+    assert "lacks weight_map" in refusal(model)
     (model / "config.json").write_text("{")
-    assert "cannot be read" in refusal(model)
+    assert "is not JSON" in refusal(model)
 
 
 def test_probes_that_do_not_fit_are_refused_in_one_line(tmp_path):
     assert "25 are needed" in refusal(write_model(tmp_path / "v", vocab_size=30))
     assert "101 tokens long" in refusal(write_model(tmp_path / "c", n_positions=100))
-    model = pretrained.read(write_model(tmp_path / "c", n_positions=100))
+    model = reading.read(write_model(tmp_path / "c", n_positions=100))
     with pytest.raises(UserError, match="context is 100"):
         forward(model.weights, model.config, jnp.zeros((1, 101), int), sites)
     arrays = tensors("gpt2", SIZES["gpt2"]) | {"ln_f.weight": np.full(8, np.nan, np.float32)}
-    assert "not finite" in refusal(write_model(tmp_path / "nan", arrays=arrays))
+    assert "ln_f.weight has 8 of 8 numbers that are NaN" in refusal(
+        write_model(tmp_path / "nan", arrays=arrays)
+    )
 
 
 def test_nothing_is_loaded_from_the_network_unless_asked(tmp_path, monkeypatch):
@@ -365,10 +414,10 @@ def test_the_hub_is_asked_for_a_revision_and_its_commit_is_kept(tmp_path, monkey
         return str(write_model(tmp_path / "0123abc", "gpt_neox", rotary_pct=1))
 
     monkeypatch.setattr(hub, "snapshot_download", snapshot)
-    model = pretrained.read("hub:EleutherAI/pythia-70m@step512")
+    model = reading.read("hub:EleutherAI/pythia-70m@step512")
     assert asked == [("EleutherAI/pythia-70m", "step512")]
     assert (model.name, model.source) == ("pythia-70m@step512", "hub:EleutherAI/pythia-70m@0123abc")
-    assert "could not be loaded (nobody)" in refusal("hub:no/body")
+    assert "could not be downloaded (nobody)" in refusal("hub:no/body")
 
 
 # --- an induction circuit by construction -------------------------------------------------------
@@ -405,7 +454,7 @@ def induction_circuit():
 def test_a_circuit_known_by_construction_is_found(tmp_path):
     config, arrays = induction_circuit()
     folder = write_model(tmp_path, arrays=arrays, **config)
-    found = head_scores.measure(pretrained.read(folder))
+    found = head_scores.measure(reading.read(folder))
     np.testing.assert_array_equal(
         head_scores.kinds(found), [["previous token", ""], ["induction", ""]]
     )
@@ -418,7 +467,7 @@ def test_a_circuit_known_by_construction_is_found(tmp_path):
     # With the sign of its output turned, the same head anti-copies.
     arrays["h.1.attn.c_proj.weight"] *= -1
     write_model(folder, arrays=arrays, **config)
-    found = head_scores.measure(pretrained.read(folder))
+    found = head_scores.measure(reading.read(folder))
     assert head_scores.kinds(found)[1, 0] == "anti-copying"
     assert found["copying"][1, 0] < -0.9
 
@@ -463,7 +512,7 @@ def test_a_folder_with_a_tokenizer_is_shown_a_text(tmp_path):
         made.save(str(tmp_path / "tokenizer.json"))
 
     tokenizer(3)
-    shown = head_scores.probes(pretrained.read(model))
+    shown = head_scores.probes(reading.read(model))
     assert "the Zen of Python" in shown.told["previous_token"]
     assert shown.text.shape == (1, 110) and {1, 2} < set(np.asarray(shown.text[0]).tolist())
     (tmp_path / "tokenizer.json").write_text("{")

@@ -1,12 +1,13 @@
-"""GPT-2 and GPT-NeoX networks as pure functions: their shape, their weights, a forward pass.
+"""Networks of other people as pure functions: their shape, their weights, a forward pass.
 
-Weights of both kinds have one layout, stacked over layers; `forward` scans over the stack, so that
-a program is no longer for a deeper network, and measures each layer where it is computed.
+Weights of all families have one layout, stacked over layers; `forward` scans over the stack, so
+that a deeper network has no longer program, and measures each layer where it is computed.
 
-Radford et al. 2019 (GPT-2); Black et al. 2022, "GPT-NeoX-20B".
+Radford et al. 2019 (GPT-2); Black et al. 2022, "GPT-NeoX-20B"; Touvron et al. 2023, "LLaMA"; Jiang
+et al. 2023, "Mistral 7B"; Yang et al. 2025, "Qwen3".
 
-Glossary: B sequences of T tokens, L layers of H heads of width E, D = H E, M neurons in a layer's
-MLP, V tokens in the vocabulary, P positions, R of E dimensions rotated.
+Glossary: B sequences of T tokens, L layers of H heads of width E, stream of width D, M neurons in a
+layer's MLP, V tokens in the vocabulary, P positions, R of E dimensions rotated.
 """
 
 from __future__ import annotations
@@ -36,37 +37,38 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
 
 @dataclass(frozen=True)
 class Config:
-    """What config.json says of a network, in one spelling for both kinds."""
+    """What config.json says of a network, in one spelling for all families."""
 
-    architecture: Literal["gpt2", "gpt_neox"]
+    architecture: str
     layers: int
     heads: int
     d_model: int
+    d_head: int
     d_mlp: int
     vocabulary: int
     context: int  # tokens, the longest sequence
     activation: str
     epsilon: float
-    scales: tuple[float, ...]  # of attention scores, one a layer
+    scale: float  # of attention scores
     bos: int | None  # the token that sequences begin with, where it is in the vocabulary
     special: tuple[int, ...]  # tokens that are no text: beginning, end, padding
     tied: bool
+    scale_by_layer: bool = False  # scores of layer i are divided by i + 1, too
     rotary: int = 0  # dimensions of each head that are rotated; an odd one more
     rotary_base: float = 10_000.0
     parallel: bool = False  # attention and MLP read the same stream
-    attention_bias: bool = True
-
-    @property
-    def d_head(self) -> int:
-        return self.d_model // self.heads
+    norm: Literal["layer", "rms"] = "layer"
+    window: int | None = None  # tokens that a token attends to, itself the last; None: all
+    window_from: int = 0  # the first layer with a window
+    learned_positions: bool = False  # a table is added to the embedding
 
 
 class Blocks(NamedTuple):
-    """Weights of all layers, each [L, ...]."""
+    """Weights of all layers, each [L, ...]. Biases that a family has not are 0."""
 
     norm1_scale: Array  # [L, D]
     norm1_bias: Array
-    W_QKV: Array  # [L, 3, H, E, D]
+    W_QKV: Array  # [L, 3, H, E, D]; keys and values that heads share are there for each head
     b_QKV: Array  # [L, 3, H, E]
     W_O: Array  # [L, H, E, D]
     b_O: Array  # [L, D]
@@ -76,6 +78,10 @@ class Blocks(NamedTuple):
     b_in: Array  # [L, M]
     W_out: Array  # [L, M, D]
     b_out: Array  # [L, D]
+    W_gate: Array | None = None  # [L, D, M]; its activation multiplies W_in's. None: not gated
+    b_gate: Array | None = None  # [L, M]
+    q_norm: Array | None = None  # [L, E], root-mean-square norms of each head. None: none
+    k_norm: Array | None = None
 
 
 class Weights(NamedTuple):
@@ -112,22 +118,34 @@ def forward(weights: Weights, config: Config, tokens: Array, measure: Measure) -
     if config.context < T:
         raise UserError(f"sequences of {T} tokens: this network's context is {config.context}")
     activation = ACTIVATIONS[config.activation]
-    norm = partial(_layer_norm, epsilon=config.epsilon)
+    norm = partial(_norm, kind=config.norm, epsilon=config.epsilon)
+    of_head = partial(_norm, bias=0.0, kind="rms", epsilon=config.epsilon)
     cosines, sines = _rotations(config, T)
+    number = np.arange(config.layers)
+    scales = config.scale / (number + 1 if config.scale_by_layer else np.ones(config.layers))
     past = jnp.tril(jnp.ones((T, T), bool))
+    near = past if config.window is None else past & ~jnp.tril(past, -config.window)
 
     def mlp(block: Blocks, x: Array) -> Array:
-        hidden = activation(norm(x, block.norm2_scale, block.norm2_bias) @ block.W_in + block.b_in)
+        normed = norm(x, block.norm2_scale, block.norm2_bias)
+        hidden = normed @ block.W_in + block.b_in
+        if block.W_gate is not None and block.b_gate is not None:
+            hidden = hidden * activation(normed @ block.W_gate + block.b_gate)
+        else:
+            hidden = activation(hidden)
         return hidden @ block.W_out + block.b_out
 
-    def layer(x: Array, given: tuple[Blocks, Array]) -> tuple[Array, Any]:
-        block, scale = given
+    def layer(x: Array, given: tuple[Blocks, Array, Array]) -> tuple[Array, Any]:
+        block, scale, windowed = given
         normed = norm(x, block.norm1_scale, block.norm1_bias)
-        qkv = jnp.einsum("btd,nhed->nbthe", normed, block.W_QKV) + block.b_QKV[:, None, None]
-        q, k = (_rotate(each, cosines, sines) for each in qkv[:2])
-        scores = jnp.where(past, jnp.einsum("bihe,bjhe->bhij", q, k) * scale, -jnp.inf)
+        q, k, v = jnp.einsum("btd,nhed->nbthe", normed, block.W_QKV) + block.b_QKV[:, None, None]
+        if block.q_norm is not None and block.k_norm is not None:
+            q, k = of_head(q, block.q_norm), of_head(k, block.k_norm)
+        q, k = (_rotate(each, cosines, sines) for each in (q, k))
+        seen = jnp.where(windowed, near, past)
+        scores = jnp.where(seen, jnp.einsum("bihe,bjhe->bhij", q, k) * scale, -jnp.inf)
         pattern = jax.nn.softmax(scores, axis=-1)
-        z = jnp.einsum("bhij,bjhe->bihe", pattern, qkv[2])
+        z = jnp.einsum("bhij,bjhe->bihe", pattern, v)
         attended = x + jnp.einsum("bthe,hed->btd", z, block.W_O) + block.b_O
         x = attended + mlp(block, x if config.parallel else attended)
         return x, measure(pattern, z, block.W_O)
@@ -136,24 +154,34 @@ def forward(weights: Weights, config: Config, tokens: Array, measure: Measure) -
         x = weights.W_E[tokens]
         if weights.W_pos is not None:
             x = x + weights.W_pos[:T]
-        x, measured = jax.lax.scan(layer, x, (weights.blocks, jnp.array(config.scales)))
+        windowed = jnp.asarray(number >= config.window_from)
+        x, measured = jax.lax.scan(layer, x, (weights.blocks, jnp.array(scales), windowed))
         logits = norm(x, weights.norm_scale, weights.norm_bias) @ weights.W_U.T
     return logits, measured
 
 
-def direct_unembedding(weights: Weights) -> Array:
+def direct_unembedding(weights: Weights, config: Config) -> Array:
     """[V, D]: what a vector in the stream adds to logits through the last norm, up to its length.
 
-    The norm centres the stream and multiplies by `norm_scale`, both linear; the deviation that it
-    divides by is left out.
+    The norm multiplies by `norm_scale` and, if it is a layer norm, centres the stream; both are
+    linear. The deviation that it divides by is left out.
     """
     scaled = weights.W_U * weights.norm_scale
-    return scaled - scaled.mean(axis=1, keepdims=True)
+    return scaled - scaled.mean(axis=1, keepdims=True) if config.norm == "layer" else scaled
 
 
-def _layer_norm(x: Array, scale: Array, bias: Array, epsilon: float) -> Array:
-    centred = x - x.mean(-1, keepdims=True)
-    return centred * jax.lax.rsqrt((centred**2).mean(-1, keepdims=True) + epsilon) * scale + bias
+def bytes_of(config: Config) -> int:
+    """What the weights take, float32."""
+    c = config
+    of_layer = 4 * c.heads * c.d_head * c.d_model + 2 * c.d_model * c.d_mlp
+    tables = (2 - c.tied) * c.vocabulary + c.learned_positions * c.context
+    return 4 * (c.layers * of_layer + tables * c.d_model)
+
+
+def _norm(x: Array, scale: Array, bias: Array | float, kind: str, epsilon: float) -> Array:
+    if kind == "layer":
+        x = x - x.mean(-1, keepdims=True)
+    return x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + epsilon) * scale + bias
 
 
 def _rotations(config: Config, length: int) -> tuple[Array, Array]:

@@ -1,0 +1,103 @@
+"""The reader of GPT-NeoX (Pythia): rotary positions, layer norms, attention beside the MLP.
+
+Biderman et al. 2023, "Pythia".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ih_jax import gate
+from ih_jax.errors import UserError
+from ih_jax.interop.pretrained.family import (
+    Epsilon,
+    Family,
+    Rotated,
+    Source,
+    Sources,
+    head_width,
+    known_activation,
+    layer_norm,
+    rotary,
+    special_tokens,
+)
+from ih_jax.interop.pretrained.network import Config
+
+
+class Fields(Rotated, frozen=True, kw_only=True):
+    """What config.json says."""
+
+    hidden_act: str = "gelu"
+    layer_norm_eps: Epsilon = 1e-5
+    use_parallel_residual: bool = True
+    attention_bias: bool = True
+    tie_word_embeddings: bool = False
+    rotary_pct: gate.Share | None = None
+    partial_rotary_factor: gate.Share | None = None
+    rotary_emb_base: gate.Positive | None = None
+
+
+def config(found: Fields, where: str) -> Config:
+    """In our words. Raises UserError for what is not read here."""
+    heads, d_model = found.num_attention_heads, found.hidden_size
+    width = head_width(d_model, heads, ("hidden_size", "num_attention_heads"), where)
+    given = rotary(found, where)
+    shares = (given.partial_rotary_factor, found.partial_rotary_factor, found.rotary_pct, 0.25)
+    rotated = int(width * next(share for share in shares if share is not None))
+    if rotated % 2 and rotated == width:
+        raise UserError(
+            f"{where} has all {rotated} dimensions of a head rotated: they turn in pairs, so an "
+            "even number is needed"
+        )
+    return Config(
+        "gpt_neox",
+        layers=found.num_hidden_layers,
+        heads=heads,
+        d_model=d_model,
+        d_head=width,
+        d_mlp=found.intermediate_size,
+        vocabulary=found.vocab_size,
+        context=found.max_position_embeddings,
+        activation=known_activation(found.hidden_act, where),
+        epsilon=found.layer_norm_eps,
+        scale=width**-0.5,
+        tied=found.tie_word_embeddings,
+        rotary=rotated,
+        rotary_base=given.rope_theta or found.rotary_emb_base or 10_000.0,
+        parallel=found.use_parallel_residual,
+        **special_tokens(found),
+    )
+
+
+def outer(c: Config, found: Fields) -> Sources:
+    """Where the embedding and the last norm are."""
+    embedding = Source({"embed_in.weight": (c.vocabulary, c.d_model)})
+    return {"W_E": embedding, **layer_norm("norm", "final_layer_norm", c.d_model)}
+
+
+def inner(c: Config, found: Fields) -> Sources:
+    """Where a layer's weights are: queries, keys and values stand together within each head."""
+    D, M, H, E = c.d_model, c.d_mlp, c.heads, c.d_head
+    at, mlp = "layers.{}.attention", "layers.{}.mlp"
+    qkv = f"{at}.query_key_value"
+    made = {
+        **layer_norm("norm1", "layers.{}.input_layernorm", D),
+        **layer_norm("norm2", "layers.{}.post_attention_layernorm", D),
+        "W_QKV": Source(
+            {f"{qkv}.weight": (3 * D, D)}, lambda a: a.reshape(H, 3, E, D).swapaxes(0, 1)
+        ),
+        "W_O": Source({f"{at}.dense.weight": (D, D)}, lambda a: a.T.reshape(H, E, D)),
+        "W_in": Source({f"{mlp}.dense_h_to_4h.weight": (M, D)}, np.transpose),
+        "b_in": Source({f"{mlp}.dense_h_to_4h.bias": (M,)}),
+        "W_out": Source({f"{mlp}.dense_4h_to_h.weight": (D, M)}, np.transpose),
+        "b_out": Source({f"{mlp}.dense_4h_to_h.bias": (D,)}),
+    }
+    if found.attention_bias:
+        made["b_QKV"] = Source(
+            {f"{qkv}.bias": (3 * D,)}, lambda a: a.reshape(H, 3, E).swapaxes(0, 1)
+        )
+        made["b_O"] = Source({f"{at}.dense.bias": (D,)})
+    return made
+
+
+FAMILY = Family(Fields, config, outer, inner, prefix="gpt_neox.", head="embed_out.weight")

@@ -1,0 +1,143 @@
+"""Tensors of safetensors files, as the weights of a network."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import ml_dtypes  # noqa: F401  so that numpy, and with it safetensors, knows bfloat16
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from ih_jax import gate
+from ih_jax.errors import UserError
+from ih_jax.interop.pretrained.family import Family, Source
+from ih_jax.interop.pretrained.network import Blocks, Config, Weights, bytes_of
+
+FLOATS = ("F64", "F32", "F16", "BF16")
+# Masks and tables that older files keep beside the weights.
+IGNORED = re.compile(r"\.(attn|attention|self_attn)\.(bias|masked_bias|rotary_emb\.inv_freq)$")
+
+
+class _Held(NamedTuple):
+    """A tensor in an open file."""
+
+    file: Path
+    opened: Any
+    name: str  # in the file
+
+
+def read_weights(files: Sequence[Path], family: Family, found: Any, config: Config) -> Weights:
+    """Every tensor where it belongs, float32.
+
+    Args:
+        files: safetensors files of one network.
+        family: its reader.
+        found: fields of its config.json.
+        config: the same in our words.
+
+    Raises:
+        UserError: a file is not whole, tensors are not those of the config, hold NaN or infinity,
+            or take more memory than is free.
+    """
+    folder = files[0].parent
+    gate.check_memory(bytes_of(config), f"{folder / 'config.json'}: a network of that size")
+    outer = dict(family.outer(config, found))
+    inner = family.inner(config, found)
+    with contextlib.ExitStack() as stack:
+        held: dict[str, _Held] = {}
+        for file in files:
+            opened = stack.enter_context(_open(file))
+            for name in opened.keys():  # noqa: SIM118
+                held[name.removeprefix(family.prefix)] = _Held(file, opened, name)
+        head = next((name for name in (family.head, "lm_head.weight") if name in held), None)
+        if head or not config.tied:
+            size = (config.vocabulary, config.d_model)
+            outer["W_U"] = Source({head or "lm_head.weight": size})
+        _check(held, outer.values(), inner.values(), config, folder)
+
+        def take(source: Source, layer: int = 0) -> NDArray[Any]:
+            return source.turn(*(_take(held[name.format(layer)]) for name in source.tensors))
+
+        def stacked(source: Source) -> Array:
+            first = take(source)
+            whole = np.empty((config.layers, *first.shape), np.float32)
+            for layer in range(config.layers):  # one tensor at a time: there may be no room for all
+                whole[layer] = take(source, layer)
+            return jnp.asarray(whole)
+
+        made = {field: jnp.asarray(take(source), jnp.float32) for field, source in outer.items()}
+        blocks = {field: stacked(source) for field, source in inner.items()}
+    for field, shape in _biases(config).items():
+        if field != "b_gate" or "W_gate" in blocks:
+            blocks.setdefault(field, jnp.zeros((config.layers, *shape)))
+    made.setdefault("norm_bias", jnp.zeros(config.d_model))
+    made.setdefault("W_U", made["W_E"])
+    return Weights(blocks=Blocks(**blocks), W_pos=made.pop("W_pos", None), **made)
+
+
+def _open(file: Path) -> Any:
+    try:
+        return safe_open(gate.regular(file), framework="numpy")
+    except UserError:
+        raise
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{file} is no whole safetensors file ({gate.reason(error)}): download it again, and "
+            "not as a pointer of Git LFS"
+        ) from None
+
+
+def _take(held: _Held) -> NDArray[Any]:
+    return gate.finite(held.opened.get_tensor(held.name), f"{held.file}: {held.name}")
+
+
+def _biases(c: Config) -> dict[str, tuple[int, ...]]:
+    """The shape of each bias of a layer, for those that a family has not."""
+    narrow = dict.fromkeys(("norm1_bias", "norm2_bias", "b_O", "b_out"), (c.d_model,))
+    wide = dict.fromkeys(("b_in", "b_gate"), (c.d_mlp,))
+    return {**narrow, **wide, "b_QKV": (3, c.heads, c.d_head)}
+
+
+def _check(
+    held: Mapping[str, _Held],
+    outer: Iterable[Source],
+    inner: Iterable[Source],
+    config: Config,
+    folder: Path,
+) -> None:
+    """Raise UserError where files differ from what is to be read; it names the tensors."""
+    if config.layers > len(held):
+        raise UserError(
+            f"{folder}: config.json says {config.layers:,} layers, and the files of weights hold "
+            f"{len(held)} tensors in all"
+        )
+    wanted = {name: shape for source in outer for name, shape in source.tensors.items()}
+    wanted |= {
+        name.format(layer): shape
+        for source in inner
+        for layer in range(config.layers)
+        for name, shape in source.tensors.items()
+    }
+    wrong = [f"{name} is missing" for name in wanted if name not in held]
+    for name in sorted(held):
+        tensor = held[name].opened.get_slice(held[name].name)
+        shape, dtype = tuple(tensor.get_shape()), tensor.get_dtype()
+        if name not in wanted:
+            wrong += [] if IGNORED.search(f".{name}") else [f"{name} is unknown"]
+        elif shape != wanted[name]:
+            wrong.append(f"{name} has shape {list(shape)}, not {list(wanted[name])}")
+        elif dtype not in FLOATS:
+            wrong.append(f"{name} is of {dtype}, not {', '.join(FLOATS)}")
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(
+            f"{folder} holds no {config.architecture} of the size that its config.json says: "
+            f"{', '.join(wrong[:3])}{more}"
+        )
