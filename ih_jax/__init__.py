@@ -8,9 +8,9 @@ ih.load("runs/match").results["loss"].median("init")
 """
 
 from ih_jax.clamps.apply import apply
-from ih_jax.clamps.clamp import (
-    Clamp,
-    Weights,
+from ih_jax.clamps.clamp import Clamp
+from ih_jax.clamps.kind import Decision, Kind, clamp_kind
+from ih_jax.clamps.kinds import (
     ablate,
     copy_from,
     freeze,
@@ -29,6 +29,8 @@ from ih_jax.clamps.clamp import (
     stop_gradient,
     temperature,
 )
+from ih_jax.clamps.place import Place
+from ih_jax.clamps.values import Weights
 from ih_jax.data.batches import Tokens
 from ih_jax.data.fewshot import Batch, Burst
 from ih_jax.errors import UserError
@@ -49,10 +51,13 @@ __all__ = [
     "Burst",
     "Clamp",
     "Config",
+    "Decision",
     "FewShot",
     "Interrupted",
+    "Kind",
     "Language",
     "Params",
+    "Place",
     "Sweep",
     "Tokens",
     "Trajectories",
@@ -60,6 +65,7 @@ __all__ = [
     "Weights",
     "ablate",
     "apply",
+    "clamp_kind",
     "copy_from",
     "fewshot",
     "freeze",

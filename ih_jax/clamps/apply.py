@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ih_jax.clamps.holds import Holds, apply_hold
-from ih_jax.clamps.rules import Scene
+from ih_jax.clamps.scene import Scene
 from ih_jax.data.batches import Sequences
 from ih_jax.model import transformer
 from ih_jax.model.activations import Activations, from_public, public

@@ -1,44 +1,49 @@
 """Clamps as JSON: a list of parts, each {"kind": ..., its settings, "during": [start, stop]}.
 
 Weights stand as run, step and checksum, a rule's function as "module:name". What is read is
-rebuilt by the constructors themselves, so it passes the checks that a user's own call passes.
+rebuilt by the kind's own class, so it passes the checks that a user's own call passes.
 """
 
 from __future__ import annotations
 
 import importlib
-import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
-import numpy as np
-
-from ih_jax.clamps.parts import Part, Weights, name_of
+from ih_jax.clamps.kind import Kind, kind_named
+from ih_jax.clamps.values import Weights, name_of
 from ih_jax.errors import UserError
 from ih_jax.model.params import Params
 
 Functions = Mapping[str, Callable[..., Any]]
 
 
-def part_to_json(part: Part) -> dict[str, Any]:
-    """A part as what `json.dumps` takes."""
-    out: dict[str, Any] = {"kind": part.kind}
-    for name, value in part.settings:
+def written(held: Kind, during: list[float | None] | None) -> dict[str, Any]:
+    """A part as what `json.dumps` takes: its kind, its settings in order of their names, when."""
+    out: dict[str, Any] = {"kind": held.kind}
+    for name in sorted(each.name for each in fields(held)):
+        value = getattr(held, name)
         if isinstance(value, Weights):
             value = {"run": value.run, "step": value.step, "checksum": value.checksum}
         elif callable(value):
             value = name_of(value)
         out[name] = value
-    if part.timed:
-        out["during"] = [part.start, None if np.isinf(part.stop) else part.stop]
-    return out
+    try:
+        json.dumps(out)
+    except TypeError as error:
+        raise UserError(
+            f"{held.describe()} cannot be written as JSON: {error}: keep its settings as numbers, "
+            "words, tuples, functions or ih_jax.Weights"
+        ) from None
+    return out if during is None else out | {"during": during}
 
 
 def read(
-    text: str, constructors: Functions, weights: Mapping[str, Params], functions: Functions
-) -> Iterator[tuple[Any, tuple[float, float] | None]]:
-    """What the constructors make of each part of the JSON, with its times if it has any."""
+    text: str, weights: Mapping[str, Params], functions: Functions
+) -> Iterator[tuple[Kind, tuple[float, float] | None]]:
+    """What the kind of each part of the JSON makes of its settings, and its times if it has any."""
     try:
         parts = json.loads(text)
     except (TypeError, ValueError) as error:
@@ -46,45 +51,29 @@ def read(
     if not isinstance(parts, list) or not all(isinstance(each, dict) for each in parts):
         raise UserError('a clamp in JSON is a list of parts such as {"kind": "ablate", ...}')
     for each in parts:
-        yield _read_part(each, constructors, weights, functions), _read_times(each)
+        yield _read_part(each, weights, functions), _read_times(each)
 
 
-def _read_part(
-    each: dict[str, Any],
-    constructors: Functions,
-    weights: Mapping[str, Params],
-    functions: Functions,
-) -> Any:
-    kind = each.get("kind")
-    if not isinstance(kind, str) or kind not in constructors:
-        known = ", ".join(constructors)
-        raise UserError(f"a part of a clamp has kind {kind!r}: known are {known}")
+def _read_part(each: dict[str, Any], weights: Mapping[str, Params], functions: Functions) -> Kind:
+    made = kind_named(each.get("kind"))
     settings = {name: v for name, v in each.items() if name not in ("kind", "during")}
-    accepted = inspect.signature(constructors[kind]).parameters
-    if settings.keys() != accepted.keys():
+    accepted = {field.name for field in fields(made)}
+    if settings.keys() != accepted:
         raise UserError(
-            f"clamp {kind} has settings {', '.join(sorted(settings)) or 'none'}: "
-            f"it takes exactly {', '.join(sorted(accepted))}"
+            f"clamp {made.kind} has settings {', '.join(sorted(settings)) or 'none'}: "
+            f"it takes exactly {', '.join(sorted(accepted)) or 'none'}"
         )
     if "weights" in settings:
         settings["weights"] = _find_weights(settings["weights"], weights)
     if "function" in settings:
         settings["function"] = _find_function(settings["function"], functions)
-    positional: list[Any] = []
     try:
-        if "temperatures" in settings:
-            settings["temperatures"] = dict(settings["temperatures"])
-        for name, parameter in accepted.items():
-            if parameter.kind is parameter.VAR_POSITIONAL:
-                positional = list(settings.pop(name))
-            if parameter.kind is parameter.VAR_KEYWORD:
-                settings |= dict(settings.pop(name))
-        return constructors[kind](*positional, **settings)
+        return made(**settings)
     except UserError as error:
-        raise UserError(f"clamp {kind}: {error}") from None
+        raise UserError(f"clamp {made.kind}: {error}") from None
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"clamp {kind}: settings {settings!r} are not understood: {error}"
+            f"clamp {made.kind}: settings {settings!r} are not understood: {error}"
         ) from None
 
 

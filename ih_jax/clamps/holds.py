@@ -24,7 +24,7 @@ from ih_jax.model.sites import query_axis, rank, to_program
 
 HeldRows = Literal["all", "query", "label"]
 Leaf = Array | np.ndarray  # of a recipe (numpy, stackable at no cost) or traced
-Place = tuple[str, int, int, str, int]
+Key = tuple[str, int, int, str, int]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Hold:
     soft: bool = struct.field(pytree_node=False)  # whether some gate lies between 0 and 1
 
     @property
-    def place(self) -> Place:
+    def key(self) -> Key:
         """What makes two holds of different runs the same part of a program."""
         return (self.site, self.layer, self.rule.order, self.rule.name, self.slot)
 
@@ -97,7 +97,7 @@ class Holds:
     def here(self, site: str, layer: int) -> list[Hold]:
         """The holds at a site of a layer, the winning one last."""
         found = [h for h in self.holds if h.site == site and h.layer == layer]
-        return sorted(found, key=lambda hold: hold.place)
+        return sorted(found, key=lambda hold: hold.key)
 
 
 def row_mask(rows: HeldRows, positions: int) -> np.ndarray:
@@ -169,18 +169,18 @@ def stack(runs: Sequence[Holds]) -> Holds:
     Cheap parts cost a run that lacks them a select; all runs then share one program.
     """
     # By rule too: two functions of one name (lambdas, say) are two parts of the program.
-    found: dict[tuple[Place, Rule], list[Hold | None]] = {}
+    found: dict[tuple[Key, Rule], list[Hold | None]] = {}
     for index, run in enumerate(runs):
         for hold in run.holds:
-            found.setdefault((hold.place, hold.rule), [None] * len(runs))[index] = hold
+            found.setdefault((hold.key, hold.rule), [None] * len(runs))[index] = hold
     parts = sorted(found.items(), key=lambda part: part[0][0])
-    holds = tuple(_stack_place(present) for _, present in parts)
+    holds = tuple(_stack_part(present) for _, present in parts)
     frozen = _stack_optional([run.frozen for run in runs])
     replaced = _stack_optional([run.replaced for run in runs])
     return Holds(holds, frozen, replaced)
 
 
-def _stack_place(found: list[Hold | None]) -> Hold:
+def _stack_part(found: list[Hold | None]) -> Hold:
     present = [hold for hold in found if hold is not None]
     first = present[0]
     shape = np.broadcast_shapes(*(hold.gate.shape for hold in present))

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ih_jax.clamps.clamp import Clamp
+from ih_jax.clamps.kind import Kind
 from ih_jax.errors import UserError
 
 
@@ -50,8 +51,8 @@ def from_json(text: str) -> Clamp | PerSeed:
 
 def by_name(clamp: object) -> dict[str, Clamp | PerSeed]:
     """Clamps by name of what `sweep` is given. Raises UserError where that is something else."""
-    if clamp is None or isinstance(clamp, Clamp):
-        return {"none": clamp or Clamp()}
+    if isinstance(clamp, Clamp | Kind | None):
+        return {"none": _one("none", clamp)}
     if not isinstance(clamp, Mapping) or not clamp:
         raise UserError(f"clamp is {clamp!r}: give a Clamp or {{name: Clamp}}")
     return {str(name): _one(name, each) for name, each in clamp.items()}
@@ -60,6 +61,8 @@ def by_name(clamp: object) -> dict[str, Clamp | PerSeed]:
 def _one(name: object, each: object) -> Clamp | PerSeed:
     if isinstance(each, PerSeed | Clamp):
         return each
+    if isinstance(each, Kind):
+        return Clamp.of(each)
     if isinstance(each, Mapping) and each:
         if all(isinstance(one, Clamp | None) for one in each.values()):
             return PerSeed({int(seed): one or Clamp() for seed, one in each.items()})

@@ -21,8 +21,9 @@ import numpy as np
 from jax import Array
 
 from ih_jax.clamps.apply import forward
-from ih_jax.clamps.clamp import Clamp, ablate, induction, preserve
+from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.holds import Holds
+from ih_jax.clamps.kinds import ablate, induction, preserve
 from ih_jax.data.fewshot import Batch
 from ih_jax.errors import UserError
 from ih_jax.measures.base import measure

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from networks import QUICK, copies, look, network, query_loss, sequences, small
 
-from ih_jax.clamps import clamp as c
+from ih_jax.clamps import kinds as c
 from ih_jax.clamps.apply import apply
-from ih_jax.clamps.clamp import Clamp, Weights
+from ih_jax.clamps.clamp import Clamp
+from ih_jax.clamps.values import Weights
 from ih_jax.data.fewshot import Batch
 from ih_jax.errors import UserError
 from ih_jax.model.sites import ATTENTION_SITES, GLOBAL_SITES, SITES, STREAM_SITES
@@ -259,7 +260,9 @@ def test_copy_from_reads_the_scores_on_labels(clean) -> None:
     assert (np.sort(alone.logits[:, -1], axis=-1)[:, :2] < -9e8).all()
     assert close(alone.logits[:, :-1], clean.logits[:, :-1])
     held = c.previous_token(0, [0, 1, 2, 3])
-    clamped, cleaned = (under(held & c.copy_from(1, 2, base=base)).logits for base in c.BASES)
+    clamped, cleaned = (
+        under(held & c.copy_from(1, 2, base=base)).logits for base in ("clamped", "clean")
+    )
     assert not close(clamped[rows, -1, in_context], alone.logits[rows, -1, in_context], 1e-2)
     assert close(cleaned[rows, -1, in_context], alone.logits[rows, -1, in_context])
 
@@ -366,7 +369,7 @@ def test_freeze_marks_the_weights_that_do_not_learn() -> None:
     assert not both.W_L.any()
     stacked = Clamp.stack([Clamp(), c.freeze("W_E")], CONFIG).frozen
     assert stacked.W_E.ravel().tolist() == [0, 1]
-    with pytest.raises(UserError, match=r"no parameter 'W_X'.*W_E, b_E"):
+    with pytest.raises(UserError, match=r"unknown parameter 'W_X'.*W_E, b_E"):
         c.freeze("W_X").arrays(CONFIG)
 
 
@@ -561,7 +564,7 @@ def test_where_two_meet_the_table_decides() -> None:
         (lambda: c.previous_token(0, 0, rows="query"), "rows is 'query': give one of all, label"),
         (lambda: c.previous_token(0, 0, float("inf")), "strength is inf"),
         (lambda: c.match_by_similarity(1, 0, -1), "give 0 or more"),
-        (lambda: c.mean("resid", 0), "site is 'resid'"),
+        (lambda: c.mean("resid", 0), "unknown site 'resid': did you mean 'resid_"),
         (lambda: c.mean("embed", 1), "belongs to no layer"),
         (lambda: c.mean("resid_pre", 0, heads=1), "has no heads"),
         (lambda: c.hold("z", [[[[1]]]]), "value has 4 axes, z has 3"),
@@ -644,20 +647,23 @@ ABLATE = {"kind": "ablate", "layer": 0, "heads": [1]}
         (None, "not JSON"),
         ("{}", "a list of parts"),
         ("[1]", "a list of parts"),
-        ([{}], "kind None"),
-        ([ABLATE | {"kind": "abl"}], "kind 'abl': known are ablate"),
-        ([ABLATE | {"kind": ["ablate"]}], "kind"),
+        ([{}], "unknown clamp kind None"),
+        (
+            [ABLATE | {"kind": "abl"}],
+            "unknown clamp kind 'abl': did you mean 'ablate'.*import the module",
+        ),
+        ([ABLATE | {"kind": ["ablate"]}], "unknown clamp kind"),
         ([ABLATE | {"strength": 1}], "it takes exactly heads, layer"),
         ([{"kind": "ablate", "layer": 0}], "it takes exactly heads, layer"),
         ([ABLATE | {"heads": None}], "head is None"),
         ([ABLATE | {"layer": "0"}], "layer is '0'"),
         ([ABLATE | {"during": 3}], "during is 3"),
         ([ABLATE | {"during": [5, 1]}], "0 <= start < stop"),
-        ([{"kind": "freeze", "parameters": 3}], "not understood"),
+        ([{"kind": "freeze", "parameters": 3}], "no parameter named"),
         ([{"kind": "freeze", "parameters": [3]}], "no parameter named"),
         (
             [{"kind": "temperature", "layer": 1, "temperatures": 3, "base": "clean"}],
-            "not understood",
+            "give {head: temperature > 0}",
         ),
         (
             [{"kind": "graft", "weights": 3, "upto": 0, "after": None}],

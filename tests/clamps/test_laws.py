@@ -19,7 +19,7 @@ from networks import (
     small,
 )
 
-from ih_jax.clamps import clamp as c
+from ih_jax.clamps import kinds as c
 from ih_jax.clamps.apply import apply
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.model.params import Params

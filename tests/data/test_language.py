@@ -289,7 +289,7 @@ def test_a_gate_of_zero_changes_no_bit():
         ih.previous_token(0, 0, rows="label"),
         ih.no_previous_token(0, 0, rows="label"),
     ],
-    ids=lambda c: c.parts[0].kind,
+    ids=lambda c: c.parts[0].held.kind,
 )
 def test_clamps_of_exemplars_and_labels_are_refused(clamp):
     with pytest.raises(ih.UserError, match="exemplars and labels"):

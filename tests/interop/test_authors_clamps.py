@@ -77,7 +77,7 @@ def test_beyond_two_layers_copying_reads_the_shifted_stream():
     options = "--opto_specific_fn perfect_prev_token_input --opto_perfect_copy_from_head_pattern "
     assert clamp_from_options(options + "1:0", 3).base == ih.perfect_previous_layer()
     base = clamp_from_options(options + "2:0", 3).base
-    assert [part.kind for part in base.parts] == ["rule"]
+    assert [part.held.kind for part in base.parts] == ["rule"]
 
 
 @pytest.mark.parametrize(

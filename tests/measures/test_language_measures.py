@@ -11,7 +11,7 @@ import pytest
 from networks import QUICK, look, network, small
 
 from ih_jax.claims import phase_change as changes
-from ih_jax.clamps import clamp as c
+from ih_jax.clamps import kinds as c
 from ih_jax.clamps.apply import forward
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.holds import Holds

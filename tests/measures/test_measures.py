@@ -21,7 +21,7 @@ from networks import (
     small,
 )
 
-from ih_jax.clamps import clamp as c
+from ih_jax.clamps import kinds as c
 from ih_jax.clamps.apply import apply
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.holds import Holds
@@ -297,8 +297,8 @@ def test_clamps_are_named_for_what_they_leave() -> None:
         return sorted(
             h
             for part in clamp.parts
-            if part.kind == "ablate" and part["layer"] == layer
-            for h in part["heads"]
+            if part.held.kind == "ablate" and part.held.layer == layer
+            for h in part.held.heads
         )
 
     one, left = performance.ablate_one(4), performance.leave_one(4)
@@ -318,7 +318,7 @@ def test_clamps_are_named_for_what_they_leave() -> None:
     assert heads_ablated(gone, 0) == [0, 1, 3, 4, 5, 6, 7]
     assert heads_ablated(gone, 1) == [0, 1, 2, 3, 4, 6, 7]
     assert heads_ablated(wires["only_l1h5_remove_l0h2_pp"], 0) == [2]
-    assert [p["what"] for p in gone.parts if p.kind == "preserve"] == [("values",)]
+    assert [p.held.what for p in gone.parts if p.held.kind == "preserve"] == [("values",)]
 
 
 # --- circuits -----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from networks import look, network, sequences, small
 
-from ih_jax.clamps import clamp as c
+from ih_jax.clamps import kinds as c
 from ih_jax.clamps.apply import apply, forward
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.holds import Holds

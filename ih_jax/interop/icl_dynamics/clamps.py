@@ -10,8 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ih_jax.clamps import clamp as clamps
+from ih_jax.clamps import kinds as clamps
 from ih_jax.clamps.clamp import Clamp
+from ih_jax.clamps.kinds.passes import PRESERVED
 from ih_jax.data.fewshot import Batch
 from ih_jax.interop.icl_dynamics.options import ClampOptions, checked_clamp_options
 
@@ -115,7 +116,7 @@ def _copied(o: ClampOptions) -> tuple[Clamp, int | None]:
 
 def _kept(o: ClampOptions) -> list[str]:
     """What is preserved."""
-    return [what for what in clamps.PRESERVED if getattr(o, f"opto_preserve_{what}")]
+    return [what for what in PRESERVED if getattr(o, f"opto_preserve_{what}")]
 
 
 def _silenced(heads: list[int] | None, layer: int) -> Clamp:
