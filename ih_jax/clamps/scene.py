@@ -16,7 +16,8 @@ import numpy as np
 from jax import Array
 
 from ih_jax.clamps.holds import Rule
-from ih_jax.data.batches import Sequences, Tokens
+from ih_jax.data.batches import Sequences
+from ih_jax.data.fewshot import Batch
 from ih_jax.errors import UserError
 from ih_jax.model.activations import Activations
 from ih_jax.model.params import Config, Params
@@ -43,8 +44,17 @@ class Scene:
     @property
     def labels(self) -> Array:
         """[P, B] int32, the target last; few-shot only."""
-        assert not isinstance(self.batch, Tokens), "a language batch has no labels"
-        return self.batch.labels.T
+        return self.few_shot.labels.T
+
+    @property
+    def few_shot(self) -> Batch:
+        """The batch, for rules that read exemplars and labels. Raises UserError for another."""
+        if not isinstance(self.batch, Batch):
+            raise UserError(
+                f"a clamp of {self.site} in layer {self.layer} applies only to few-shot batches, "
+                f"and this one is {type(self.batch).__name__}: leave the clamp out"
+            )
+        return self.batch
 
     @property
     def halves(self) -> int:
@@ -83,7 +93,7 @@ def of_function(function: Callable[..., Array], name: str, query_only: bool) -> 
     def run(scene: Scene, **arguments: Array) -> Array:
         activations, shape = scene.public()
         batch = scene.batch
-        if isinstance(batch, Tokens):
+        if not isinstance(batch, Batch):
             sequences: Sequences = batch
         else:  # one table of exemplars for all
             B, P = batch.labels.shape
@@ -91,7 +101,7 @@ def of_function(function: Callable[..., Array], name: str, query_only: bool) -> 
             sequences = replace(batch, table=jnp.zeros((B, 0)), rows=rows)
 
         def one(sequence: Sequences, activations: Activations) -> Array:
-            if not isinstance(batch, Tokens) and not isinstance(sequence, Tokens):
+            if isinstance(batch, Batch) and isinstance(sequence, Batch):
                 sequence = replace(sequence, table=batch.table)
             value = jnp.asarray(function(sequence, activations, **arguments), jnp.float32)
             try:

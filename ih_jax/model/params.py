@@ -10,6 +10,8 @@ Glossary of shapes:
 
 from __future__ import annotations
 
+import html
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -20,7 +22,7 @@ from flax import struct
 from jax import Array
 from jax.nn.initializers import lecun_normal
 
-from ih_jax.errors import UserError
+from ih_jax.errors import UserError, unknown
 
 Rows = Literal["all", "query"]  # of the last layer: all, or that of the last token only
 Positions = Literal["rope", "shortformer", "sinusoidal", "learned"]
@@ -50,7 +52,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.positions not in get_args(Positions):
-            raise UserError(f"positions is {self.positions!r}: give one of {get_args(Positions)}")
+            raise unknown("positions", self.positions, get_args(Positions))
         sizes = (self.labels, self.layers, self.d_model, self.heads)
         if min(sizes) < 1 or self.features < 0:
             raise UserError(f"a size below 1 in {self}: give 1 or more each")
@@ -146,6 +148,30 @@ class Params:
     W_U: Array  # [C, D]
     b_U: Array  # [C]
     config: Config = struct.field(pytree_node=False)
+
+    def __repr__(self) -> str:
+        """The shape of the network and how many weights it has, not the weights."""
+        c = self.config
+        reads = f"{c.labels} tokens" if c.language else f"{c.features} features, {c.labels} labels"
+        stacked = self.b_U.shape[:-1] if hasattr(self.b_U, "shape") else ()
+        networks = f"{' x '.join(map(str, stacked))} networks of " if stacked else ""
+        weights = sum(np.size(leaf) for leaf in jax.tree.leaves(self)) // max(1, math.prod(stacked))
+        mlp = f", MLPs of {c.mlp_ratio:g} x {c.d_model}" if c.mlp_ratio is not None else ""
+        return (
+            f"<Params: {networks}{weights:,} weights; {c.layers} layers of {c.heads} heads, "
+            f"width {c.d_model}{mlp}, {c.positions} positions; {reads}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """In a notebook: every array by its name, with its shape."""
+        leaves = jax.tree_util.tree_leaves_with_path(self)
+        rows = "".join(
+            f"<tr><td><code>{jax.tree_util.keystr(path, simple=True, separator='.')}</code></td>"
+            f"<td>{' x '.join(map(str, np.shape(leaf)))}</td></tr>"
+            for path, leaf in leaves
+        )
+        table = f"<table><tr><th>weights</th><th>shape</th></tr>{rows}</table>"
+        return f"<details><summary>{html.escape(repr(self))}</summary>{table}</details>"
 
 
 def init(key: Array, config: Config, scale: Array | np.ndarray | float = 1.0) -> Params:

@@ -195,8 +195,7 @@ def induction(
 
 def _match_by_similarity(scene: Scene, temperature: Array) -> Array:
     """[H, 1, T, B]: the query's row, softmax of cosine similarities of raw exemplars; 0 is max."""
-    batch = scene.batch
-    assert not isinstance(batch, Tokens)
+    batch = scene.few_shot
     size = jnp.linalg.norm(batch.table, axis=-1, keepdims=True)
     unit = batch.table / jnp.where(size > 0, size, 1.0)
     if batch.rows is None:
