@@ -375,15 +375,17 @@ def hdf5_array(file: h5py.File, name: str) -> np.ndarray:
 
 
 def hdf5_has(file: h5py.File, name: str) -> bool:
-    """Whether a file holds something of this name. Raises UserError where it is in another file."""
+    """Whether a file holds something of this name. Raises UserError as `hdf5_array`."""
     return _inside(file, name, f"{shown_path(Path(file.filename))}: {name}") is not None
 
 
 def _inside(file: h5py.File, name: str, where: str) -> Any:
-    """What stands under a name, reached without opening other files; None: nothing."""
+    """What stands under a name, without opening another file; None: nothing."""
     found: Any = file
     for part in name.split("/"):
-        if not isinstance(found, h5py.Group) or part not in list(found):
+        if not isinstance(found, h5py.Group):
+            raise UserError(f"{where} is inside a dataset: a group is needed there")
+        if part not in list(found):
             return None
         if isinstance(found.get(part, getlink=True), h5py.ExternalLink):
             raise UserError(f"{where} is in another file: copy it into this one")

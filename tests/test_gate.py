@@ -150,7 +150,7 @@ def test_odd_hdf5(tmp_path: Path) -> None:
         np.testing.assert_array_equal(gate.hdf5_array(file, "fine/x"), np.ones(3))
         for name, message in {
             "nothing": "is missing",
-            "fine/x/y": "is missing",
+            "fine/x/y": "is inside a dataset",
             "group": "is a group",
             "words": "numbers are needed",
             "null": "is an empty dataset",

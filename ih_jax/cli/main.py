@@ -179,8 +179,8 @@ def measure_heads(command: Heads) -> None:
         model = reading.read(command.model)
         folder = command.out or Path("results") / f"heads-{model.name}"
         head_report.check_free(model, folder)
-        store.make_folder(folder)
         found = head_scores.measure(model, command.seed, lambda what: status.update(f"{what} ..."))
+        store.make_folder(folder)
         head_report.write(found, folder)
     console.print(head_report.table(found))
     console.print(*head_report.sentences(found), f"written to {folder}/", sep="\n")

@@ -6,6 +6,7 @@ import contextlib
 import io
 import itertools
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,16 +176,14 @@ class Export:
     """Which run, by number."""
     step: int | None = None
     """Which checkpoint; by default the last."""
-    format: Literal["safetensors"] = "safetensors"
-    """The only one there is."""
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Find induction and previous-token heads of a pretrained GPT-2 or GPT-NeoX (Pythia).
+    """Find induction and previous-token heads of a pretrained network.
 
-    Scores of Olsson et al. 2022, with a table and a figure. Needs no torch, and no network unless
-    it is asked for one that is on the hub.
+    GPT-2, GPT-NeoX (Pythia), Llama, Mistral, Qwen 2 and 3. Scores of Olsson et al. 2022, with a
+    table and a figure. Needs no torch, and no internet connection unless the model is on the hub.
     """
 
     model: str
@@ -215,9 +214,10 @@ def parse(arguments: Sequence[str] | None, about: str) -> Command:
     """The command that these words (None: those of the process) mean.
 
     Raises:
-        UserError: in one line, what tyro says of a mistake in a box.
+        UserError: an option is given twice; or, in one line, what tyro says of a mistake in a box.
         SystemExit: after --help.
     """
+    _refuse_twice(sys.argv[1:] if arguments is None else arguments)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -226,6 +226,14 @@ def parse(arguments: Sequence[str] | None, about: str) -> Command:
         if not left.code:
             raise
     raise UserError(_in_one_line(said.getvalue())) from None
+
+
+def _refuse_twice(words: Sequence[str]) -> None:
+    """Raise UserError for an option that is given twice: all but the last would do nothing."""
+    names = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{name} is given {names.count(name)} times: give it once")
 
 
 def _in_one_line(box: str) -> str:

@@ -25,6 +25,7 @@ import xarray as xr
 from jax import Array
 from numpy.typing import NDArray
 
+from ih_jax import gate
 from ih_jax.errors import UserError
 from ih_jax.interop.pretrained.network import Config, Weights, direct_unembedding, forward
 from ih_jax.interop.pretrained.reading import Pretrained
@@ -66,8 +67,11 @@ def probes(model: Pretrained, seed: int = 0) -> Probes:
     commonness, roughly: without the first and the last tenth, and without special tokens.
 
     Raises:
-        UserError: the vocabulary or the context is too small, or the tokenizer cannot be read.
+        UserError: the seed is out of range, the vocabulary or the context is too small, or the
+            tokenizer cannot be read.
     """
+    if not 0 <= seed < 2**32:
+        raise UserError(f"seed is {seed}: give a whole number from 0 to {2**32 - 1}")
     config = model.config
     V = config.vocabulary
     middle = np.arange(V // LEFT_OUT, V - V // LEFT_OUT)
@@ -118,7 +122,7 @@ def probes(model: Pretrained, seed: int = 0) -> Probes:
 
 def _text(path: Path, vocabulary: int, room: int) -> tuple[Array | None, str]:
     """A text as tokens [1, T], and what it is; None where there is no tokenizer."""
-    if not path.is_file():
+    if not path.exists():
         return None, f"{EXAMPLES} sequences of random tokens, for there is no {path.name}"
     try:
         from tokenizers import Tokenizer  # type: ignore[import-not-found]
@@ -127,11 +131,13 @@ def _text(path: Path, vocabulary: int, room: int) -> tuple[Array | None, str]:
     with contextlib.redirect_stdout(io.StringIO()):
         import this  # prints itself
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(gate.regular(path)))
+    except UserError:
+        raise
     except Exception as error:  # whatever its parser, in Rust, raises
         raise UserError(
-            f"{path} cannot be read ({str(error).splitlines()[0][:200]}): load it again, or remove "
-            "it to measure on random tokens"
+            f"{path} cannot be read ({gate.reason(error)}): download it again, or remove it "
+            "to measure on random tokens"
         ) from None
     tokens = tokenizer.encode(codecs.decode(this.s, "rot13"), add_special_tokens=False).ids[:room]
     if len(tokens) < 2 or max(tokens) >= vocabulary:

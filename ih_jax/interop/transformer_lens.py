@@ -25,7 +25,6 @@ from ih_jax.tasks.base import Task
 from ih_jax.tasks.fewshot import FewShot
 from ih_jax.tasks.language import Language
 
-FORMATS = ("safetensors",)
 Arrays = dict[str, NDArray[np.float32]]
 
 

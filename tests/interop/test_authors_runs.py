@@ -178,9 +178,87 @@ def no_checkpoints(run: Path) -> None:
         path.unlink()
 
 
+def says(**changed: Any) -> Any:
+    """A harm: config.json says other things."""
+    return lambda run: (run / "config.json").write_text(json.dumps({**OPTIONS, **changed}))
+
+
+def with_weights(seen: int, params: ih.Params, name: str = "00000000640.eqx") -> Any:
+    """A harm: a checkpoint holds other weights, or is of another number of sequences."""
+    return lambda run: write_checkpoint(run / "checkpoints" / name, seen, params)
+
+
+def nan_weight() -> ih.Params:
+    params = weights(640)
+    return params.replace(W_U=params.W_U.at[1, 2].set(np.nan))
+
+
+def pipe(name: str) -> Any:
+    def harm(run: Path) -> None:
+        (run / name).unlink()
+        os.mkfifo(run / name)
+
+    return harm
+
+
+def logs(**arrays: Any) -> Any:
+    def harm(run: Path) -> None:
+        with h5py.File(run / "log.h5", "a") as log:
+            for name, array in arrays.items():
+                del log[name]
+                log[name] = array
+
+    return harm
+
+
+def declares_more(run: Path) -> None:
+    with open(run / "checkpoints" / "00000000640.eqx", "wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (10**9, 10**9)}
+        np.lib.format.write_array_header_1_0(file, header)
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
+        (says(depth="two"), 'depth is "two": give a whole number'),
+        (says(depth=2.5), "depth is 2.5: give a whole number"),
+        (says(depth=10**8, d_model=1024, num_heads=8), "GB of memory"),
+        (says(depth=10**5), "arrays, the model of config.json"),
+        (says(class_split=5), "class_split is 5: give a list of 3"),
+        (says(class_split=[6, 2]), "class_split is .*: give a list of 3"),
+        (says(zipf_alpha="x"), 'zipf_alpha is "x": give a number'),
+        (says(mlp_ratio=float("nan")), "mlp_ratio is NaN: give a number"),
+        (says(mlp_ratio=0.01), "no hidden unit"),
+        (says(d_model=10**400), "d_model is a whole number of 401 digits: give"),
+        (says(num_heads=3), "does not split into 3 heads"),
+        (says(train_context_len=0), "train_context_len is 0: give a whole number from 1"),
+        (says(mixing_coeffs=[float("nan")]), r"mixing_coeffs\[0\] is NaN: give a number"),
+        (says(mixing_coeffs=[0.0]), "mixing_coeffs is .*: give one number above 0"),
+        (says(mixing_coeffs=[1, 2]), "mixing_coeffs has 2 entries: give 1"),
+        (says(pt_distract=[True, False]), "pt_distract has 2 entries: give 1"),
+        (says(noise_scale_train=float("nan")), "noise_scale_train is NaN: give a number"),
+        (says(lr=float("inf")), "lr is Infinity: give a number"),
+        (says(init_seed=-1), "init_seed is -1: give a whole number from 0"),
+        (says(optimizer="lion"), 'optimizer is "lion": give "adam" or "sgd"'),
+        (says(not_causal=True), "not_causal is true: give false"),
+        (says(sin_time=5.0, pos_embedding_type="sinusoidal"), "sin_time is 5"),
+        (says(opto_induction_heads=["1-1"]), "opto_induction_heads.* layer:head"),
+        (says(opto_induction_head_strength="x"), "opto_induction_head_strength is"),
+        (says(opto_induction_head=[]), "did you mean 'opto_induction_heads'"),
+        (lambda run: (run / "config.json").write_text("[" * 1000), "nested deeper than 32"),
+        (with_weights(640, nan_weight()), "unembed.weight has 1 of 40 numbers that are NaN"),
+        (with_weights(0, weights(0)), "is of 0 sequences, after 00000000000.eqx of 0"),
+        (with_weights(64, weights(0), "00000000700.eqx"), "is of 64 sequences, after .* of 640"),
+        (with_weights(-5, weights(0)), "does not begin with the number of sequences"),
+        (declares_more, "and 0 follow"),
+        (pipe("config.json"), "is a pipe"),
+        (pipe("checkpoints/00000000640.eqx"), "is a pipe"),
+        (pipe("log.h5"), "is a pipe"),
+        (logs(eval_iter=[0, 640, 320]), "eval_iter is not in order"),
+        (logs(eval_iter=[0, 320, 320]), "eval_iter is not in order"),
+        (logs(eval_iter=[0.0, np.nan, 640.0]), "no whole numbers"),
+        (logs(eval_iter=h5py.Empty("i8")), "is an empty dataset"),
+        (logs(fsl_train=np.ones(3)), "fsl_train/loss is inside a dataset"),
         (truncate, "no whole sequence of .npy records"),
         (pickled, "no whole sequence of .npy records"),
         (another_width, "has shape"),

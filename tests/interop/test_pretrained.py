@@ -1,6 +1,7 @@
 """Pretrained networks: the same numbers as transformers' own, and heads known by construction."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -361,6 +362,71 @@ def test_a_network_of_another_kind_or_size_is_refused_in_one_line(tmp_path):
     assert "lm_head.weight is missing" in said
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n_layer": 10**9}, "GB of memory, and"),
+        ({"n_layer": 10**4}, "10,000 layers, and the files of weights hold 28 tensors"),
+        ({"n_layer": 2.5}, "n_layer is 2.5: give a whole number"),
+        ({"n_layer": 0}, "n_layer is 0: give a whole number from 1"),
+        ({"n_embd": 10**400}, "n_embd is a whole number of 401 digits: give"),
+        ({"n_embd": "8"}, 'n_embd is "8": give a whole number'),
+        ({"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon is NaN: give a number from 0"),
+        ({"eos_token_id": [0, "x"]}, 'eos_token_id[1] is "x": give'),
+        ({"scale_attn_weights": 1}, "scale_attn_weights is 1: give true or false"),
+        ({"model_type": None}, "model_type is null: give text"),
+        (
+            {"kind": "gpt_neox", "rotary_emb_base": float("inf")},
+            "rotary_emb_base is Infinity: give",
+        ),
+        ({"kind": "gpt_neox", "rotary_emb_base": 0}, "rotary_emb_base is 0: give a number above 0"),
+        ({"kind": "gpt_neox", "rope_scaling": {"rope_theta": []}}, "rope_scaling.rope_theta is []"),
+        ({"kind": "gpt_neox", "rope_scaling": 5}, "rope_scaling is 5: give an object"),
+    ],
+    ids=str,
+)
+def test_a_config_is_refused_by_the_name_of_its_field(tmp_path, settings, message):
+    settings = dict(settings)
+    kind = settings.pop("kind", "gpt2")
+    model = write_model(tmp_path, kind, tensors(kind, SIZES[kind]), **settings)
+    said = refusal(model)
+    assert message in said and "\n" not in said
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_a_weight_that_is_not_finite_is_named(tmp_path, odd):
+    arrays = tensors("gpt2", SIZES["gpt2"])
+    arrays["h.1.mlp.c_fc.weight"][3, 4] = odd
+    said = refusal(write_model(tmp_path, arrays=arrays))
+    assert "h.1.mlp.c_fc.weight has 1 of 256 numbers that are NaN or infinite" in said
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_pipe_is_no_file(tmp_path, name):
+    model = write_model(tmp_path)
+    (model / name).unlink(missing_ok=True)
+    os.mkfifo(model / name)
+    assert "is a pipe" in refusal(model)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ("[]", "holds []: an object"),
+        ('{"weight_map": {"wte.weight": ["a", "b"]}}', 'weight_map["wte.weight"] is ["a", "b"]'),
+        ('{"weight_map": []}', "weight_map is []: give an object"),
+        ('{"weight_map": {}}', "weight_map is {}"),
+        ('{"weight_map": {"wte.weight": "/etc/passwd"}}', "passwd of it is missing"),
+        ("[" * 1000, "nested deeper than 32 levels"),
+    ],
+)
+def test_an_index_is_refused_in_one_line(tmp_path, index, message):
+    model = write_model(tmp_path)
+    (model / "model.safetensors").unlink()
+    (model / "model.safetensors.index.json").write_text(index)
+    assert message in refusal(model)
+
+
 def test_files_that_are_not_there_or_not_whole_are_refused_in_one_line(tmp_path):
     assert "there is no folder" in refusal(tmp_path / "nowhere")
     assert "no config.json" in refusal(tmp_path)
@@ -499,6 +565,11 @@ def test_the_command_writes_the_folder_and_prints_the_table(tmp_path, monkeypatc
     assert main.main(["heads", "--model", "circuit"]) == 2
     assert "of other weights" in capsys.readouterr().err
     assert main.main(["heads", "--model", "nowhere"]) == 2
+    assert main.main(["heads", "--model", "circuit", "--model=nowhere"]) == 2
+    assert "--model is given 2 times: give it once" in capsys.readouterr().err
+    assert main.main(["heads", "--model", "circuit", "--seed", "-1", "--out", "seed"]) == 2
+    assert "seed is -1" in capsys.readouterr().err
+    assert not Path("seed").exists()
 
 
 def test_a_folder_with_a_tokenizer_is_shown_a_text(tmp_path):
