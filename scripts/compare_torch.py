@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 import ih_jax as ih
-from ih_jax.bench.timing import fastest_matmul
+from ih_jax.bench.machine import fastest_matmul
 from ih_jax.data.languages.synthetic import Repeats
 from ih_jax.sweeps.programs import Programs, chunk_arrays, first_state
 from ih_jax.sweeps.study import Study

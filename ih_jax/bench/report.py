@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 from rich.table import Table
 
-from ih_jax.bench.costs import KINDS, Json
+from ih_jax.bench.steps import KINDS
+from ih_jax.bench.timing import Json
 from ih_jax.sweeps import store
 
 

@@ -1,7 +1,12 @@
-"""Timing, and what a machine can do: products of matrices, and memory.
+"""How things are timed: repeated until they last long enough, and side by side in turns.
 
 A `Take` does something n times; a `Measure` is one measurement of it, calibrated to last long
-enough. Every device works at once, each on its own.
+enough.
+
+The machine is measured whole, in one process: as in a sweep every device steps through a block of
+its own, all at once. (On CPU one device of two is no half of the machine, since all of them lend
+each other their threads.) Ratios are medians over alternated pairs: the two sides take turns, so
+that a machine that slows down slows both.
 """
 
 from __future__ import annotations
@@ -11,19 +16,42 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from ih_jax.sweeps.chunk import compiler_options
+from ih_jax.errors import UserError
 
 REPEATS = 3  # of a measurement that is not paired
-TOKENS = 5  # of a sequence of the few-shot paper; products are compiled as its steps are
+HEADLINE = 16  # runs of the block in the ratios
 
+Json = dict[str, Any]
 Take = Callable[[int], float]  # does something n times; gives the seconds of all
 Measure = Callable[[], float]  # seconds of one
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured, and for how long."""
+
+    widths: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # runs of a block
+    pairs: int = 10  # of every ratio
+    seconds: float = 0.3  # of one measurement, at least
+
+    @property
+    def headline(self) -> int:
+        """The width of the block in the ratios: 16, or what comes next below it."""
+        return max((w for w in self.widths if w <= HEADLINE), default=min(self.widths))
+
+
+def effort(widths: Sequence[int], pairs: int, seconds: float = Effort.seconds) -> Effort:
+    """Checked. Raises UserError for widths and pairs below 1."""
+    if not widths or min(widths) < 1:
+        raise UserError(f"--widths is {list(widths)}: give numbers of runs, each 1 or more")
+    if pairs < 1:
+        raise UserError(f"--pairs is {pairs}: give 1 or more")
+    return Effort(tuple(sorted(set(widths))), pairs, seconds)
 
 
 def calibrated(take: Take, seconds: float, least: int = 1) -> Measure:
@@ -72,47 +100,3 @@ def at_once(takes: Sequence[Take]) -> Take:
             return time.perf_counter() - began
 
     return take
-
-
-# What the machine can do
-
-
-@dataclass(frozen=True)
-class Matmul:
-    """A product of square float32 matrices, one on every device at once."""
-
-    size: int
-    devices: int
-    measure: Measure
-
-    def gflops(self, seconds: float) -> float:
-        return self.devices * 2 * self.size**3 / seconds / 1e9
-
-
-def fastest_matmul(devices: Sequence[jax.Device], seconds: float) -> Matmul:
-    """The size that these devices multiply fastest."""
-    platform = devices[0].platform
-    sizes = (512, 1024, 2048) if platform == "cpu" else (2048, 4096, 8192)
-    options = compiler_options(platform, TOKENS)
-    found = []
-    for size in sizes:
-        entries = np.random.default_rng(0).normal(size=(size, size)) / math.sqrt(size)
-        takes = []
-        for device in devices:
-            factor = jax.device_put(entries.astype(np.float32), device)
-            # A chain: products that do not wait for each other may run at once.
-            product = jax.jit(lambda x, y: x @ y, compiler_options=options)
-            compiled = product.lower(factor, factor).compile()
-            takes.append(repeated(partial(compiled, factor), factor))
-        found.append(Matmul(size, len(devices), calibrated(at_once(takes), seconds)))
-    return max(found, key=lambda each: each.gflops(median(each.measure)))
-
-
-def bandwidth(devices: Sequence[jax.Device], seconds: float) -> float:
-    """GB/s, read and written, of x / 2 + 1 in place on arrays beyond every cache."""
-    size = 2**25 if devices[0].platform == "cpu" else 2**28
-    arrays = [jax.device_put(np.ones(size, np.float32), device) for device in devices]
-    size_of_all = sum(array.nbytes for array in arrays)
-    change = jax.jit(lambda x: x * 0.5 + 1.0, donate_argnums=0)
-    takes = [repeated(change, array) for array in arrays]
-    return 2 * size_of_all / median(calibrated(at_once(takes), seconds)) / 1e9

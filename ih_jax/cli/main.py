@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ih_jax.bench import costs
+from ih_jax.bench import costs, timing
 from ih_jax.bench import report as bench_report
 from ih_jax.cli.options import Bench, Data, Export, Heads, Import, List, MakeFeatures, Run, parse
 from ih_jax.data.images import contact, encoders, glyphs, omniglot
@@ -149,9 +149,9 @@ def run(command: Run) -> None:
 
 def measure_costs(command: Bench) -> None:
     """Measure, write and print what training costs here."""
-    effort = costs.effort(command.widths, command.pairs)
+    effort = timing.effort(command.widths, command.pairs)
     if command.quick:
-        effort = costs.effort((1, 4, 16), 3)
+        effort = timing.effort((1, 4, 16), 3)
     store.make_folder(command.out)
     engine.use_compilation_cache()
     with console.status("measuring") as status:

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
-from ih_jax.bench import costs
+from ih_jax.bench import timing
 from ih_jax.data.images import encoders, omniglot
 from ih_jax.errors import UserError
 
@@ -100,9 +100,9 @@ class Bench:
 
     out: Path = Path("results/bench")
     """Where costs.json and the figure cost.png, cost.svg go."""
-    widths: tuple[int, ...] = costs.Effort.widths
+    widths: tuple[int, ...] = timing.Effort.widths
     """Runs that train together in one program."""
-    pairs: int = costs.Effort.pairs
+    pairs: int = timing.Effort.pairs
     """How often the two sides of a ratio take turns."""
     quick: bool = False
     """Widths 1, 4 and 16, three pairs."""

@@ -8,7 +8,8 @@ from functools import partial
 import jax
 import pytest
 
-from ih_jax.bench import costs, report
+from ih_jax.bench import beside, costs, report, starting, steps
+from ih_jax.bench.timing import effort
 from ih_jax.cli.main import main
 from ih_jax.data.fewshot import EVALUATION_SETS
 from ih_jax.sweeps.blocks import StepCost
@@ -23,9 +24,10 @@ def found(tmp_path_factory):
     little = partial(fewshot, evaluation_sets=EVALUATION_SETS[:1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        patch.setattr(costs, "fewshot", lambda **_: little(evaluation_sequences=32))
-        patch.setattr(costs, "FIRST_STEP", "import time, jax; jax.devices(); print(time.time())")
-        measured = costs.measure(costs.effort((1, 2), 1, 0.01), lambda what: None)
+        for room in (steps, beside):
+            patch.setattr(room, "fewshot", lambda **_: little(evaluation_sequences=32))
+        patch.setattr(starting, "FIRST_STEP", "import time, jax; jax.devices(); print(time.time())")
+        measured = costs.measure(effort((1, 2), 1, 0.01), lambda what: None)
         report.write(measured, folder)
         known = known_cost(jax.local_devices()[0])
     return folder, measured, known
@@ -98,14 +100,14 @@ def test_the_fit_finds_the_cost_it_was_made_from():
         per_run = slope * (width + 0.3) / width
         return {"width": width, "clamps": "none", "fits": True, "ms_per_step_per_run": per_run}
 
-    cost = costs.fit_cost([row(1), row(2), row(4), row(8), row(16), row(32, slope=1.2)])
+    cost = steps.fit_cost([row(1), row(2), row(4), row(8), row(16), row(32, slope=1.2)])
     assert cost.widest == 16
     assert cost.overhead == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("width", [1, 5, 6, 16])
 def test_mixed_clamps_take_turns(width):
-    study, members = costs.study_of("mixed", width)
+    study, members = steps.study_of("mixed", width)
     names = [study.runs[member].names["clamp"] for member in members]
     assert len(set(members)) == width
     counts = [names.count(name) for name in study.clamps]
