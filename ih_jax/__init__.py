@@ -32,7 +32,8 @@ from ih_jax.clamps.kinds import (
 from ih_jax.clamps.place import Place
 from ih_jax.clamps.values import Weights
 from ih_jax.data.batches import Tokens
-from ih_jax.data.fewshot import Batch, Burst
+from ih_jax.data.batches import Batch
+from ih_jax.data.fewshot import Burst
 from ih_jax.errors import UserError
 from ih_jax.measures.base import measure
 from ih_jax.model.activations import Activations

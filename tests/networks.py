@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ih_jax.clamps.apply import apply
-from ih_jax.data.fewshot import Batch
+from ih_jax.data.batches import Batch
 from ih_jax.model.activations import Activations
 from ih_jax.model.params import Config, Params, init
 

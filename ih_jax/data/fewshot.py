@@ -16,10 +16,9 @@ Glossary of shapes:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -27,54 +26,11 @@ import numpy as np
 from flax import struct
 from jax import Array
 
+from ih_jax.data.batches import Batch, Leaf
+
 Scheme = Literal["relabel", "flip", "none"]
-Leaf = Array | np.ndarray  # of what is stacked over runs (numpy) or traced
 # What an item is in its sequence; BURSTY is of the query's class.
 Kind = IntEnum("Kind", [("OTHER", 0), ("BURSTY", 1), ("DISTRACTOR", 2), ("QUERY", 3)])
-
-
-@struct.dataclass
-class Batch:
-    """Sequences; the query is the last exemplar and its label is the target."""
-
-    table: Array  # [V, F] float32, features of the exemplars that can occur
-    rows: Array | None  # [B, P] int32, row of `table` at each exemplar; None: b * P + p, V = B * P
-    labels: Array  # [B, P] int32; one beyond the model's labels embeds as zero
-    classes: Array | None = None  # [B, P] int32, index into the source's classes
-    kinds: Array | None = None  # [B, P] int32, `Kind`
-
-    @classmethod
-    def of(cls, examples: Array, labels: Array) -> Batch:
-        """The batch of these exemplars [B, P, F] and labels [B, P]."""
-        return cls(examples.reshape(-1, examples.shape[-1]), None, labels)
-
-    @property
-    def positions(self) -> int:
-        """T, tokens of a sequence; also of one sequence without the batch axis."""
-        return 2 * int(self.labels.shape[-1]) - 1
-
-    def mean_of(self, function: Callable[[Batch], Any], at_once: int, few: int = 1) -> Any:
-        """The mean over pieces of what `function(piece)` gives, itself a mean over sequences.
-
-        Pieces are equal and have at most `at_once` sequences and at least `few`; they come one
-        after the other, so that memory does not grow with the batch. It is taken whole where no
-        such pieces are, or where its exemplars are a table of their own.
-        """
-        count = len(self.labels)
-        sizes = range(min(at_once, count), few - 1, -1)
-        size = next((n for n in sizes if count % n == 0), count)
-        if self.rows is None or size == count:
-            return function(self)
-        pieces = tuple(x.reshape(count // size, size, -1) for x in (self.rows, self.labels))
-        found = jax.lax.map(lambda piece: function(Batch(self.table, *piece)), pieces)
-        return jax.tree.map(lambda x: x.mean(0), found)
-
-    @property
-    def examples(self) -> Array:
-        """[B, P, F], the features at every exemplar position."""
-        if self.rows is None:
-            return self.table.reshape(*self.labels.shape, self.table.shape[-1])
-        return self.table[self.rows]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import xarray as xr
 
-from ih_jax.data.fewshot import Batch
+from ih_jax.data.batches import Batch
 from ih_jax.experiments.base import Options
 from ih_jax.measures.probes import exhaustive, subset
 from ih_jax.model.params import Config

@@ -22,8 +22,7 @@ import numpy as np
 from jax import Array
 
 from ih_jax.clamps.holds import Holds
-from ih_jax.data.batches import Tokens
-from ih_jax.data.fewshot import Batch
+from ih_jax.data.batches import Batch, Tokens
 from ih_jax.errors import UserError
 from ih_jax.measures.base import measure
 from ih_jax.measures.heads import BY_HEAD, previous_token_score

@@ -22,8 +22,7 @@ from jax import Array
 
 from ih_jax.clamps.apply import forward
 from ih_jax.clamps.holds import Holds
-from ih_jax.data.batches import Tokens
-from ih_jax.data.fewshot import Batch
+from ih_jax.data.batches import Batch, Tokens
 from ih_jax.errors import UserError
 from ih_jax.measures.base import measure
 from ih_jax.measures.probes import at_once, by_pieces, random_tokens, repeated_tokens

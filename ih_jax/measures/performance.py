@@ -24,7 +24,7 @@ from ih_jax.clamps.apply import forward
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.holds import Holds
 from ih_jax.clamps.kinds import ablate, induction, preserve
-from ih_jax.data.fewshot import Batch
+from ih_jax.data.batches import Batch
 from ih_jax.errors import UserError
 from ih_jax.measures.base import measure
 from ih_jax.measures.probes import by_pieces

@@ -16,8 +16,7 @@ import numpy as np
 from jax import Array
 
 from ih_jax.data import fewshot
-from ih_jax.data.batches import Tokens
-from ih_jax.data.fewshot import Batch
+from ih_jax.data.batches import Batch, Tokens
 from ih_jax.errors import UserError
 from ih_jax.tasks.base import Task
 from ih_jax.tasks.fewshot import FewShot

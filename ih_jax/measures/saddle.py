@@ -20,7 +20,7 @@ from jax.flatten_util import ravel_pytree
 
 from ih_jax.clamps.apply import forward
 from ih_jax.clamps.holds import Holds
-from ih_jax.data.fewshot import Batch
+from ih_jax.data.batches import Batch
 from ih_jax.measures.base import measure
 from ih_jax.measures.probes import by_pieces
 from ih_jax.model.params import Params

@@ -10,7 +10,7 @@ import numpy as np
 from flax import struct
 from jax import Array
 
-from ih_jax.data.batches import Sequences, Tokens
+from ih_jax.data.batches import Sequences, Tokens, Vectors
 from ih_jax.errors import UserError
 from ih_jax.model.layers import linear
 from ih_jax.model.params import Params
@@ -37,14 +37,16 @@ def same_or_new(stream: Stream, value: Array) -> Stream:
 
 
 def embed(params: Params, batch: Sequences) -> Stream:
-    """Tokens, or x1 y1 x2 y2 ... xq; a token or label beyond the model's own embeds as zero."""
+    """Tokens, x1 y1 x2 y2 ... xq, or vectors; what is beyond the model's labels embeds as zero."""
     D, C = params.config.d_model, params.config.labels
     if isinstance(batch, Tokens) != params.config.language:
         raise UserError(
             f"a batch of {type(batch).__name__} for a model of {C} "
             f"{'tokens' if params.config.language else 'labels'}: give the model's own kind "
-            "(Tokens for a language model, Batch for a few-shot one)"
+            "(Tokens for a language model, Batch or Vectors for one with features)"
         )
+    if isinstance(batch, Vectors):
+        return Stream(_embed_vectors(params, batch))
     zero = jnp.zeros((D, 1))
     if isinstance(batch, Tokens):
         known = (batch.tokens >= 0) & (batch.tokens < C)
@@ -64,6 +66,29 @@ def embed(params: Params, batch: Sequences) -> Stream:
         return Stream(columns[:, index])
     one_hot = (index[None] == jnp.arange(columns.shape[1])[:, None, None]).astype(columns.dtype)
     return Stream(linear(columns, one_hot), columns, one_hot)
+
+
+def _embed_vectors(params: Params, batch: Vectors) -> Array:
+    """[D, T, B]: W_E x + b_E, or a label's column of W_L where one stands."""
+    assert params.b_E is not None
+    assert params.W_L is not None
+    features = params.W_E.shape[1]
+    if batch.vectors.shape[-1] != features:
+        raise UserError(
+            f"vectors have {batch.vectors.shape[-1]} features, the model reads {features}: "
+            "set Config.features, or give the model's own kind"
+        )
+    embedded = linear(params.W_E, batch.vectors.T) + params.b_E[:, None, None]
+    if batch.labels is None:
+        return embedded
+    labels = batch.labels.T  # [T, B]
+    return jnp.where(labels < 0, embedded, _label_columns(params.W_L, labels))
+
+
+def _label_columns(W_L: Array, labels: Array) -> Array:
+    """[D, T, B] of labels [T, B]; one beyond the model's own is zero."""
+    one_hot = labels[None] == jnp.arange(W_L.shape[1])[:, None, None]
+    return linear(W_L, one_hot.astype(W_L.dtype))
 
 
 def position_columns(params: Params, T: int) -> Array:

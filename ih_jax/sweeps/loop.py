@@ -22,8 +22,7 @@ from jax import Array
 
 from ih_jax.clamps.apply import forward
 from ih_jax.clamps.holds import Holds
-from ih_jax.data.batches import Sequences
-from ih_jax.data.fewshot import Leaf
+from ih_jax.data.batches import Leaf, Sequences
 from ih_jax.model.params import Config, Params, init
 from ih_jax.tasks.base import Objective, TaskArrays
 

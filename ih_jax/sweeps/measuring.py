@@ -20,8 +20,7 @@ import xarray as xr
 from jax import Array
 
 from ih_jax.clamps.holds import Holds
-from ih_jax.data.batches import Sequences
-from ih_jax.data.fewshot import Leaf
+from ih_jax.data.batches import Leaf, Sequences
 from ih_jax.errors import UserError
 from ih_jax.model.params import Params
 from ih_jax.sweeps.chunk import compiler_options, runs_at_once

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from ih_jax.clamps.holds import Holds
-from ih_jax.data.fewshot import Leaf
+from ih_jax.data.batches import Leaf
 from ih_jax.sweeps.loop import RunArrays
 
 

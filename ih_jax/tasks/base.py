@@ -14,8 +14,7 @@ from typing import Any, Protocol
 from flax import struct
 from jax import Array
 
-from ih_jax.data.batches import Sequences
-from ih_jax.data.fewshot import Leaf
+from ih_jax.data.batches import Leaf, Sequences
 from ih_jax.model.params import Config, Rows
 from ih_jax.model.sites import Sites
 

@@ -15,13 +15,12 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
+from ih_jax.data.batches import Batch, Leaf
 from ih_jax.data.fewshot import (
     EVALUATION_SETS,
-    Batch,
     Burst,
     EvaluationSet,
     Layout,
-    Leaf,
     Scheme,
     Source,
     sample,

@@ -15,8 +15,9 @@ import numpy as np
 from jax import Array
 
 from ih_jax.data.batches import Tokens
-from ih_jax.data.languages import synthetic as recipes
-from ih_jax.data.languages.synthetic import Bigrams, RandomRepeats, Recipe
+from ih_jax.data.languages.recipe import Recipe, of_card
+from ih_jax.data.languages.synthetic import Bigrams, RandomRepeats
+from ih_jax.data.registered import unchecked
 from ih_jax.errors import UserError
 from ih_jax.model.params import Config, Rows
 from ih_jax.model.sites import Sites
@@ -65,7 +66,8 @@ class Objective:
         """Sequences of the recipe, or of uniform blocks repeated where the source is empty."""
         if "repeats" in source:
             return _repeats(self.recipe).sample(key, source, sequences)
-        return self.recipe.sample(key, source, sequences)
+        own = {name: source[name] for name in self.recipe.arrays if name in source}
+        return unchecked(self.recipe, **own).sample(key, source, sequences)
 
     def loss(self, sites: Sites, batch: Tokens, arrays: TaskArrays) -> Array:
         """Nats: mean over sequences and positions."""
@@ -214,7 +216,7 @@ class Language:
         """The task that `describe` told of."""
         del origin
         settings = {k: v for k, v in described.items() if k != "language"}
-        return cls(recipes.of_card(described["language"]), **settings)
+        return cls(of_card(described["language"]), **settings)
 
 
 def _repeats(recipe: Recipe) -> RandomRepeats:

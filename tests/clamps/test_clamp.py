@@ -12,7 +12,7 @@ from ih_jax.clamps import kinds as c
 from ih_jax.clamps.apply import apply
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.values import Weights
-from ih_jax.data.fewshot import Batch
+from ih_jax.data.batches import Batch
 from ih_jax.errors import UserError
 from ih_jax.model.sites import ATTENTION_SITES, GLOBAL_SITES, SITES, STREAM_SITES
 

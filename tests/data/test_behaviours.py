@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ih_jax.data.languages.behaviours import Templates, Translations
-from ih_jax.data.languages.synthetic import of_card
+from ih_jax.data.languages.recipe import of_card
 from ih_jax.errors import UserError
 
 SMALL = {

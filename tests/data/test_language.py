@@ -8,14 +8,9 @@ import numpy as np
 import pytest
 
 import ih_jax as ih
-from ih_jax.data.languages.synthetic import (
-    Bigrams,
-    Markov,
-    RandomRepeats,
-    Repeats,
-    of_card,
-    table_of,
-)
+from ih_jax.data.languages import Bigrams, Markov, RandomRepeats, Repeats
+from ih_jax.data.languages.recipe import of_card
+from ih_jax.data.languages.synthetic import table_of
 from ih_jax.sweeps.loop import step
 from ih_jax.tasks import language
 

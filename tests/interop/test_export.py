@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 import ih_jax as ih
 from ih_jax.cli.main import main
-from ih_jax.data.fewshot import Batch
+from ih_jax.data.batches import Batch
 from ih_jax.data.images.features import of_gaussian
 from ih_jax.data.languages.synthetic import Bigrams
 from ih_jax.interop.transformer_lens import export

@@ -25,7 +25,7 @@ from ih_jax.clamps import kinds as c
 from ih_jax.clamps.apply import apply
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.holds import Holds
-from ih_jax.data.fewshot import Batch
+from ih_jax.data.batches import Batch
 from ih_jax.errors import UserError
 from ih_jax.measures import circuits, heads, performance, probes, saddle
 from ih_jax.sweeps.chunk import compiler_options

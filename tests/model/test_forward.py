@@ -12,7 +12,7 @@ from ih_jax.clamps import kinds as c
 from ih_jax.clamps.apply import apply, forward
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.holds import Holds
-from ih_jax.data.fewshot import Batch
+from ih_jax.data.batches import Batch
 from ih_jax.errors import UserError
 from ih_jax.model.activations import from_public, public
 from ih_jax.model.params import Config

@@ -18,7 +18,7 @@ from networks import QUICK, copies
 
 from ih_jax.clamps.apply import forward
 from ih_jax.clamps.clamp import Clamp
-from ih_jax.data.fewshot import Batch
+from ih_jax.data.batches import Batch
 from ih_jax.interop.icl_dynamics.clamps import clamp_from_options
 from ih_jax.interop.icl_dynamics.golden import golden_config
 from ih_jax.interop.icl_dynamics.weights import arrays_from_params, params_from_arrays

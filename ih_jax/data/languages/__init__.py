@@ -1,1 +1,19 @@
-"""Languages: recipes of synthetic ones, and texts as tokens."""
+"""Languages that a model can be trained on; importing them registers their recipes."""
+
+from ih_jax.data.languages.behaviours import Templates, Translations
+from ih_jax.data.languages.recipe import Recipe, recipe, with_bos
+from ih_jax.data.languages.synthetic import Bigrams, Markov, RandomRepeats, Repeats
+from ih_jax.data.languages.text import Text
+
+__all__ = [
+    "Bigrams",
+    "Markov",
+    "RandomRepeats",
+    "Recipe",
+    "Repeats",
+    "Templates",
+    "Text",
+    "Translations",
+    "recipe",
+    "with_bos",
+]

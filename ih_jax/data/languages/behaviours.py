@@ -22,10 +22,11 @@ import numpy as np
 from jax import Array
 
 from ih_jax.data.batches import Tokens
-from ih_jax.data.languages.synthetic import RECIPES, Recipe, with_bos
+from ih_jax.data.languages.recipe import Recipe, recipe, with_bos
 from ih_jax.errors import UserError
 
 
+@recipe
 @dataclass(frozen=True)
 class Translations(Recipe):
     """Sentences of distinct random words, each followed by its translation, word by word.
@@ -104,6 +105,7 @@ class Translations(Recipe):
         return (following >= self.words) & (following < 2 * self.words)
 
 
+@recipe
 @dataclass(frozen=True)
 class Templates(Recipe):
     """Lines "word word : label", where the kinds of the two words decide the label.
@@ -173,6 +175,3 @@ def _last_occurrence(tokens: np.ndarray, wanted: np.ndarray, where: np.ndarray) 
     fits = (tokens[:, None] == wanted[:, :, None]) & np.tril(np.ones((Q, T), bool))
     last = np.where(fits, np.arange(T), -1).max(-1)
     return np.where(where, last, -1)
-
-
-RECIPES |= {each.__name__: each for each in (Translations, Templates)}

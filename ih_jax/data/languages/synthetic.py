@@ -1,8 +1,4 @@
-"""Synthetic languages: recipes from which sequences of tokens are drawn.
-
-A recipe is a frozen dataclass. Its probabilities (`arrays`) are arrays of a run, so that runs that
-differ in them share a program; all else about it is static. The last token of the vocabulary is
-BOS, which begins every sequence and occurs nowhere else.
+"""Synthetic languages, each a recipe from which sequences of tokens are drawn.
 
     Bigrams        a global table of bigrams, and in each sequence bigrams of its own
     Repeats        a Markov background with pasted earlier spans and trigger bigrams of its own
@@ -14,9 +10,8 @@ Glossary of shapes: B sequences, T tokens of one, V tokens of the vocabulary wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
-from importlib import import_module
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
@@ -25,73 +20,11 @@ import numpy as np
 from jax import Array
 
 from ih_jax.data.batches import Tokens
+from ih_jax.data.languages.recipe import Recipe, check_probabilities, recipe, with_bos
 from ih_jax.errors import UserError
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What all recipes have. A recipe of one's own subclasses this and is named in `RECIPES`."""
-
-    tokens: int = 32  # V
-    length: int = 64  # T, BOS included
-
-    arrays: ClassVar[tuple[str, ...]] = ()  # fields that are arrays of a run
-
-    def __post_init__(self) -> None:
-        if self.tokens < 2 or self.length < 4:
-            raise UserError(
-                f"tokens {self.tokens}, length {self.length}: give 2 or more, 4 or more"
-            )
-        for name in self.arrays:
-            value = getattr(self, name)
-            if isinstance(value, str) or not 0 <= value <= 1:
-                raise UserError(f"{name} is {value!r}: give a probability, 0 to 1")
-
-    @property
-    def vocabulary(self) -> int:
-        """Tokens and BOS: the logits of a model."""
-        return self.tokens + 1
-
-    @property
-    def bos(self) -> int:
-        """The token that begins every sequence."""
-        return self.tokens
-
-    def static(self) -> Recipe:
-        """This with its arrays at 0: what decides the program."""
-        zeros: dict[str, Any] = dict.fromkeys(self.arrays, 0.0)
-        return replace(self, **zeros)
-
-    def source(self, held_out: bool = False) -> Mapping[str, np.ndarray]:
-        """What `sample` draws from. Of a synthetic language nothing need be held out."""
-        del held_out
-        return {name: np.asarray(getattr(self, name), np.float32) for name in self.arrays}
-
-    def sample(self, key: Array, source: Mapping[str, Array], sequences: int) -> Tokens:
-        """Draw B sequences; jit and vmap as you like."""
-        raise NotImplementedError
-
-    def describe(self) -> dict[str, Any]:
-        """For the run card."""
-        name = type(self).__name__
-        return {"recipe": name, **{f.name: getattr(self, f.name) for f in fields(self)}}
-
-    def token_names(self) -> list[str]:
-        """A name for every token of the vocabulary."""
-        return [*map(str, range(self.tokens)), "BOS"]
-
-    def in_words(self) -> str:
-        """For a reader of results."""
-        own = ", ".join(f"{f.name} {getattr(self, f.name)}" for f in fields(self))
-        return f"{type(self).__name__} ({own})"
-
-
-def with_bos(recipe: Recipe, rows: Array) -> Tokens:
-    """Sequences of rows [B, T - 1] with BOS before each."""
-    first = jnp.full((len(rows), 1), recipe.bos, jnp.int32)
-    return Tokens(jnp.concatenate([first, jnp.asarray(rows, jnp.int32)], axis=1))
-
-
+@recipe
 @dataclass(frozen=True)
 class Bigrams(Recipe):
     """Bigrams that all sequences share, and in each sequence exceptions to them.
@@ -111,6 +44,7 @@ class Bigrams(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_probabilities(self, *self.arrays)
         if not 0 <= self.successors <= self.tokens:
             raise UserError(f"successors is {self.successors}: give 0 to {self.tokens} (tokens)")
 
@@ -138,6 +72,7 @@ class Bigrams(Recipe):
         return with_bos(self, jnp.concatenate([start[None], rest]).T)
 
 
+@recipe
 @dataclass(frozen=True)
 class Repeats(Recipe):
     """A Markov background into which earlier spans of the sequence are pasted.
@@ -162,6 +97,7 @@ class Repeats(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_probabilities(self, *self.arrays)
         if self.shortest < 1 or not 0 <= self.spread < self.length - self.shortest:
             raise UserError(
                 f"shortest {self.shortest}, spread {self.spread}: give 1 or more and 0 or more, "
@@ -211,6 +147,7 @@ class Repeats(Recipe):
         return with_bos(self, text)
 
 
+@recipe
 @dataclass(frozen=True)
 class Markov(Recipe):
     """In-context Markov chains: rows of each sequence's own matrix are Dirichlet(1).
@@ -243,6 +180,7 @@ class Markov(Recipe):
         return with_bos(self, jnp.concatenate([start[None], rest]).T)
 
 
+@recipe
 @dataclass(frozen=True)
 class RandomRepeats(Recipe):
     """A block of uniform tokens, of `shortest` to `longest`, repeated to the end.
@@ -312,22 +250,3 @@ def table_of(recipe: Bigrams | Repeats) -> np.ndarray:
     each = np.diff(np.asarray(running), prepend=0)
     np.add.at(found, (np.arange(V)[:, None], np.asarray(successors)), each)
     return found
-
-
-# By name, for run cards; a recipe of one's own is added here by whoever defines it.
-RECIPES: dict[str, Callable[..., Recipe]] = {
-    each.__name__: each for each in (Bigrams, Repeats, Markov, RandomRepeats)
-}
-
-
-def of_card(described: Mapping[str, Any]) -> Recipe:
-    """The recipe that `Recipe.describe` told of. Raises UserError for one that is not known."""
-    settings = dict(described)
-    name = settings.pop("recipe")
-    if name not in RECIPES:
-        import_module(
-            "ih_jax.data.languages.text"
-        )  # downstream of this file; names its own in RECIPES
-    if name not in RECIPES:
-        raise UserError(f"no recipe {name!r}: there are {', '.join(RECIPES)}; give the study")
-    return RECIPES[name](**settings)

@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 from ih_jax.data.batches import Tokens
 from ih_jax.data.languages import corpora, tokenizing
 from ih_jax.data.languages.corpora import PYTHON, SEPARATOR, Document
-from ih_jax.data.languages.synthetic import RECIPES, Recipe, with_bos
+from ih_jax.data.languages.recipe import Recipe, recipe, with_bos
 from ih_jax.data.languages.tokenizing import BYTES, Tokenizer
 from ih_jax.errors import UserError
 
@@ -48,6 +48,7 @@ class Rows(Recipe):
         return with_bos(self, rows[jax.random.randint(key, (sequences,), 0, len(rows))])
 
 
+@recipe
 @dataclass(frozen=True)
 class Text(Recipe):
     """Real text, read when the recipe is made.
@@ -262,6 +263,3 @@ def _name(piece: bytes) -> str:
         return repr(piece.decode())
     except UnicodeDecodeError:
         return repr(piece)
-
-
-RECIPES[Text.__name__] = Text

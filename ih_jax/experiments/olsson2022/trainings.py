@@ -11,7 +11,8 @@ from typing import Any
 
 import ih_jax as ih
 from ih_jax.data.languages.behaviours import Templates, Translations
-from ih_jax.data.languages.synthetic import Bigrams, Markov, RandomRepeats, Recipe, Repeats
+from ih_jax.data.languages.recipe import Recipe
+from ih_jax.data.languages.synthetic import Bigrams, Markov, RandomRepeats, Repeats
 from ih_jax.data.languages.text import Text
 from ih_jax.experiments.base import Found, Options
 

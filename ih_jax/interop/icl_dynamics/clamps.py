@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ih_jax.clamps import kinds as clamps
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.kinds.passes import PRESERVED
-from ih_jax.data.fewshot import Batch
+from ih_jax.data.batches import Batch
 from ih_jax.interop.icl_dynamics.options import ClampOptions, checked_clamp_options
 
 

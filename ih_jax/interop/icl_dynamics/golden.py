@@ -14,7 +14,7 @@ import numpy as np
 from ih_jax import gate
 from ih_jax.clamps.apply import forward
 from ih_jax.clamps.holds import Holds
-from ih_jax.data.fewshot import Batch
+from ih_jax.data.batches import Batch
 from ih_jax.errors import UserError
 from ih_jax.interop.icl_dynamics.clamps import Translation, clamp_from_options
 from ih_jax.interop.icl_dynamics.options import POSITIONS, GoldenOptions
