@@ -31,15 +31,16 @@ from ih_jax.clamps.kinds import (
 )
 from ih_jax.clamps.place import Place
 from ih_jax.clamps.values import Weights
-from ih_jax.data.batches import Tokens
-from ih_jax.data.batches import Batch
+from ih_jax.data.batches import Batch, Tokens, Vectors
 from ih_jax.data.fewshot import Burst
+from ih_jax.data.languages.recipe import Recipe, recipe, with_bos
 from ih_jax.errors import UserError
 from ih_jax.measures.base import measure
 from ih_jax.model.activations import Activations
 from ih_jax.model.params import Config, Params, init
 from ih_jax.sweeps.engine import Interrupted, Sweep, sweep, use_all_cores
 from ih_jax.sweeps.trajectory import Trajectories, load
+from ih_jax.tasks.base import Task, TaskArrays, task
 from ih_jax.tasks.fewshot import FewShot, fewshot
 from ih_jax.tasks.language import Language, language
 
@@ -59,10 +60,14 @@ __all__ = [
     "Language",
     "Params",
     "Place",
+    "Recipe",
     "Sweep",
+    "Task",
+    "TaskArrays",
     "Tokens",
     "Trajectories",
     "UserError",
+    "Vectors",
     "Weights",
     "ablate",
     "apply",
@@ -84,9 +89,12 @@ __all__ = [
     "perfect_previous_layer",
     "preserve",
     "previous_token",
+    "recipe",
     "resample",
     "rule",
     "stop_gradient",
     "sweep",
+    "task",
     "temperature",
+    "with_bos",
 ]

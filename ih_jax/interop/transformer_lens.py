@@ -69,7 +69,7 @@ def _vocabulary(params: Params, task: Task) -> tuple[NDArray[np.float32], list[s
     if isinstance(task, Language):
         return np.asarray(params.W_E).T, task.data.token_names()
     assert isinstance(task, FewShot)
-    source = task.source("train", "train", "train")
+    source = task.source("train")
     exemplars = np.asarray(source.table, np.float32).reshape(-1, params.config.features)
     embedded = exemplars @ np.asarray(params.W_E).T + np.asarray(params.b_E)
     tokens = [f"class {c}" for c in np.asarray(source.class_labels).tolist()]

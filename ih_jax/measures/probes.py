@@ -40,7 +40,7 @@ def exhaustive(task: Task) -> Batch:
             f"{task.exemplars} exemplars a class, {task.layout}: only for one exemplar and the "
             "default layout can all sequences be listed; give a sample as probe instead"
         )
-    return fewshot.exhaustive(task.source("train", "train", "train"))
+    return fewshot.exhaustive(task.source("train"))
 
 
 def by_pieces(function: Callable[[Batch], Any], batch: Batch, at_once: int = AT_ONCE) -> Any:

@@ -58,7 +58,7 @@ def _difference(theirs: dict[str, Any], ours: dict[str, Any], at: str = "") -> s
     ours = json.loads(json.dumps(ours, default=str))
     for key in sorted(set(theirs) | set(ours)):
         a, b = theirs.get(key), ours.get(key)
-        if a == b or key == "path":
+        if a == b or key in ("path", "defined"):  # files may move
             continue
         where = f"{at}{key}"
         if isinstance(a, dict) and isinstance(b, dict):

@@ -177,5 +177,5 @@ def evaluate(
             return task.scores(forward(params, piece, holds, task.rows), piece, run.task)
 
         whole = batch.mean_of(score, at_once)
-        found.append(jnp.where(task.there_are(source), whole, jnp.nan))
+        found.append(jnp.where(task.has_sequences(source), whole, jnp.nan))
     return jnp.stack(found)

@@ -23,7 +23,7 @@ def assemble(study: Study, blocks: Sequence[BlockRecord]) -> xr.Dataset:
     counts tokens, these dims are `tokens` and `eval_tokens`.
     """
     unit, over = study.unit, study.task.unit
-    names, metrics = study.task.evaluation_names, study.runs[0].program.task.metrics
+    names, metrics = study.task.evaluation_names, list(study.runs[0].program.task.metrics)
     longest = max(run.steps for run in study.runs)
     table = study.timetable(longest)
     dense = [step for step, kind, _ in table if kind > 0]
@@ -60,7 +60,9 @@ def assemble(study: Study, blocks: Sequence[BlockRecord]) -> xr.Dataset:
         "set": list(names),
     }
     found = xr.Dataset(data, coordinates)
-    found["loss"].attrs["units"] = "nats"
+    for metric, metric_unit in study.runs[0].program.task.metrics.items():
+        if metric_unit:
+            found[metric].attrs["units"] = metric_unit
     found[over].attrs["long_name"] = f"{over} seen"
     return found
 

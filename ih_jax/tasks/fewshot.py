@@ -31,12 +31,12 @@ from ih_jax.data.fewshot import (
 )
 from ih_jax.data.images import features as features_
 from ih_jax.data.images.features import Features
-from ih_jax.errors import UserError
+from ih_jax.errors import UserError, unknown
 from ih_jax.model.params import Config, Rows
 from ih_jax.model.sites import Sites
-from ih_jax.tasks.base import TaskArrays
+from ih_jax.tasks.base import Task, TaskArrays, task
 
-METRICS = ("loss", "accuracy", "in_context_accuracy")
+METRICS = {"loss": "nats", "accuracy": "", "in_context_accuracy": ""}
 SIZES = ("classes", "test_classes", "exemplars", "val_exemplars")  # shapes of its arrays
 
 
@@ -48,7 +48,7 @@ class Objective:
     masks_labels: bool = False
 
     @property
-    def metrics(self) -> tuple[str, ...]:
+    def metrics(self) -> Mapping[str, str]:
         """`METRICS`."""
         return METRICS
 
@@ -74,16 +74,17 @@ class Objective:
         """See `scores`."""
         return scores(sites, batch, self._label_count(arrays))
 
-    def there_are(self, source: Source) -> Array:
+    def has_sequences(self, source: Source) -> Array:
         """Few labels leave no pairs to hold out."""
         return jnp.asarray(source.pair_count) > 0
 
     def _label_count(self, arrays: TaskArrays) -> Leaf | None:
-        return arrays.label_count if self.masks_labels else None
+        return arrays.scoring if self.masks_labels else None
 
 
+@task("fewshot")
 @dataclass(frozen=True)
-class FewShot:
+class FewShot(Task):
     """The few-shot task; the defaults are the paper's (section 2, appendix A).
 
     `label_split` and `class_split` are seeds: which label pairs train, and which classes do (None:
@@ -111,12 +112,10 @@ class FewShot:
     zipf: float = 0.0
     noise: float = 0.0
     noisy: bool | None = None  # noise is in the program; None: where noise is above 0
-    batch: int = 32
     evaluation_sets: tuple[EvaluationSet, ...] = EVALUATION_SETS
-    evaluation_sequences: int = 1000
-    evaluation_seed: int = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.labels < 2:
             raise UserError(f"labels is {self.labels}: give 2 or more")
         if self.classes < 2 or self.exemplars < 1:
@@ -128,8 +127,8 @@ class FewShot:
                 f"labels_of_program is {self.labels_of_program}: "
                 f"give {self.labels} (labels) or more"
             )
-        if self.noise < 0 or self.batch < 1 or self.evaluation_sequences < 1:
-            raise UserError(f"noise {self.noise}, batch {self.batch}: give 0 or more, 1 or more")
+        if self.noise < 0:
+            raise UserError(f"noise is {self.noise}: give 0 or more")
         if len(self.mixture_weights) != len(self.mixture):
             raise UserError(
                 f"{len(self.mixture_weights)} mixture_weights for {len(self.mixture)} "
@@ -157,28 +156,14 @@ class FewShot:
         )
 
     @property
-    def unit(self) -> str:
-        """What learning curves are over."""
-        return "sequences"
-
-    @property
     def settings(self) -> tuple[str, ...]:
         """What may be an axis of a study."""
         return tuple(f.name for f in fields(self) if f.name != "data")
 
     @property
-    def defaults(self) -> Mapping[str, Any]:
-        """The study's own are the paper's."""
-        return {}
-
-    @property
     def evaluation_names(self) -> tuple[str, ...]:
         """The evaluation sets, the training set's own first."""
         return tuple(each.name for each in self.evaluation_sets)
-
-    def replace(self, **settings: Any) -> FewShot:
-        """With other settings."""
-        return replace(self, **settings)
 
     def config(self, **settings: Any) -> Config:
         """The model for this task."""
@@ -189,7 +174,7 @@ class FewShot:
         return Objective(self.layout, self.labels_of_program is not None)
 
     def sizes(self) -> tuple[Any, ...]:
-        """What beside the objective decides the shapes of `arrays`."""
+        """What beside the objective decides the shapes of `run_arrays`."""
         return tuple(getattr(self, name) for name in SIZES)
 
     @property
@@ -213,7 +198,14 @@ class FewShot:
             "label_pairs": split_label_pairs(self.labels, self.label_pair_shares, self.label_split),
         }
 
-    def source(self, classes: str, exemplars: str, label_pairs: str) -> Source:
+    def source(self, which: str) -> Source:
+        """Of the training set, or of an evaluation set by its name."""
+        if which == "train":
+            return self.source_of("train", "train", "train")
+        chosen = next(each for each in self.evaluation_sets if each.name == which)
+        return self.source_of(chosen.classes, chosen.exemplars, chosen.label_pairs)
+
+    def source_of(self, classes: str, exemplars: str, label_pairs: str) -> Source:
         """The arrays of one combination of splits.
 
         Few labels leave no pairs to hold out: a source of no label pairs is allowed, and scores
@@ -241,16 +233,9 @@ class FewShot:
             class_labels=chosen[0].astype(np.int32),
         )
 
-    def arrays(self) -> TaskArrays:
+    def run_arrays(self) -> TaskArrays:
         """What one run of this task needs at training time, as arrays that stack over runs."""
-        return TaskArrays(
-            train=self.source("train", "train", "train"),
-            evaluation=tuple(
-                self.source(s.classes, s.exemplars, s.label_pairs) for s in self.evaluation_sets
-            ),
-            evaluation_seed=np.asarray(self.evaluation_seed, np.int32),
-            label_count=np.asarray(self.labels, np.int32),
-        )
+        return replace(super().run_arrays(), scoring=np.asarray(self.labels, np.int32))
 
     def origin(self) -> dict[str, Any]:
         """Where the features can be found again."""
@@ -268,7 +253,7 @@ class FewShot:
 
     @classmethod
     def of_card(cls, described: Mapping[str, Any], origin: Mapping[str, Any]) -> FewShot:
-        """The task that `describe` and `origin` told of. UserError where its data is gone."""
+        """The task that `describe` and `origin` described. UserError where its data is gone."""
         own = {f.name for f in fields(cls)} - {"data"}
         given = {name: value for name, value in described.items() if name in own}
         given["mixture"] = tuple(Burst(**burst) for burst in described["mixture"])
@@ -276,11 +261,11 @@ class FewShot:
         given["label_pair_shares"] = tuple(described["label_pair_shares"])
         named = {each.name: each for each in EVALUATION_SETS}
         given["evaluation_sets"] = tuple(named[name] for name in described["evaluation_sets"])
-        task = fewshot(features_.of_origin(origin), **given)
+        found = fewshot(features_.of_origin(origin), **given)
         checksum = "checksum_of_training_classes"
-        if task.describe()["data"][checksum] != described["data"][checksum]:
+        if found.describe()["data"][checksum] != described["data"][checksum]:
             raise UserError(f"{described['data']['name']} is not the data that this trained on")
-        return task
+        return found
 
     def describe(self) -> dict[str, Any]:
         """For the run card: every field, the data by name and checksum."""
@@ -346,12 +331,9 @@ def fewshot(
         chosen = features_.of_file(data, data_key)  # type: ignore[arg-type]
     else:
         chosen = features_.of_array(data)
-    unknown = sorted(set(settings) - set(FewShot.__dataclass_fields__))
-    if unknown:
-        raise UserError(
-            f"fewshot has no setting {', '.join(unknown)}: give some of "
-            f"{', '.join(FewShot.__dataclass_fields__)}"
-        )
+    for name in settings:
+        if name not in FewShot.__dataclass_fields__:
+            raise unknown("setting of fewshot", name, FewShot.__dataclass_fields__)
     if "val_exemplars" not in settings:
         spare = chosen.exemplars - settings.get("exemplars", 1)
         settings["val_exemplars"] = max(0, min(4, spare))

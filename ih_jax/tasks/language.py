@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +18,12 @@ from ih_jax.data.batches import Tokens
 from ih_jax.data.languages.recipe import Recipe, of_card
 from ih_jax.data.languages.synthetic import Bigrams, RandomRepeats
 from ih_jax.data.registered import unchecked
-from ih_jax.errors import UserError
+from ih_jax.errors import UserError, unknown
 from ih_jax.model.params import Config, Rows
 from ih_jax.model.sites import Sites
-from ih_jax.tasks.base import TaskArrays
+from ih_jax.tasks.base import Task, TaskArrays, task
 
-METRICS = ("loss", "accuracy", "in_context_score")
+METRICS = {"loss": "nats", "accuracy": "", "in_context_score": "nats"}
 SETS = ("language", "random_repeats")  # of evaluation
 WINDOW = 4  # positions that each end of the in-context learning score averages over
 # Those of the tested recipes (Singh's defaults are the study's own).
@@ -48,7 +48,7 @@ class Objective:
     late: int
 
     @property
-    def metrics(self) -> tuple[str, ...]:
+    def metrics(self) -> Mapping[str, str]:
         """`METRICS`."""
         return METRICS
 
@@ -80,7 +80,7 @@ class Objective:
         score = in_context_score(losses, self.early, self.late)
         return jnp.stack([losses.mean(), told.mean(), score])
 
-    def there_are(self, source: Any) -> bool:
+    def has_sequences(self, source: Any) -> bool:
         """Always."""
         return True
 
@@ -106,8 +106,9 @@ def in_context_score(losses: Array, early: int, late: int, window: int = WINDOW)
     return score
 
 
+@task("language")
 @dataclass(frozen=True)
-class Language:
+class Language(Task):
     """A language model's task: which language, and how it is evaluated.
 
     Settings of the recipe (`data`) may be axes of a study as well as those of the task. `early` and
@@ -115,18 +116,15 @@ class Language:
     """
 
     data: Recipe = field(default_factory=Bigrams)
-    batch: int = 32
-    evaluation_sequences: int = 512
-    evaluation_seed: int = 1
-    early: int | None = None
-    late: int | None = None
+    evaluation_sequences: int = field(default=512, kw_only=True)
+    early: int | None = field(default=None, kw_only=True)
+    late: int | None = field(default=None, kw_only=True)
+
+    unit: ClassVar[str] = "tokens"
+    evaluation_names: ClassVar[tuple[str, ...]] = SETS
 
     def __post_init__(self) -> None:
-        if self.batch < 1 or self.evaluation_sequences < 1:
-            raise UserError(
-                f"batch {self.batch}, evaluation_sequences {self.evaluation_sequences}: "
-                "give 1 or more"
-            )
+        super().__post_init__()
         early, late = self.positions()
         last = self.data.length - 1
         if not (early >= 1 and early + WINDOW <= late - WINDOW + 1 and late <= last):
@@ -142,25 +140,20 @@ class Language:
         return early, length - 1 if self.late is None else self.late
 
     @property
-    def unit(self) -> str:
-        """What learning curves are over."""
-        return "tokens"
-
-    @property
     def context_length(self) -> int:
         """T, BOS included."""
         return self.data.length
-
-    @property
-    def evaluation_names(self) -> tuple[str, ...]:
-        """Fresh sequences of the language, and random blocks repeated."""
-        return SETS
 
     @property
     def settings(self) -> tuple[str, ...]:
         """What may be an axis; `tokens`, the horizon, hides the recipe's own."""
         own = [f.name for f in fields(self) if f.name != "data"]
         return (*own, *(f.name for f in fields(self.data) if f.name != "tokens"))
+
+    @property
+    def never_axes(self) -> tuple[str, ...]:
+        """Those of the task and of the recipe."""
+        return (*super().never_axes, *self.data.never_axes)
 
     @property
     def defaults(self) -> Mapping[str, Any]:
@@ -182,19 +175,11 @@ class Language:
         """The traced half."""
         return Objective(self.data.static(), *self.positions())
 
-    def arrays(self) -> TaskArrays:
-        """What one run needs at training time."""
-        repeats = {"repeats": np.zeros(0, np.float32)}
-        return TaskArrays(
-            train=self.data.source(),
-            evaluation=(self.data.source(held_out=True), repeats),
-            evaluation_seed=np.asarray(self.evaluation_seed, np.int32),
-        )
-
-    def sizes(self) -> tuple[Any, ...]:
-        """Shapes of what sequences are drawn from, such as a text."""
-        both = (self.data.source(held) for held in (False, True))
-        return tuple(np.shape(leaf) for source in both for leaf in source.values())
+    def source(self, which: str) -> Any:
+        """Of the language: to train on, or held out; nothing for random blocks repeated."""
+        if which == "random_repeats":
+            return {"repeats": np.zeros(0, np.float32)}
+        return self.data.source(held_out=which != "train")
 
     def describe(self) -> dict[str, Any]:
         """For the run card."""
@@ -213,7 +198,7 @@ class Language:
 
     @classmethod
     def of_card(cls, described: Mapping[str, Any], origin: Mapping[str, Any]) -> Language:
-        """The task that `describe` told of."""
+        """The task that `describe` described."""
         del origin
         settings = {k: v for k, v in described.items() if k != "language"}
         return cls(of_card(described["language"]), **settings)
@@ -229,17 +214,15 @@ def language(data: Recipe | None = None, **settings: Any) -> Language:
     """The language task.
 
     Args:
-        data: a recipe of `data.language`; None: `Bigrams()`.
+        data: a recipe of `data.languages`, or one's own; None: `Bigrams()`.
         settings: fields of `Language` and of the recipe.
 
     Raises:
         UserError: for settings that are unknown or out of range.
     """
-    task = Language(Bigrams() if data is None else data)
-    known = {*task.settings, *(f.name for f in fields(task.data) if f.init)}
-    unknown = sorted(set(settings) - known)
-    if unknown:
-        raise UserError(
-            f"language has no setting {', '.join(unknown)}: give some of {', '.join(sorted(known))}"
-        )
-    return task.replace(**settings) if settings else task
+    found = Language(Bigrams() if data is None else data)
+    known = {*found.settings, *(f.name for f in fields(found.data) if f.init)}
+    for name in settings:
+        if name not in known:
+            raise unknown("setting of language", name, sorted(known))
+    return found.replace(**settings) if settings else found

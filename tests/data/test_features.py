@@ -92,7 +92,7 @@ def test_features_that_are_not_finite_are_named(file):
         f["resnet18/224/feat"][3, 0, 5] = np.nan
     task = ih.fewshot(file, classes=10, test_classes=5)
     with pytest.raises(ih.UserError, match="class 3, exemplar 0, feature 5"):
-        task.arrays()
+        task.run_arrays()
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ def test_losses_are_those_of_the_next_token():
     sites = forward(params, batch, Holds())
     np.testing.assert_allclose(language.token_losses(sites, batch), expected, atol=1e-5)
     task = ih.language(recipe)
-    loss = task.objective().loss(sites, batch, task.arrays())
+    loss = task.objective().loss(sites, batch, task.run_arrays())
     np.testing.assert_allclose(loss, np.mean(expected), atol=1e-5)
 
 
@@ -295,7 +295,7 @@ def test_a_batch_of_the_other_kind_is_refused():
     recipe = RECIPES[0]
     params = ih.init(jax.random.key(0), model(recipe))
     task = ih.fewshot(classes=4, test_classes=0)
-    few = task.objective().sample(jax.random.key(0), task.arrays().train, 2)
+    few = task.objective().sample(jax.random.key(0), task.run_arrays().train, 2)
     with pytest.raises(ih.UserError, match="Tokens"):
         ih.apply(params, few)
     with pytest.raises(ih.UserError, match="labels"):

@@ -165,8 +165,8 @@ def test_rows_are_small_cached_and_frozen(folder):
     assert replace(recipe, length=32).source()["rows"].shape[1] == 31
     assert replace(recipe, tokenizer="bpe", vocabulary_size=300).tokens == 300
     # In a study: one array for all runs.
-    assert ih.language(recipe, batch=4).arrays().train["rows"] is rows
-    assert ih.language(again).arrays().evaluation[0]["rows"] is recipe.source(True)["rows"]
+    assert ih.language(recipe, batch=4).run_arrays().train["rows"] is rows
+    assert ih.language(again).run_arrays().evaluation[0]["rows"] is recipe.source(True)["rows"]
 
 
 def test_a_program_knows_vocabulary_and_length_only(folder, tmp_path):

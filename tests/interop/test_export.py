@@ -75,7 +75,7 @@ def test_transformer_lens_finds_the_same_network(tmp_path: Path, name: str) -> N
     with torch.no_grad():
         logits, cache = theirs.run_with_cache(torch.from_numpy(some))
     params = found.params(0, max(found.steps(0)))
-    table = found.study.task.source("train", "train", "train").table.reshape(-1, 12)
+    table = found.study.task.source("train").table.reshape(-1, 12)
     labels = np.concatenate([some[:, [1, 3]] - 6, np.zeros((len(some), 1), int)], axis=1)
     batch = Batch(table, some[:, [0, 2, 4]].astype(np.int32), labels.astype(np.int32))
     ours = ih.apply(params, batch)

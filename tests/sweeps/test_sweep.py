@@ -134,7 +134,7 @@ def trained_probe(trained):
     from ih_jax.data.fewshot import sample
 
     task = trained.study.task
-    return sample(jax.random.key(0), task.layout, task.source("train", "train", "train"), 32)
+    return sample(jax.random.key(0), task.layout, task.source("train"), 32)
 
 
 def test_numbers_do_not_depend_on_the_seam_or_on_packing(tmp_path, trained):

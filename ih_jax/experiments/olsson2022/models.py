@@ -80,7 +80,7 @@ def every(found: Found) -> list[Model]:
 def sample(trained: Trajectories, sequences: int, seed: int = 3) -> Tokens:
     """Fresh sequences of the language that a training was on (of the held-out part of a text)."""
     task = trained.study.runs[0].task
-    source = jax.tree.map(jnp.asarray, task.arrays().evaluation[0])
+    source = jax.tree.map(jnp.asarray, task.run_arrays().evaluation[0])
     found = task.objective().sample(jax.random.key(seed), source, sequences)
     assert isinstance(found, Tokens)
     return found

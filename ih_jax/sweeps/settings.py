@@ -1,0 +1,98 @@
+"""The settings of a run and of its model: which there are, their values, and what is an axis."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import numpy as np
+
+from ih_jax.errors import UserError, unknown
+from ih_jax.model.params import Config
+from ih_jax.sweeps.loop import Optimiser, Schedule
+from ih_jax.tasks.base import Task
+
+# The settings of one run that belong neither to its task nor to its model; the few-shot paper's
+# values. A task may have others (`Task.defaults`).
+RUN_SETTINGS: dict[str, Any] = {
+    "init": 0,
+    "order": 0,
+    "sequences": 1_000_000,  # of a task that counts tokens: "tokens"
+    "learning_rate": 1e-5,
+    "optimiser": "adam",
+    "beta2": 0.999,
+    "schedule": "constant",
+    "weight_decay": 0.0,
+    "clip_norm": None,
+    "warmup_steps": 4_000,
+    "decay_steps": 1_000_000,
+    "first_learning_rate": 0.0,
+    "last_learning_rate": 0.0,
+    "initial_scale": 1.0,
+}
+MODEL_SETTINGS = tuple(
+    f.name for f in dataclasses.fields(Config) if f.name not in ("features", "labels")
+)
+
+
+def run_settings(task: Task) -> dict[str, Any]:
+    """Settings of a run where they are not given; the horizon is in the task's unit."""
+    known = {**RUN_SETTINGS, task.unit: RUN_SETTINGS["sequences"]}
+    if task.unit != "sequences":
+        del known["sequences"]
+    return known | {k: v for k, v in task.defaults.items() if k in known}
+
+
+def refuse_unknown(task: Task, name: str) -> None:
+    """Raises UserError, with the nearest name, for what is no setting of run, model or task."""
+    known = (*run_settings(task), *MODEL_SETTINGS, *task.settings)
+    if name not in known:
+        raise unknown("setting", name, known)
+
+
+def is_axis(task: Task, name: str, value: Any) -> bool:
+    """Whether a value is several values, each for runs of its own."""
+    return name not in task.never_axes and isinstance(value, list | tuple | range | np.ndarray)
+
+
+def labels_of_axis(name: str, values: Any) -> list[Any]:
+    """The values of an axis, as Python's own numbers. Raises UserError for none, or one twice."""
+    labels = [plain(each) for each in values]
+    if not labels or len(set(map(str, labels))) < len(labels):
+        raise UserError(f"{name} is {labels}: give one or more values, each once")
+    return labels
+
+
+def plain(value: Any) -> Any:
+    """A NumPy number as one of Python."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def for_card(value: Any) -> Any:
+    """A setting as JSON takes it."""
+    if isinstance(value, list | tuple | range | np.ndarray):
+        return [for_card(each) for each in value]
+    if isinstance(value, Mapping):
+        return {str(k): for_card(v) for k, v in value.items()}
+    return plain(value)
+
+
+def check_settings(s: Mapping[str, Any], unit: str) -> None:
+    """Raises UserError for a setting of a run that is out of range."""
+    for name, accepted in (("optimiser", get_args(Optimiser)), ("schedule", get_args(Schedule))):
+        if s[name] not in accepted:
+            raise UserError(f"{name} is {s[name]!r}: give one of {', '.join(accepted)}")
+    for name in ("init", "order"):
+        if isinstance(s[name], bool) or not isinstance(s[name], int) or not 0 <= s[name] < 2**31:
+            raise UserError(f"{name} is {s[name]!r}: give a seed, a whole number of 0 or more")
+    for name in (unit, "learning_rate", "initial_scale"):
+        if isinstance(s[name], str) or not (np.isfinite(s[name]) and s[name] > 0):
+            raise UserError(f"{name} is {s[name]!r}: give a number above 0")
+    for name in ("weight_decay", "warmup_steps", "decay_steps"):
+        if isinstance(s[name], str) or not (np.isfinite(s[name]) and s[name] >= 0):
+            raise UserError(f"{name} is {s[name]!r}: give a number of 0 or more")
+    if isinstance(s["beta2"], str) or not 0 <= s["beta2"] < 1:
+        raise UserError(f"beta2 is {s['beta2']!r}: give a number from 0 up to, not including, 1")
+    if s["clip_norm"] is not None and not s["clip_norm"] > 0:
+        raise UserError(f"clip_norm is {s['clip_norm']!r}: give a number above 0, or None")
