@@ -16,8 +16,7 @@ import numpy as np
 from jax import Array
 
 from ih_jax.clamps.holds import Rule
-from ih_jax.data.batches import Sequences
-from ih_jax.data.batches import Batch
+from ih_jax.data.batches import Batch, Sequences
 from ih_jax.errors import UserError
 from ih_jax.model.activations import Activations
 from ih_jax.model.params import Config, Params
