@@ -331,9 +331,10 @@ def fewshot(
         chosen = features_.of_file(data, data_key)  # type: ignore[arg-type]
     else:
         chosen = features_.of_array(data)
+    known = [f.name for f in fields(FewShot)]
     for name in settings:
-        if name not in FewShot.__dataclass_fields__:
-            raise unknown("setting of fewshot", name, FewShot.__dataclass_fields__)
+        if name not in known:
+            raise unknown("setting of fewshot", name, known)
     if "val_exemplars" not in settings:
         spare = chosen.exemplars - settings.get("exemplars", 1)
         settings["val_exemplars"] = max(0, min(4, spare))

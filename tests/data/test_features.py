@@ -102,7 +102,7 @@ def test_features_that_are_not_finite_are_named(file):
         ({"classes": 15, "test_classes": 10}, "25 classes asked for"),
         ({"classes": 5, "exemplars": 9, "val_exemplars": 0}, "exemplars asked for .* has 5"),
         ({"classes": 5, "labels": 1}, "labels is 1: give 2 or more"),
-        ({"clases": 5}, "no setting clases"),
+        ({"clases": 5}, "did you mean 'classes'"),
         ({"classes": 1}, "classes 1, exemplars 1: give 2 or more"),
         ({"classes": 5, "exemplars": 0}, "give 2 or more, 1 or more"),
     ],

@@ -257,7 +257,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"lerning_rate": 1}, "no setting 'lerning_rate'"),
+        ({"lerning_rate": 1}, "did you mean 'learning_rate'"),
         ({"init": [1, 1]}, "each once"),
         ({"init": -1}, "init is -1"),
         ({"sequences": {"none": 100}}, "no horizon for clamp 'match'"),
