@@ -43,7 +43,7 @@ class Rows(Recipe):
     """Rows of some text: all that a program knows of it, so that texts may share one."""
 
     def sample(self, key: Array, source: Mapping[str, Array], sequences: int) -> Tokens:
-        """B rows of source["rows"] [N, T - 1], uniform and with replacement, BOS before each."""
+        """B rows of `source["rows"]`, [N, T - 1], uniform and with replacement, BOS before each."""
         rows = source["rows"]
         return with_bos(self, rows[jax.random.randint(key, (sequences,), 0, len(rows))])
 
