@@ -100,7 +100,7 @@ def _find_weights(record: Any, weights: Mapping[str, Params]) -> Weights:
     if found.checksum != checksum:
         raise UserError(
             f"weights given for checksum {checksum} have checksum {found.checksum}: "
-            "they are others than the clamp was written with"
+            "give the ones that the clamp was written with"
         )
     return found
 
@@ -117,6 +117,7 @@ def _find_function(name: Any, functions: Functions) -> Any:
             found = getattr(found, attribute)
     except (ImportError, AttributeError, ValueError):
         raise UserError(
-            f"a rule {name} is not found: pass it as functions={{{name!r}: function}}"
+            f"the rule {name} was not found: import its module, or pass it as "
+            f"functions={{{name!r}: function}}"
         ) from None
     return found

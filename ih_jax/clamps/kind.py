@@ -61,9 +61,9 @@ class Kind:
     def __post_init__(self) -> None:
         """Checks the settings. One of your own calls `super().__post_init__()` first."""
         self._keep(**{each.name: _kept(each, getattr(self, each.name)) for each in fields(self)})
-        settings = {each.name for each in fields(self)}
-        if {"site", "heads"} <= settings:
-            self._keep(heads=site_heads(self.site, self.heads))  # type: ignore[attr-defined]
+        settings = {each.name: getattr(self, each.name) for each in fields(self)}
+        if {"site", "heads"} <= settings.keys():
+            self._keep(heads=site_heads(settings["site"], settings["heads"]))
 
     def _keep(self, **settings: Any) -> None:
         """Sets settings in `__post_init__`, before anybody has seen them."""

@@ -26,7 +26,10 @@ class PerSeed:
         """The clamp of this seed. Raises UserError if it has none."""
         if init not in self.clamps:
             seeds = ", ".join(str(seed) for seed in self.clamps)
-            raise UserError(f"a clamp by seed has none for init {init}: it has {seeds}")
+            raise UserError(
+                f"no clamp for init {init}: this one is given for init {seeds}; "
+                "add it, or leave that seed out"
+            )
         return self.clamps[init]
 
     def describe(self) -> str:

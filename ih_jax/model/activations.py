@@ -5,6 +5,8 @@ Inside the program sites have another layout (see `sites`); `public` and `from_p
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import struct
 from jax import Array
@@ -41,13 +43,12 @@ class Activations:
 
 def public(sites: Sites) -> Activations:
     """Sites of a pass as `Activations`, batch first."""
-    found: dict[str, tuple[Array, ...] | Array | None] = {
+    found: dict[str, Any] = {
         site: tuple(to_public(site, value) for value in values) for site, values in sites.items()
     }
     for site in GLOBAL_SITES:
-        values = found[site]
-        found[site] = values[0] if isinstance(values, tuple) and values else None
-    return Activations(**found)  # type: ignore[arg-type]
+        found[site] = found[site][0] if found[site] else None
+    return Activations(**found)
 
 
 def from_public(activations: Activations, config: Config) -> Sites:

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import html
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import Array
-from jax.nn.initializers import lecun_normal
+from jax.nn.initializers import Initializer, lecun_normal
 
 from ih_jax.errors import UserError, unknown
 
@@ -55,7 +56,7 @@ class Config:
             raise unknown("positions", self.positions, get_args(Positions))
         sizes = (self.labels, self.layers, self.d_model, self.heads)
         if min(sizes) < 1 or self.features < 0:
-            raise UserError(f"a size below 1 in {self}: give 1 or more each")
+            raise UserError(f"a size in {self} is below 1: give 1 or more")
         if self.d_model % self.heads:
             raise UserError(
                 f"d_model {self.d_model} does not split into {self.heads} heads: "
@@ -182,57 +183,76 @@ def init(key: Array, config: Config, scale: Array | np.ndarray | float = 1.0) ->
     standard deviation D ** -0.5.
     """
     scale = jnp.asarray(scale)
-    D, H, E = config.d_model, config.heads, config.d_head
+    D, language = config.d_model, config.language
+    # A key a matrix, in the order in which they are drawn.
     keys = iter(jax.random.split(key, 6 + 5 * config.layers))
-    lecun = lecun_normal(in_axis=-1, out_axis=-2)
-
-    def matrix(rows: int, columns: int) -> Array:
-        return scale * lecun(next(keys), (rows, columns), jnp.float32)
-
-    def norm() -> Norm | None:
-        return Norm(jnp.ones(D), jnp.zeros(D)) if config.norm else None
-
-    def rows_of_labels(initializer: jax.nn.initializers.Initializer) -> Array:
-        # One key a label: a longer table begins with a shorter one.
-        key = next(keys)
-        each = jax.vmap(lambda label: jax.random.fold_in(key, label))(jnp.arange(config.labels))
-        return scale * jax.vmap(lambda k: initializer(k, (1, D), jnp.float32)[0])(each)
-
-    def block() -> Block:
-        attention = Attention(
-            W_QKV=matrix(3 * D, D).reshape(3, H, E, D),
-            W_out=matrix(D, D).reshape(D, H, E),
-            smear=jnp.zeros(H) if config.smeared_keys else None,
-        )
-        mlp = None
-        if config.mlp_ratio is not None:
-            M = int(D * config.mlp_ratio)
-            mlp = MLP(matrix(M, D), jnp.zeros(M), matrix(D, M), jnp.zeros(D))
-        return Block(norm(), attention, norm() if mlp else None, mlp)
-
-    def small(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
-        return 0.02 * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
-
-    W_pos = None
-    if config.positions == "learned":
-        limit = config.max_positions**-0.5
-        shape = (config.max_positions, D)
-        W_pos = scale * jax.random.uniform(next(keys), shape, minval=-limit, maxval=limit)
-    elif config.positions == "shortformer":
-        W_pos = 0.3 * scale * jax.random.normal(next(keys), (config.max_positions, D))
-
-    def of_tokens(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
-        return D**-0.5 * jax.random.normal(key, shape, dtype)
-
-    language = config.language
+    W_pos = _positions(keys, config, scale)
+    if language:
+        W_E = _rows_of_labels(next(keys), config, scale, _of_tokens).T
+    else:
+        W_E = _matrix(next(keys), scale, D, config.features)
+    W_L = None if language else _rows_of_labels(next(keys), config, scale, _small).T
     return Params(
-        W_E=rows_of_labels(of_tokens).T if language else matrix(D, config.features),  # type: ignore[arg-type]
+        W_E=W_E,
         b_E=None if language else jnp.zeros(D),
-        W_L=None if language else rows_of_labels(small).T,  # type: ignore[arg-type]
+        W_L=W_L,
         W_pos=W_pos,
-        blocks=tuple(block() for _ in range(config.layers)),
-        norm=norm(),
-        W_U=rows_of_labels(lecun),
+        blocks=tuple(_block(keys, config, scale) for _ in range(config.layers)),
+        norm=_unit_norm(config),
+        W_U=_rows_of_labels(next(keys), config, scale, LECUN),
         b_U=jnp.zeros(config.labels),
         config=config,
     )
+
+
+LECUN = lecun_normal(in_axis=-1, out_axis=-2)
+
+
+def _matrix(key: Array, scale: Array, rows: int, columns: int) -> Array:
+    return scale * LECUN(key, (rows, columns), jnp.float32)
+
+
+def _unit_norm(config: Config) -> Norm | None:
+    return Norm(jnp.ones(config.d_model), jnp.zeros(config.d_model)) if config.norm else None
+
+
+def _block(keys: Iterator[Array], config: Config, scale: Array) -> Block:
+    """One layer; takes two keys, with an MLP four."""
+    D, H, E = config.d_model, config.heads, config.d_head
+    attention = Attention(
+        W_QKV=_matrix(next(keys), scale, 3 * D, D).reshape(3, H, E, D),
+        W_out=_matrix(next(keys), scale, D, D).reshape(D, H, E),
+        smear=jnp.zeros(H) if config.smeared_keys else None,
+    )
+    mlp = None
+    if config.mlp_ratio is not None:
+        M = int(D * config.mlp_ratio)
+        W_in = _matrix(next(keys), scale, M, D)
+        mlp = MLP(W_in, jnp.zeros(M), _matrix(next(keys), scale, D, M), jnp.zeros(D))
+    return Block(_unit_norm(config), attention, _unit_norm(config) if mlp else None, mlp)
+
+
+def _positions(keys: Iterator[Array], config: Config, scale: Array) -> Array | None:
+    """The learned table [N, D], which takes a key; None where positions have none."""
+    shape = (config.max_positions, config.d_model)
+    if config.positions == "learned":
+        limit = config.max_positions**-0.5
+        return scale * jax.random.uniform(next(keys), shape, minval=-limit, maxval=limit)
+    if config.positions == "shortformer":
+        return 0.3 * scale * jax.random.normal(next(keys), shape)
+    return None
+
+
+def _rows_of_labels(key: Array, config: Config, scale: Array, draw: Initializer) -> Array:
+    """[C, D]. One key a label: a longer table begins with a shorter one."""
+    each = jax.vmap(lambda label: jax.random.fold_in(key, label))(jnp.arange(config.labels))
+    rows = jax.vmap(lambda k: jnp.asarray(draw(k, (1, config.d_model), jnp.float32))[0])(each)
+    return scale * rows
+
+
+def _small(key: Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Array:
+    return 0.02 * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+
+
+def _of_tokens(key: Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Array:
+    return shape[-1] ** -0.5 * jax.random.normal(key, shape, dtype)

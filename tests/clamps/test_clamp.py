@@ -1,80 +1,20 @@
-"""What each constructor holds, what contradicts, and what is written and read as JSON."""
-
-import json
+"""What each constructor holds, and what training sees of it."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from all_clamps import CLAMPS, CONFIG, PLAIN, by_label, close, doubled, draw, under
 from networks import QUICK, copies, look, network, query_loss, sequences, small
 
 from ih_jax.clamps import kinds as c
 from ih_jax.clamps.apply import apply
 from ih_jax.clamps.clamp import Clamp
-from ih_jax.clamps.values import Weights
 from ih_jax.data.batches import Batch
 from ih_jax.errors import UserError
-from ih_jax.model.sites import ATTENTION_SITES, GLOBAL_SITES, SITES, STREAM_SITES
+from ih_jax.model.sites import GLOBAL_SITES, SITES
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
-CONFIG = small(mlp_ratio=1.0, smeared_keys=True)
-SHAPES = dict.fromkeys(STREAM_SITES, (5, 16)) | dict.fromkeys(("q", "k", "v", "z"), (5, 4, 4))
-SHAPES |= dict.fromkeys(ATTENTION_SITES, (4, 5, 5)) | {"logits": (5, 4)}
-
-
-def draw(shape, seed=0):
-    return np.random.default_rng(seed).uniform(size=shape)
-
-
-def doubled(batch, activations, scale=2.0):
-    return scale * activations.z[-1]
-
-
-def by_label(batch, activations):
-    """[1, 1, Tk]: the query attends to the label that its own table says."""
-    correct = batch.labels[:-1] == batch.labels[-1]
-    return jnp.zeros(5).at[1::2].set(correct)[None, None]
-
-
-DONOR = Weights(network(CONFIG, 5), run="elsewhere", step=7)
-CLAMPS = {
-    "none": Clamp(),
-    "ablate": c.ablate(0, [0, 3]) & c.ablate(1, 2),
-    "previous_token": c.previous_token(0, [1, 2], 0.7) & c.previous_token(1, 0, rows="label"),
-    "induction": c.induction(1, 3, 0.8) & c.induction(1, 0, normalise=True),
-    "match": c.match_by_similarity(1, [0, 1]) & c.match_by_similarity(1, 3, 0.1),
-    "no_previous_token": c.no_previous_token(0, 1) & c.no_previous_token(1, [0, 1], rows="label"),
-    "blocked twice": c.no_previous_token(1, [0, 1]) & c.labels_only(1, [0, 1, 2]),
-    "temperature": c.temperature(1, {0: 0.5, 2: 3.0}) & c.previous_token(0, 1),
-    "temperature clean": c.temperature(1, {0: 0.5}, base="clean") & c.previous_token(0, 1),
-    "perfect": c.perfect_previous_layer(),
-    "perfect k": c.perfect_previous_layer({"k"}),
-    "perfect v": c.perfect_previous_layer({"v"}),
-    "copy_from": c.copy_from(1, 2) & c.previous_token(0, 1),
-    "copy_from clean": c.copy_from(1, 2, base="clean") & c.previous_token(0, 1),
-    "preserve": c.preserve("patterns", "values", "queries", "keys") & c.ablate(0, [0, 1]),
-    "graft upto": c.graft(DONOR, upto=0),
-    "graft upto the end": c.graft(DONOR, upto=1),
-    "graft after": c.graft(DONOR, after=0),
-    "freeze": c.freeze("blocks.1.attention.W_Q", "W_E"),
-    "pulses": c.ablate(1, 1).during(0, 5) & c.previous_token(0, 2).during(3, 9),
-    "rule": c.rule("z", doubled, layer=1, heads=[1, 2], query_only=True, scale=3.0)
-    & c.rule("pattern", by_label, layer=1, heads=0, gate=0.5, query_only=True),
-}
-CLAMPS |= {
-    f"hold {site} {layer}": c.hold(
-        site, draw(SHAPES[site]), layer=layer, gate=(draw(SHAPES[site], 3) > 0.5).astype(float)
-    )
-    for site in SITES
-    for layer in ((0,) if site in GLOBAL_SITES else (0, 1))
-}
-CLAMPS |= {f"mean {site}": c.mean(site, 1) for site in ("q_input", "q", "pattern", "mlp_out")}
-CLAMPS |= {f"resample {site}": c.resample(site, 1, 2) for site in ("q", "k", "v", "z", "pattern")}
-CLAMPS |= {f"stop {site}": c.stop_gradient(site, 1) for site in ("resid_pre", "q", "pattern")}
-CLAMPS |= {
-    "hold by head": c.hold("q", 0.1, layer=1, heads=[1, 3]),
-    "soft": c.hold("z", 1.0, gate=0.3),
-}
 
 
 @pytest.fixture(scope="module")
@@ -129,21 +69,10 @@ def test_a_run_in_a_stack_is_the_run_alone(name: str, trained: dict) -> None:
 
 # --- what each constructor holds ----------------------------------------------------------------
 
-PLAIN = small()
-
-
-def under(clamp: Clamp, batch: Batch | None = None, config=PLAIN):
-    batch = sequences(config) if batch is None else batch
-    return jax.device_get(look(network(config), batch, clamp.arrays(config)))
-
 
 @pytest.fixture(scope="module")
 def clean():
     return under(Clamp())
-
-
-def close(a, b, atol=1e-5) -> bool:
-    return bool(np.allclose(a, b, rtol=0, atol=atol))
 
 
 def test_ablate(clean) -> None:
@@ -466,213 +395,3 @@ def test_runs_whose_functions_share_a_name_are_not_confused() -> None:
         np.testing.assert_allclose(apply(params, batch, own).logits, alone, atol=1e-5)
     # The same function with other arguments is another part, and no trouble.
     assert len(Clamp.stack([c.rule("z", doubled), c.rule("z", doubled, scale=1)], PLAIN).holds) == 2
-
-
-# --- contradictions -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "where"),
-    [
-        (c.previous_token(0, [1, 2]), c.previous_token(0, 2, 0.5), "layer 0 head 2"),
-        (c.induction(1, 3), c.match_by_similarity(1, 3), "layer 1 head 3"),
-        (c.previous_token(1, 3), c.induction(1, 3), "layer 1 head 3"),
-        (c.previous_token(0, 1), c.no_previous_token(0, 1), "layer 0 head 1"),
-        (c.previous_token(0, 1), c.no_previous_token(0, 1, "label"), "layer 0 head 1"),
-        (c.temperature(1, {0: 2.0, 3: 2.0}), c.temperature(1, {3: 3.0}), "layer 1 head 3"),
-        (c.temperature(1, {0: 2}, "clean"), c.temperature(1, {3: 3}, "clean"), "layer 1"),
-        (c.hold("pattern", 0.2, layer=1), c.induction(1, 2), "layer 1 head 2"),
-        (c.hold("pattern", 0.2, layer=1, heads=2), c.induction(1, 2), "layer 1 head 2"),
-        (c.mean("v", 0, 1), c.resample("v", 0), "layer 0 head 1"),
-        (c.hold("embed", 0.0), c.hold("embed", 1.0), "the embed"),
-        (c.perfect_previous_layer(), c.hold("k_input", 0.0, layer=1), "layer 1"),
-        (c.copy_from(1, 2), c.copy_from(1, 3), "the logits"),
-        (c.graft(DONOR, after=0), c.graft(network(CONFIG, 6), after=1), "the weights"),
-        (
-            c.ablate(0, 1) & c.induction(1, 3).during(0, 10),
-            c.match_by_similarity(1, 3).during(9, 20),
-            "layer 1 head 3",
-        ),
-    ],
-    ids=lambda x: x.describe()[:60] if isinstance(x, Clamp) else None,
-)
-def test_contradictions_are_refused_and_overlaid(a: Clamp, b: Clamp, where: str) -> None:
-    for first, second in ((a, b), (b, a)):
-        with pytest.raises(UserError, match=f"contradictory clamps.*both hold {where}") as error:
-            _ = first & second
-        assert "\n" not in str(error.value)
-    assert a.overlay(b).parts == (*a.parts, *b.parts)
-
-
-@pytest.mark.parametrize(
-    "both",
-    [
-        lambda: c.previous_token(1, 3, rows="label") & c.induction(1, 3),
-        lambda: c.previous_token(0, 1).during(0, 10) & c.no_previous_token(0, 1).during(10, 20),
-        lambda: c.previous_token(0, 1) & c.induction(0, 2),
-        lambda: c.previous_token(0, 1) & c.previous_token(1, 1),
-        lambda: c.ablate(0, 1) & c.previous_token(0, 1),
-        lambda: c.ablate(0, 1) & c.ablate(0, [1, 2]),
-        lambda: c.induction(1, 3) & c.induction(1, 3),
-        lambda: c.preserve("patterns") & c.induction(1, 3),
-        lambda: c.perfect_previous_layer() & c.copy_from(1, 2),
-        lambda: c.perfect_previous_layer({"q", "k"}) & c.perfect_previous_layer({"v"}),
-        lambda: c.hold("z", 1, heads=1) & c.hold("z", 2, heads=2),
-        lambda: c.hold("embed", 1, gate=[[1], [0], [0]]) & c.hold("embed", 2, gate=[[0], [1], [1]]),
-        lambda: c.graft(DONOR, upto=0) & c.graft(DONOR, after=0),
-        lambda: c.temperature(1, {0: 2.0}) & c.temperature(1, {1: 2.0}),
-        lambda: c.freeze("W_E") & c.freeze("W_U"),
-    ],
-)
-def test_what_does_not_contradict_combines(both) -> None:
-    assert len(both().parts) >= 1
-
-
-def test_where_two_meet_the_table_decides() -> None:
-    pattern = under(c.previous_token(1, 3).overlay(c.induction(1, 3))).pattern[1][:, 3]
-    again = under(c.induction(1, 3).overlay(c.previous_token(1, 3))).pattern[1][:, 3]
-    assert close(pattern, again)
-    assert close(pattern[:, 3], np.eye(5)[2])
-    assert close(pattern[:, 4, ::2], 0)
-    perfect = c.perfect_previous_layer({"q", "k"}) & c.perfect_previous_layer({"v"})
-    assert close(under(perfect).logits, under(c.perfect_previous_layer()).logits)
-
-
-# --- mistakes -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: c.ablate(2, 0), r"layer 2 is out of range: the model has layers 0..1"),
-        (lambda: c.ablate(0, 4), r"head 4 is out of range: the model has heads 0..3"),
-        (lambda: c.ablate(0, -1), "head is -1"),
-        (lambda: c.ablate(0, True), "head is True"),
-        (lambda: c.ablate(0, "3"), "head is '3'"),
-        (lambda: c.ablate(0.5, 1), "layer is 0.5"),
-        (lambda: c.ablate(0, []), "no heads named"),
-        (lambda: c.copy_from(2, 0), "layer 2 is out of range"),
-        (lambda: c.copy_from(0, 4), "head 4 is out of range"),
-        (lambda: c.temperature(1, {4: 2.0}), "head 4 is out of range"),
-        (lambda: c.temperature(1, {1: 0.0}), "temperature > 0"),
-        (lambda: c.temperature(1, {1: float("nan")}), "finite"),
-        (lambda: c.graft(DONOR, upto=2), "layer 2 is out of range"),
-        (lambda: c.graft(DONOR, after=2), "layer 2 is out of range"),
-        (lambda: c.graft(network(PLAIN), after=0), "weights of the same shape"),
-        (lambda: c.graft(DONOR), "exactly one of the two"),
-        (lambda: c.graft({"W_E": 1}, upto=0), "give Params or Weights"),
-        (lambda: c.previous_token(0, 0, rows="query"), "rows is 'query': give one of all, label"),
-        (lambda: c.previous_token(0, 0, float("inf")), "strength is inf"),
-        (lambda: c.match_by_similarity(1, 0, -1), "give 0 or more"),
-        (lambda: c.mean("resid", 0), "unknown site 'resid': did you mean 'resid_"),
-        (lambda: c.mean("embed", 1), "belongs to no layer"),
-        (lambda: c.mean("resid_pre", 0, heads=1), "has no heads"),
-        (lambda: c.hold("z", [[[[1]]]]), "value has 4 axes, z has 3"),
-        (lambda: c.hold("z", np.zeros((5, 4, 3))), "axis 2 of z is of size 4"),
-        (lambda: c.hold("pattern", 0.5, gate=np.ones((3, 1, 1))), "axis 0 of pattern is of size 4"),
-        (lambda: c.hold("z", float("nan")), "not finite"),
-        (lambda: c.hold("z", "much"), "value is 'much'"),
-        (lambda: c.hold("z", 0.0, gate=2.0), "between 0 .* and 1"),
-        (lambda: c.rule("z", "doubled"), "give a function"),
-        (lambda: c.preserve(), "nothing named"),
-        (lambda: c.preserve("logits"), "preserve is 'logits'"),
-        (lambda: c.perfect_previous_layer({"x"}), "give some of q, k, v"),
-        (lambda: c.freeze("W_E").during(0, 1), "holds weights"),
-        (lambda: c.ablate(0, 1).during(5, 5), "0 <= start < stop"),
-    ],
-)
-def test_mistakes_are_one_line(make, message: str) -> None:
-    with pytest.raises(UserError, match=message) as error:
-        make().arrays(CONFIG)
-    assert "\n" not in str(error.value)
-
-
-def test_models_that_lack_a_part_say_so() -> None:
-    with pytest.raises(UserError, match="the model has no MLPs"):
-        c.mean("mlp_out", 0).arrays(PLAIN)
-    with pytest.raises(UserError, match=r"layer 1 is out of range: the model has layers 0\.\.0"):
-        c.perfect_previous_layer().arrays(small(layers=1))
-
-
-def test_values_that_fit_no_sequence_of_this_length_say_so() -> None:
-    with pytest.raises(UserError, match="for sequences of this length"):
-        under(c.hold("pattern", np.zeros((4, 7, 7))))
-    with pytest.raises(UserError, match=r"gives shape \(3,\) at z of layer 1"):
-        under(c.rule("z", lambda b, a: jnp.zeros(3), layer=1))
-
-
-# --- JSON ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", CLAMPS)
-def test_json_gives_the_clamp_back(name: str) -> None:
-    text = CLAMPS[name].to_json()
-    json.loads(text)
-    weights = {DONOR.checksum: DONOR.params}
-    again = Clamp.from_json(text, weights)
-    assert again == CLAMPS[name]
-    assert again.to_json() == text
-    assert hash(again) == hash(CLAMPS[name])
-
-
-def test_json_needs_the_weights_it_was_written_with() -> None:
-    text = CLAMPS["graft upto"].to_json()
-    assert "elsewhere" in text
-    assert len(text) < 300
-    with pytest.raises(UserError, match="run 'elsewhere' at step 7"):
-        Clamp.from_json(text)
-    with pytest.raises(UserError, match="have checksum"):
-        Clamp.from_json(text, {DONOR.checksum: network(CONFIG, 6)})
-
-
-def test_json_of_functions_that_cannot_be_imported() -> None:
-    def local(batch, activations):
-        return activations.z[-1]
-
-    text = c.rule("z", local).to_json()
-    with pytest.raises(UserError, match="pass it as functions"):
-        Clamp.from_json(text)
-    name = json.loads(text)[0]["function"]
-    assert Clamp.from_json(text, functions={name: local}) == c.rule("z", local)
-
-
-ABLATE = {"kind": "ablate", "layer": 0, "heads": [1]}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "not JSON"),
-        ("{", "not JSON"),
-        (None, "not JSON"),
-        ("{}", "a list of parts"),
-        ("[1]", "a list of parts"),
-        ([{}], "unknown clamp kind None"),
-        (
-            [ABLATE | {"kind": "abl"}],
-            "unknown clamp kind 'abl': did you mean 'ablate'.*import the module",
-        ),
-        ([ABLATE | {"kind": ["ablate"]}], "unknown clamp kind"),
-        ([ABLATE | {"strength": 1}], "it takes exactly heads, layer"),
-        ([{"kind": "ablate", "layer": 0}], "it takes exactly heads, layer"),
-        ([ABLATE | {"heads": None}], "head is None"),
-        ([ABLATE | {"layer": "0"}], "layer is '0'"),
-        ([ABLATE | {"during": 3}], "during is 3"),
-        ([ABLATE | {"during": [5, 1]}], "0 <= start < stop"),
-        ([{"kind": "freeze", "parameters": 3}], "no parameter named"),
-        ([{"kind": "freeze", "parameters": [3]}], "no parameter named"),
-        (
-            [{"kind": "temperature", "layer": 1, "temperatures": 3, "base": "clean"}],
-            "give {head: temperature > 0}",
-        ),
-        (
-            [{"kind": "graft", "weights": 3, "upto": 0, "after": None}],
-            "give run, step and checksum",
-        ),
-        ([{"kind": "preserve", "what": ["all"]}], "preserve is 'all'"),
-    ],
-)
-def test_malformed_json_is_refused_in_one_line(text, message: str) -> None:
-    with pytest.raises(UserError, match=message) as error:
-        Clamp.from_json(json.dumps(text) if isinstance(text, list) else text)
-    assert "\n" not in str(error.value)
