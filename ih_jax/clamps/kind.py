@@ -27,7 +27,7 @@ from ih_jax.clamps.values import (
     site_heads,
     site_name,
 )
-from ih_jax.errors import UserError, unknown
+from ih_jax.errors import UserError, nearest
 from ih_jax.model.params import Config, Params
 
 KINDS: dict[str, type[Kind]] = {}  # by the name in JSON
@@ -150,9 +150,11 @@ def clamp_kind(name: str) -> Callable[[Class], Class]:
 def kind_named(name: Any) -> type[Kind]:
     """The kind that is registered by a name. Raises UserError if there is none."""
     if not isinstance(name, str) or name not in KINDS:
-        known = unknown("clamp kind", name, KINDS)
+        near = nearest(str(name), KINDS)
+        meant = f"did you mean {near!r}? " if near else ""
         raise UserError(
-            f"{known}; if it is a kind of your own, import the module that defines it first"
+            f"unknown clamp kind {name!r}: {meant}if it is your own, import the module that "
+            f"defines it before you load; known are {', '.join(KINDS)}"
         )
     return KINDS[name]
 
