@@ -287,7 +287,7 @@ def test_a_gate_of_zero_changes_no_bit():
     ids=lambda c: c.parts[0].held.kind,
 )
 def test_clamps_of_exemplars_and_labels_are_refused(clamp):
-    with pytest.raises(ih.UserError, match="exemplars and labels"):
+    with pytest.raises(ih.UserError, match="applies only to few-shot models"):
         look(clamp)
 
 
