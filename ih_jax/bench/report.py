@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 from rich.table import Table
 
+from ih_jax import files
 from ih_jax.bench.steps import KINDS
 from ih_jax.bench.timing import Json
-from ih_jax.sweeps import store
 
 
 def write(found: Json, folder: Path) -> None:
     """bench.json, cost.png and cost.svg, each whole or not at all."""
-    store.write_text(folder / "bench.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    files.write_text(folder / "bench.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
     figure = draw(found)
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-        temporary = folder / f"cost.{kind}.writing"
-        figure.savefig(temporary, format=kind, dpi=200, metadata=metadata)
-        os.replace(temporary, folder / f"cost.{kind}")
+        with files.atomic(folder / f"cost.{kind}") as temporary:
+            figure.savefig(temporary, format=kind, dpi=200, metadata=metadata)
 
 
 def draw(found: Json) -> Figure:

@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from ih_jax import files
 from ih_jax.bench import costs, timing
 from ih_jax.bench import report as bench_report
 from ih_jax.cli.options import Bench, Data, Export, Heads, Import, List, MakeFeatures, Run, parse
@@ -24,7 +25,7 @@ from ih_jax.interop import head_report, head_scores, transformer_lens
 from ih_jax.interop.icl_dynamics import importing
 from ih_jax.interop.pretrained import reading
 from ih_jax.reports import report, running
-from ih_jax.sweeps import blocks, engine, estimate, programs, store
+from ih_jax.sweeps import blocks, engine, estimate, store
 from ih_jax.sweeps.trajectory import Trajectories, load
 
 console = Console()
@@ -237,7 +238,7 @@ def show_data(command: Data) -> None:
 
 
 def _features_cache() -> Path:
-    return programs.cache_folder() / "features"
+    return files.cache_folder() / "features"
 
 
 def _data(command: Run | Data) -> str | None:

@@ -8,11 +8,7 @@ figure.png, figure.svg
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -21,11 +17,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from ih_jax import files
 from ih_jax.errors import UserError
 from ih_jax.experiments.drawing import FAINT, QUIET, tidy
 from ih_jax.interop.head_scores import ENOUGH, KINDS, SCORES, kinds
 from ih_jax.interop.pretrained.reading import Pretrained
-from ih_jax.sweeps import store
 
 HEADER = ("head", *SCORES.values(), "kind")
 SHOWN = 12  # heads in tables
@@ -52,13 +48,14 @@ MEANING = {
 
 def write(found: xr.Dataset, folder: Path) -> None:
     """heads.nc, README.md and the figure, each whole or not at all. `folder` is there."""
-    _write_whole(folder / "heads.nc", lambda path: found.to_netcdf(path, engine="h5netcdf"))
+    with files.atomic(folder / "heads.nc") as temporary:
+        found.to_netcdf(temporary, engine="h5netcdf")
     with matplotlib.rc_context({"svg.hashsalt": str(found.attrs["name"])}):
         figure = draw(found)
         for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            save = partial(figure.savefig, format=kind, dpi=200, metadata=metadata)
-            _write_whole(folder / f"figure.{kind}", save)
-    store.write_text(folder / "README.md", readme(found))
+            with files.atomic(folder / f"figure.{kind}") as temporary:
+                figure.savefig(temporary, format=kind, dpi=200, metadata=metadata)
+    files.write_text(folder / "README.md", readme(found))
 
 
 def check_free(model: Pretrained, folder: Path) -> None:
@@ -73,16 +70,6 @@ def check_free(model: Pretrained, folder: Path) -> None:
         before = None
     if before != json.dumps(model.sha256):
         raise UserError(f"{path} is there, of other weights: give another folder with --out")
-
-
-def _write_whole(path: Path, save: Callable[[Path], Any]) -> None:
-    """Let `save` write a file under another name, which takes its own when it is whole."""
-    partial_file = path.with_name(f".{path.name}.writing")
-    try:
-        save(partial_file)
-        os.replace(partial_file, path)
-    finally:
-        partial_file.unlink(missing_ok=True)
 
 
 def first_heads(found: xr.Dataset, score: str, count: int = SHOWN) -> list[tuple[int, int]]:

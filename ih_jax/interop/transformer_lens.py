@@ -9,7 +9,6 @@ network: the one of training stands in the metadata in words, and acts only wher
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from ih_jax import files
 from ih_jax.errors import UserError
 from ih_jax.model.embedding import position_columns
 from ih_jax.model.params import Norm, Params
@@ -55,12 +55,8 @@ def export(
         "clamp": spec.clamp.describe(),
         "run": json.dumps({name: str(label) for name, label in spec.names.items()}),
     }
-    temporary = path.with_name(f".{path.name}.writing")
-    try:
+    with files.atomic(path) as temporary:
         save_file(arrays, temporary, told)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return config
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ih_jax import files
 from ih_jax.claims import Claim, Finding, decide
 from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment
@@ -52,8 +52,8 @@ def write(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     kept = results.assign_attrs(experiment=experiment.name, card=json.dumps(card, default=str))
-    with _whole(folder / "results.nc") as partial:
-        kept.to_netcdf(partial, engine="h5netcdf", encoding=_encoding(kept))
+    with files.atomic(folder / "results.nc") as temporary:
+        kept.to_netcdf(temporary, engine="h5netcdf", encoding=_encoding(kept))
     # From the file, so that a later `redraw` gives the same bytes.
     return _describe(folder, experiment, read(folder), card)
 
@@ -130,8 +130,8 @@ def write_index(folder: str | os.PathLike[str]) -> Path:
         _markdown(("experiment", "claim", "paper", "ours", "verdict"), rows),
     ]
     path = folder / "README.md"
-    with _whole(path) as partial:
-        partial.write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    with files.atomic(path) as temporary:
+        temporary.write_text("\n\n".join(text) + "\n", encoding="utf-8")
     return path
 
 
@@ -169,12 +169,12 @@ def _describe(
     # Salt and metadata are fixed so that the same results give the same bytes.
     with matplotlib.rc_context({"svg.hashsalt": experiment.name}):
         figure = experiment.draw(results)
-        with _whole(folder / "figure.png") as partial:
-            figure.savefig(partial, format="png", dpi=200, metadata={"Software": None})
-        with _whole(folder / "figure.svg") as partial:
-            figure.savefig(partial, format="svg", metadata={"Date": None})
-    with _whole(folder / "README.md") as partial:
-        partial.write_text(_readme(experiment, results, card, findings), encoding="utf-8")
+        with files.atomic(folder / "figure.png") as temporary:
+            figure.savefig(temporary, format="png", dpi=200, metadata={"Software": None})
+        with files.atomic(folder / "figure.svg") as temporary:
+            figure.savefig(temporary, format="svg", metadata={"Date": None})
+    with files.atomic(folder / "README.md") as temporary:
+        temporary.write_text(_readme(experiment, results, card, findings), encoding="utf-8")
     return findings
 
 
@@ -254,14 +254,3 @@ def _encoding(results: xr.Dataset) -> dict[str, dict[str, Any]]:
         for name, variable in results.data_vars.items()
         if np.issubdtype(variable.dtype, np.floating)
     }
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the name `path` once the block has ended well."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

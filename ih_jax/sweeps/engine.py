@@ -22,13 +22,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from ih_jax import files
 from ih_jax.errors import UserError
 from ih_jax.sweeps import cards, progress, sharing, store
 from ih_jax.sweeps.blocks import BlockPlan, Plan, estimate_bytes, plan_blocks
 from ih_jax.sweeps.programs import (
     CHUNK,
     Programs,
-    cache_folder,
     chunk_arrays,
     first_state,
     fitting_programs,
@@ -120,7 +120,7 @@ def use_compilation_cache(folder: Path | None = None) -> None:
     """
     if folder is None and jax.config.values["jax_compilation_cache_dir"]:
         return
-    jax.config.update("jax_compilation_cache_dir", str(folder or cache_folder() / "xla"))
+    jax.config.update("jax_compilation_cache_dir", str(folder or files.cache_folder() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

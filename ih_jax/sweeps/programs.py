@@ -19,6 +19,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import SingleDeviceSharding
 
+from ih_jax import files
 from ih_jax.errors import UserError
 from ih_jax.sweeps.blocks import COST_ELSEWHERE, COSTS, StepCost, choose_width
 from ih_jax.sweeps.chunk import advancer, starter
@@ -151,15 +152,10 @@ def memory_of(device: jax.Device) -> float:
     return whole / len(jax.local_devices())
 
 
-def cache_folder() -> Path:
-    """Where compiled programs and measured costs are kept between processes."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ih_jax"
-
-
 def known_cost(device: jax.Device) -> StepCost:
     """What steps cost on this kind of device: as `ih-jax bench` measured it here, or a guess."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        found = json.loads((cache_folder() / "costs.json").read_text())[device.device_kind]
+        found = json.loads((files.cache_folder() / "costs.json").read_text())[device.device_kind]
         cost = StepCost(float(found["overhead"]), int(found["widest"]))
         if np.isfinite(cost.overhead) and cost.overhead >= 0 and cost.widest >= 1:
             return cost
@@ -168,15 +164,12 @@ def known_cost(device: jax.Device) -> StepCost:
 
 def remember_cost(device: jax.Device, cost: StepCost) -> Path:
     """Keep what was measured of this kind of device for the sweeps to come."""
-    path = cache_folder() / "costs.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = files.cache_folder() / "costs.json"
     known: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
         known = json.loads(path.read_text())
     known[device.device_kind] = {"overhead": cost.overhead, "widest": cost.widest}
-    temporary = path.with_name(f"costs.json.{os.getpid()}")
-    temporary.write_text(json.dumps(known, indent=1) + "\n")
-    os.replace(temporary, path)
+    files.write_text(path, json.dumps(known, indent=1) + "\n")
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ih_jax import files
 from ih_jax.sweeps.records import BlockRecord
 from ih_jax.sweeps.study import Study
 
@@ -78,10 +78,6 @@ def axis_labels(study: Study) -> dict[str, list[Any]]:
 
 def save_results(results: xr.Dataset, path: Path) -> None:
     """Write labelled results as compressed netCDF, whole or not at all."""
-    temporary = path.with_name(path.name + ".writing")
     encoding = {name: {"zlib": True, "complevel": 4} for name in results.data_vars}
-    try:
+    with files.atomic(path) as temporary:
         results.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -19,7 +19,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import shutil
 import sys
 import tempfile
@@ -32,6 +31,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from ih_jax import files
 from ih_jax.errors import UserError
 
 LAYOUT_VERSION = 1
@@ -54,25 +54,6 @@ def silence_late_threads() -> None:
             before(unraisable)
 
     sys.unraisablehook = hook
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(path.name + ".writing")
-    with open(temporary, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:
@@ -101,7 +82,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 def write_card(folder: Path, card: dict[str, Any]) -> None:
     """Write the run card."""
-    write_text(folder / "card.json", json.dumps(card, indent=1, default=_plain) + "\n")
+    files.write_text(folder / "card.json", json.dumps(card, indent=1, default=_plain) + "\n")
 
 
 def _plain(value: Any) -> Any:
@@ -147,30 +128,20 @@ def save_part(path: Path, tree: Any, about: dict[str, Any]) -> None:
         about: JSON for the manifest: steps, what comes next.
     """
     leaves = _named_leaves(tree)
-    temporary = path.with_name(path.name + ".writing")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with _orbax() as checkpointer:
-            checkpointer.save(temporary.absolute() / "arrays", args=ocp.args.StandardSave(leaves))
-    except Exception as error:
-        # A full disk has many names in Orbax and tensorstore; the room it took is given back.
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise OSError(f"{path} could not be written: {_reason(error)}") from None
     manifest = {
         "layout": LAYOUT_VERSION,
         "about": about,
         "checksums": {name: _checksum(leaf) for name, leaf in leaves.items()},
     }
-    write_text(temporary / "manifest.json", json.dumps(manifest))
-    for root, _, files in os.walk(temporary):
-        for name in files:
-            descriptor = os.open(os.path.join(root, name), os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
-    shutil.rmtree(path, ignore_errors=True)
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
+    with files.atomic(path) as temporary:
+        try:
+            with _orbax() as checkpointer:
+                arrays = temporary.absolute() / "arrays"
+                checkpointer.save(arrays, args=ocp.args.StandardSave(leaves))
+        except Exception as error:
+            # A full disk has many names in Orbax and tensorstore.
+            raise OSError(f"{path} could not be written: {_reason(error)}") from None
+        (temporary / "manifest.json").write_text(json.dumps(manifest))
 
 
 def _reason(error: Exception) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from ih_jax import files
 from ih_jax.data.images.drawings import Drawings
 from ih_jax.data.images.features import Features
 
@@ -51,10 +51,5 @@ def likeness(features: Features, path: Path) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.writing")
-    try:
+    with files.atomic(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ih_jax import files
 from ih_jax.data.images import drawings as images_
 from ih_jax.data.images.drawings import Drawings
 from ih_jax.data.images.encoders import Encoder
@@ -163,26 +164,20 @@ def _write(
     features = encoder(images_.turned(few, turns, flips), progress)
     classes = np.arange(len(features))
     order = np.random.default_rng(made_of["seed"]).permutation(classes)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
-    try:
-        with h5py.File(temporary, "w") as file:
-            file.create_dataset(
-                f"{encoder.name}/{encoder.side}/feat",
-                data=features[order],
-                dtype=np.float32,
-                compression="gzip",
-                compression_opts=4,
-            )
-            file["character"] = (classes // each)[order]
-            file["quarter_turns"] = (classes % len(turns))[order]
-            file["mirrored"] = (classes % each >= len(turns))[order]
-            file["names"] = np.array(drawings.characters, dtype=h5py.string_dtype())
-            file.attrs["split_by"] = "character"
-            file.attrs["made_of"] = json.dumps(made_of)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.atomic(path) as temporary, h5py.File(temporary, "w") as file:
+        file.create_dataset(
+            f"{encoder.name}/{encoder.side}/feat",
+            data=features[order],
+            dtype=np.float32,
+            compression="gzip",
+            compression_opts=4,
+        )
+        file["character"] = (classes // each)[order]
+        file["quarter_turns"] = (classes % len(turns))[order]
+        file["mirrored"] = (classes % each >= len(turns))[order]
+        file["names"] = np.array(drawings.characters, dtype=h5py.string_dtype())
+        file.attrs["split_by"] = "character"
+        file.attrs["made_of"] = json.dumps(made_of)
 
 
 def _made_of(path: Path) -> dict[str, Any] | None:
