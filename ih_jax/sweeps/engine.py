@@ -30,6 +30,7 @@ from ih_jax.sweeps.programs import (
     CHUNK,
     Programs,
     chunk_arrays,
+    cores,
     first_state,
     fitting_programs,
 )
@@ -106,11 +107,15 @@ def sweep(task: Any, **settings: Any) -> Sweep:
 def use_all_cores() -> None:
     """One XLA device a core on CPU, unless JAX has started or was told otherwise.
 
-    Two devices that each train their own blocks beat one that splits every product in two.
+    Two devices that each train their own blocks beat one that splits every product in two. Called
+    when the package is imported, which changes nothing else of JAX; `IH_JAX_CONFIGURE_JAX=0` in
+    the environment leaves JAX as it is.
     """
-    with contextlib.suppress(RuntimeError):
+    if os.environ.get("IH_JAX_CONFIGURE_JAX") == "0":
+        return
+    with contextlib.suppress(RuntimeError):  # JAX has started: its devices are what they are
         if jax.config.values.get("jax_num_cpu_devices", -1) < 1:
-            jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+            jax.config.update("jax_num_cpu_devices", cores())
 
 
 def use_compilation_cache(folder: Path | None = None) -> None:

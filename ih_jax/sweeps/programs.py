@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import psutil
 from jax import Array
 from jax.sharding import SingleDeviceSharding
 
@@ -145,11 +146,18 @@ def memory_of(device: jax.Device) -> float:
         found = device.memory_stats()
         if found and found.get("bytes_limit"):
             return float(found["bytes_limit"])
-    whole = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    whole = float(psutil.virtual_memory().total)
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):
             whole = min(whole, float(Path(limit).read_text()))
     return whole / len(jax.local_devices())
+
+
+def cores() -> int:
+    """CPU cores that this process may run on, where the system says; else all that there are."""
+    with contextlib.suppress(AttributeError, psutil.Error, OSError):  # macOS has no affinity
+        return len(psutil.Process().cpu_affinity())
+    return os.cpu_count() or 1
 
 
 def known_cost(device: jax.Device) -> StepCost:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,40 @@ from typing import TextIO
 from ih_jax.errors import UserError
 from ih_jax.sweeps.blocks import BlockPlan
 
+try:
+    import portalocker
+except ImportError:  # a system that has neither POSIX locks nor those of Windows
+    portalocker = None  # type: ignore[assignment]
+
 POLL_SECONDS = 2.0  # between looks at blocks that others hold
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
+
+
+class _Taken(Exception):
+    """Another process holds the lock."""
+
+
+class _NoLocks(Exception):
+    """The system, or the file system that the file is on, has no locks."""
+
+
+def _lock(file: TextIO, *, shared: bool = False, wait: bool = False) -> None:
+    """Lock an open file; the lock goes when the file is closed or the process dies.
+
+    Raises _Taken where it is held and `wait` is not set, and _NoLocks where there are none.
+    """
+    if portalocker is None:
+        raise _NoLocks
+    how = portalocker.LockFlags.SHARED if shared else portalocker.LockFlags.EXCLUSIVE
+    if not wait:
+        how |= portalocker.LockFlags.NON_BLOCKING
+    try:
+        portalocker.lock(file, how)
+    except portalocker.LockException as error:
+        reason = error.args[0] if error.args else None
+        if getattr(reason, "errno", None) in NO_LOCKS:
+            raise _NoLocks from None
+        raise _Taken from None
 
 
 @dataclass(frozen=True)
@@ -52,14 +83,14 @@ def read_share(text: str) -> Share:
 @contextlib.contextmanager
 def only_writer(trajectory: Path) -> Iterator[None]:
     """Have the sweep to oneself. Raises UserError if another process writes to it."""
-    with _held(trajectory / ".writer", fcntl.LOCK_EX, trajectory):
+    with _held(trajectory / ".writer", trajectory):
         yield
 
 
 @contextlib.contextmanager
 def one_of_many(trajectory: Path) -> Iterator[None]:
     """Write beside other processes that do the same, and beside none that wants it alone."""
-    with _held(trajectory / ".writer", fcntl.LOCK_SH, trajectory):
+    with _held(trajectory / ".writer", trajectory, shared=True):
         yield
 
 
@@ -67,24 +98,25 @@ def one_of_many(trajectory: Path) -> Iterator[None]:
 def in_turn(trajectory: Path) -> Iterator[None]:
     """Wait for every other process that is in here, then be the only one."""
     with open(trajectory / ".turn", "a+") as file:
-        with contextlib.suppress(OSError):  # without locks: what is done here is atomic anyway
-            fcntl.flock(file, fcntl.LOCK_EX)
+        # Without locks: what is done here is atomic anyway.
+        with contextlib.suppress(_Taken, _NoLocks):
+            _lock(file, wait=True)
         yield
 
 
 @contextlib.contextmanager
-def _held(path: Path, how: int, trajectory: Path) -> Iterator[None]:
+def _held(path: Path, trajectory: Path, *, shared: bool = False) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The file stays: to remove a lock's file is to give two processes a lock each.
     with open(path, "a+") as file:
         try:
-            fcntl.flock(file, how | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise UserError(
-                    f"another process is writing to {trajectory.parent}: wait for it, give "
-                    "another folder, or start all of them with --share claim"
-                ) from None
+            with contextlib.suppress(_NoLocks):
+                _lock(file, shared=shared)
+        except _Taken:
+            raise UserError(
+                f"another process is writing to {trajectory.parent}: wait for it, give "
+                "another folder, or start all of them with --share claim"
+            ) from None
         yield
 
 
@@ -137,11 +169,12 @@ class Blocks:
             folder.mkdir(parents=True, exist_ok=True)
             claim = open(folder / ".claim", "a+")  # noqa: SIM115 (held by who takes the block)
             try:
-                fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+                _lock(claim)
+            except _Taken:
                 claim.close()
-                if error.errno not in NO_LOCKS:
-                    continue
+                continue
+            except _NoLocks:
+                claim.close()
                 if not self.share.fixed:
                     raise UserError(
                         f"{folder} is on a file system without locks: "

@@ -37,9 +37,6 @@ from ih_jax.errors import UserError
 LAYOUT_VERSION = 1
 _ONE_AT_A_TIME = threading.Lock()
 
-# Orbax's threads log, with a traceback each, what `save_part` raises in one line.
-logging.getLogger("absl").addFilter(lambda record: "_SignalingThread" not in str(record.msg))
-
 
 def silence_late_threads() -> None:
     """Keep what Orbax's threads say after a save has failed off the terminal.
@@ -115,8 +112,19 @@ def part_path(folder: Path, block: int, part: int) -> Path:
 @contextlib.contextmanager
 def _orbax() -> Iterator[ocp.Checkpointer]:
     """A checkpointer, one at a time: two that save at once in one process wait for each other."""
-    with _ONE_AT_A_TIME, ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-        yield checkpointer
+    log = logging.getLogger("absl")
+    with _ONE_AT_A_TIME:
+        # Orbax's threads log, with a traceback each, what `save_part` raises in one line.
+        log.addFilter(_not_of_threads)
+        try:
+            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+                yield checkpointer
+        finally:
+            log.removeFilter(_not_of_threads)
+
+
+def _not_of_threads(record: logging.LogRecord) -> bool:
+    return "_SignalingThread" not in str(record.msg)
 
 
 def save_part(path: Path, tree: Any, about: dict[str, Any]) -> None:

@@ -1,0 +1,54 @@
+"""The package works on systems that lack what Linux has, and leaves JAX as it was told."""
+
+import os
+import subprocess
+import sys
+
+TAKE_AWAY = """
+import os, sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name == "fcntl":
+            raise ImportError("no fcntl on this system")
+sys.meta_path.insert(0, Missing())
+for name in ("fcntl", "portalocker"):
+    sys.modules.pop(name, None)
+if hasattr(os, "sched_getaffinity"):
+    del os.sched_getaffinity
+"""
+STUDY = """
+import ih_jax as ih
+study = ih.sweep(ih.fewshot(evaluation_sequences=8), init=range(2), sequences=320)
+study.train(sys.argv[1], progress=False)
+study.train(sys.argv[1], progress=False, resume=True)
+t = ih.load(sys.argv[1])
+assert t.results["loss"].notnull().all()
+"""
+
+
+def run(script, *arguments, **environment):
+    environment = {**os.environ, **environment}
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_study_trains_resumes_and_loads_without_fcntl_and_affinity(tmp_path):
+    done = run(TAKE_AWAY + STUDY, str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_sets_the_devices_only_where_that_is_not_switched_off():
+    script = "import jax, ih_jax; print(jax.config.values['jax_num_cpu_devices'])"
+    assert int(run(script, IH_JAX_CONFIGURE_JAX="0").stdout) < 1
+    assert int(run(script, IH_JAX_CONFIGURE_JAX="1").stdout) >= 1
+
+
+def test_importing_leaves_jax_that_has_started_and_loggers_alone():
+    script = (
+        "import jax, logging; before = jax.devices(); "
+        "filters = list(logging.getLogger('absl').filters); import ih_jax; "
+        "assert jax.devices() == before; "
+        "assert logging.getLogger('absl').filters == filters"
+    )
+    done = run(script)
+    assert done.returncode == 0, done.stderr
