@@ -7,6 +7,8 @@ study.train("runs/match")
 ih.load("runs/match").results["loss"].median("init")
 """
 
+from ih_jax import claims
+from ih_jax.claims import Claim, Finding
 from ih_jax.clamps.apply import apply
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.kind import Decision, Kind, clamp_kind
@@ -35,6 +37,7 @@ from ih_jax.data.batches import Batch, Tokens, Vectors
 from ih_jax.data.fewshot import Burst
 from ih_jax.data.languages.recipe import Recipe, recipe, with_bos
 from ih_jax.errors import UserError
+from ih_jax.experiments.base import Experiment, Options, Table, Training
 from ih_jax.measures.base import measure
 from ih_jax.model.activations import Activations
 from ih_jax.model.params import Config, Params, init
@@ -51,26 +54,33 @@ __all__ = [
     "Activations",
     "Batch",
     "Burst",
+    "Claim",
     "Clamp",
     "Config",
     "Decision",
+    "Experiment",
     "FewShot",
+    "Finding",
     "Interrupted",
     "Kind",
     "Language",
+    "Options",
     "Params",
     "Place",
     "Recipe",
     "Sweep",
+    "Table",
     "Task",
     "TaskArrays",
     "Tokens",
+    "Training",
     "Trajectories",
     "UserError",
     "Vectors",
     "Weights",
     "ablate",
     "apply",
+    "claims",
     "clamp_kind",
     "copy_from",
     "fewshot",

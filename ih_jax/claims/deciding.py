@@ -53,12 +53,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence of a paper, with what is computed to decide it."""
+    """One sentence, of a paper or of one's own, with what is computed to decide it."""
 
     name: str
     text: str
-    paper: str  # the paper's number
-    decide: Callable[[xr.Dataset], Finding]
+    decide: Callable[[xr.Dataset], Finding]  # such as `seeds_ordered(...)` gives
+    paper: str = ""  # the paper's number
     grade: Grade | None = None  # of the paper's own evidence, where it gives one
 
 

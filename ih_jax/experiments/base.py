@@ -1,7 +1,7 @@
-"""Experiments: a file a figure, each saying what is needed, measured, claimed and drawn.
+"""Experiments: a file a figure, each saying what is trained, measured, claimed and drawn.
 
-Several figures read the same networks, so the runs stand apart, in `trainings`: a training happens
-once, and every experiment that needs it measures and draws what it likes.
+Several figures read the same networks, so a `Training` is an object that experiments hold: it
+happens once, and every experiment that holds it measures and draws what it likes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from ih_jax.claims import Claim
 from ih_jax.clamps.clamp import Clamp
-from ih_jax.errors import UserError
+from ih_jax.errors import UserError, unknown
+from ih_jax.sweeps.engine import Sweep
 from ih_jax.sweeps.trajectory import Trajectories
 from ih_jax.tasks.fewshot import FewShot, fewshot
 
@@ -36,7 +37,7 @@ class Options:
     labels: int = 5
     clamps: tuple[str, ...] = ()  # only these of the training "clamps"; empty: all
     scale: float = 1.0  # share of the sequences to train for
-    quick: bool = False  # shorter runs and coarser grids, see `trainings`
+    quick: bool = False  # shorter runs and coarser grids, as each training says
     text: Mapping[str, str] = field(default_factory=dict)  # of `data.text.Text`, for olsson-text
 
     @property
@@ -57,10 +58,10 @@ class Options:
         return round(self.scale * (quick if self.quick and quick is not None else sequences))
 
     def choose(self, clamps: Mapping[str, Clamp]) -> dict[str, Clamp]:
-        """The chosen clamps. Raises UserError, with those there are, for another."""
-        unknown = [name for name in self.clamps if name not in clamps]
-        if unknown:
-            raise UserError(f"there is no clamp {unknown[0]!r}; there are: {', '.join(clamps)}")
+        """The chosen clamps. Raises UserError, with the nearest, for a name that is none."""
+        for name in self.clamps:
+            if name not in clamps:
+                raise unknown("clamp", name, clamps)
         return {name: c for name, c in clamps.items() if not self.clamps or name in self.clamps}
 
 
@@ -74,23 +75,76 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """One figure or table of a paper: what it needs, measures, claims and draws.
+class Training:
+    """Networks that are trained once, whichever experiments read them.
 
-    `measure(options, found)` gives all numbers that are claimed of or drawn, and no more
-    (results.nc is committed: below 2 MB); `found` has the trainings that `needs` names. What is
-    drawn can then be drawn again from results.nc alone.
+    Args:
+        name: what `found` calls it; also the beginning of its folder's name.
+        sweep: a study, or `sweep(options, found)`, which gives one. `found` has the trainings in
+            `needs`. It is empty while only the cost is asked for: a function that then raises
+            KeyError has a cost that is known later.
+        needs: trainings whose networks decide what is trained here, such as which head is clamped.
     """
 
     name: str
-    title: str
-    paper: str  # where the claims come from
-    summary: str
-    measure: Callable[[Options, Found], xr.Dataset]
-    claims: tuple[Claim, ...]
-    draw: Callable[[xr.Dataset], Figure]
+    sweep: Sweep | Callable[[Options, Found], Sweep]
+    needs: tuple[Training, ...] = ()
+
+    def study(self, options: Options, found: Found) -> Sweep:
+        """What is trained with these options."""
+        return self.sweep if isinstance(self.sweep, Sweep) else self.sweep(options, found)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One figure or table: what it trains, measures, claims and draws.
+
+    Only `name` and what is to be looked at are needed; a folder of results has the rest where it
+    is given.
+
+    Args:
+        name: what `ih-jax run` calls it, and the name of its folder.
+        trainings: what is trained first; what these need is trained before them.
+        measure: `measure(options, found)` gives all numbers that are claimed of or drawn, and no
+            more; figure and claims can then be made again from results.nc alone. `found` has the
+            trajectories of each training by its name. None: the results of the only training.
+        claims: decided by those numbers.
+        draw: the figure of those numbers. None: no figure.
+        tables: further numbers for the README.
+        title: its heading there; by default the name.
+        paper: where the claims come from.
+        summary: what it is about, a paragraph.
+        differs: where the results differ from the paper, and why, if that is known.
+        seconds: what measuring and drawing take, on the machine of `sweeps.estimate`.
+
+    Raises:
+        UserError: there is no `measure`, and not just one training; or the name is not one that a
+            folder can have.
+    """
+
+    name: str
+    title: str = ""
+    paper: str = ""
+    summary: str = ""
+    trainings: tuple[Training, ...] = ()
+    measure: Callable[[Options, Found], xr.Dataset] | None = None
+    claims: tuple[Claim, ...] = ()
+    draw: Callable[[xr.Dataset], Figure] | None = None
     tables: Callable[[xr.Dataset], Sequence[Table]] = lambda results: ()
-    needs: tuple[str, ...] = ()  # names in `trainings.TRAININGS`
-    differs: str = ""  # where results committed here differ from the paper, and why, if known
-    # What measuring and drawing take on the machine of `estimate`, for the options.
+    differs: str = ""
     seconds: Callable[[Options], float] = lambda options: 3.0
+
+    def __post_init__(self) -> None:
+        if not self.name or not all(c.isalnum() or c in "-_." for c in self.name):
+            raise UserError(f"name is {self.name!r}: give letters, digits, '-', '_' and '.' only")
+        if self.measure is None and len(self.trainings) != 1:
+            raise UserError(
+                f"experiment {self.name!r} has no measure and {len(self.trainings)} trainings: "
+                "give measure=, or one training whose results are to be shown"
+            )
+
+    def measured(self, options: Options, found: Found) -> xr.Dataset:
+        """The numbers of this experiment, from what was trained."""
+        if self.measure is None:
+            return found[self.trainings[0].name].results
+        return self.measure(options, found)

@@ -1,8 +1,8 @@
-"""The experiments that there are: those of each paper in its order, and the sets they make."""
+"""The experiments of this package: those of each paper in its order, and the sets they make."""
 
 from __future__ import annotations
 
-from ih_jax.errors import UserError
+from ih_jax.errors import unknown
 from ih_jax.experiments.base import Experiment
 from ih_jax.experiments.beyond import factorial, predict, pulse, saddle
 from ih_jax.experiments.olsson2022 import (
@@ -96,11 +96,10 @@ def registry() -> dict[str, Experiment]:
 
 
 def find(name: str) -> Experiment:
-    """The experiment of this name. Raises UserError, with those there are, for another."""
+    """The experiment of this name. Raises UserError, with the nearest, for another."""
     known = registry()
     if name not in known:
-        there_are = ", ".join((*SETS, *sorted(known)))
-        raise UserError(f"there is no experiment {name!r}; there are: {there_are}")
+        raise unknown("experiment", name, (*SETS, *known))
     return known[name]
 
 

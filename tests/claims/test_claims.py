@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 import pytest
 import xarray as xr
+from made_up import PAPER, sweep
 
 from ih_jax.claims import (
-    LEARNED,
     Bounds,
     Faster,
     decide,
@@ -31,42 +30,6 @@ from ih_jax.experiments.singh2024.fig5b import CLAIMS
 from ih_jax.experiments.singh2024.trainings import CLAMPS, HORIZONS
 
 INF = math.inf
-PAPER = {
-    "none": 311e3,
-    "previous-token attention": 217e3,
-    "layer1": 79e3,
-    "match": 33e3,
-    "copy": 41e3,
-    "layer1+copy": 28e3,
-}
-
-
-def sweep(
-    times: Mapping[str, float] = PAPER,
-    seeds: int = 6,
-    spread: float = 0.05,
-    plateaus: tuple[str, ...] = ("none",),
-    horizons: Mapping[str, int] = HORIZONS,
-) -> xr.Dataset:
-    """Results whose runs reach LEARNED at these times, some percent apart."""
-    n = np.unique(np.append(0, np.geomspace(500, 8e5, 150).round()))
-    loss = np.full((len(times), seeds, len(n)), np.nan)
-    for i, (clamp, time) in enumerate(times.items()):
-        for j in range(seeds):
-            t = time * (1 + spread * (j - (seeds - 1) / 2) / seeds)
-            if clamp in plateaus:
-                curve = (0.7 + 1.3 * np.exp(-n / (t / 20))) / (1 + np.exp((n - t) / (t / 8)))
-                curve *= LEARNED / np.interp(t, n, curve)
-            else:
-                curve = 2 * (LEARNED / 2) ** (n / t)
-            loss[i, j] = np.where(n <= horizons[clamp], curve, np.nan)
-    return xr.Dataset(
-        {
-            "loss": (("clamp", "init", "sequences"), loss),
-            "diverged_at": (("clamp", "init"), np.full(loss.shape[:2], np.nan)),
-        },
-        coords={"clamp": list(times), "init": np.arange(5, 5 + seeds), "sequences": n},
-    )
 
 
 def verdicts(results: xr.Dataset) -> dict[str, str]:
@@ -228,5 +191,5 @@ def test_fig5b_is_the_papers_six_runs() -> None:
     assert set(CLAMPS) == set(HORIZONS) == set(PAPER)
     assert len(set(CLAMPS.values())) == 6
     assert find("fig5b").claims == CLAIMS
-    with pytest.raises(UserError, match="there are: paper, beyond"):
+    with pytest.raises(UserError, match="did you mean 'fig5b'"):
         find("fig5c")

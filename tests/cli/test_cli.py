@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import xarray as xr
 
 from ih_jax.cli.main import main
 
@@ -97,11 +98,14 @@ def test_help_says_what_a_person_needs(command, told, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "fig5b", "--sedes", "3"], "Unrecognized options: --sedes"),
+        (
+            ["run", "fig5b", "--sedes", "3"],
+            "Unrecognized options: --sedes (did you mean '--seeds'?)",
+        ),
         (["run", "fig5b", "--seeds", "two"], "--seeds"),
         (["run", "olsson-text", "--tokenizer", "words"], "'bytes'"),
         (["run"], "Missing from ih-jax run"),
-        (["rum", "fig5b"], "rum"),
+        (["rum", "fig5b"], "did you mean 'run'?"),
         ([], "{run, list"),
         (["heads"], "--model"),
     ],
@@ -117,6 +121,7 @@ def test_what_cannot_be_read_gets_one_line_and_exit_code_2(arguments, words, cap
 
 BAD_STUDIES = {
     "no_study.py": "x = 1",
+    "a_study.py": "import ih_jax as ih\nstudy = ih.sweep(ih.fewshot(classes=8), sequences=320)",
     "range.py": "import ih_jax as ih\nstudy = ih.sweep(ih.fewshot(), clamp=ih.ablate(1, 9))",
     "both.py": "import ih_jax as ih\nc = ih.previous_token(1, 3) & ih.induction(1, 3)",
     "labels.py": "import ih_jax as ih\nih.fewshot(labels=1)",
@@ -126,20 +131,20 @@ BAD_STUDIES = {
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "fig99"], "fig5b"),
-        (["run", "fig5b", "--clamps", "macth"], "there is no clamp 'macth'"),
+        (["run", "fig5c"], "did you mean 'fig5b'?"),
+        (["run", "fig5b", "--clamps", "macth"], "unknown clamp 'macth': did you mean 'match'?"),
         (["run", "fig5b", "--data", "nowhere.h5"], "no feature file"),
         (["run", "fig5b", "--seeds", "0"], "--seeds is 0"),
         (["run", "fig5b", "--labels", "1"], "labels is 1: give 2 or more"),
         (["run", "fig5b", "--classes", "3000"], "the data has 1623"),
         (["run", "fig5b", "--exemplars", "30"], "the data has 20"),
         (["run", "missing.py"], "no file missing.py"),
-        (["run", "no_study.py"], "defines no `study`"),
+        (["run", "no_study.py"], "defines no `study` and no `experiment`"),
         (["run", "range.py"], "head 9"),
         (["run", "both.py"], "layer 1 head 3"),
         (["run", "labels.py"], "labels is 1"),
-        (["run", "no_study.py", "--scale", "0.1"], "no_study.py reads no --scale"),
-        (["run", "no_study.py", "--seeds", "3"], "no_study.py reads no --seeds"),
+        (["run", "a_study.py", "--scale", "0.1"], "a_study.py reads no --scale"),
+        (["run", "a_study.py", "--seeds", "3"], "a_study.py reads no --seeds"),
         (["run", "fig5b", "--text", "here"], "fig5b reads no --text"),
         (["run", "olsson-smoke", "--classes", "9"], "olsson-smoke reads no --classes"),
         (["plot", "nowhere"], "results.nc"),
@@ -185,3 +190,48 @@ def test_a_study_file_on_text_runs(folder):
     done = ih_jax("run", "long_text.py", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "prefix_matching" in done.stdout
+
+
+EXPERIMENT = """
+import ih_jax as ih
+study = ih.sweep(ih.fewshot(classes=8), init=[0], sequences=320)
+def measure(options, found):
+    return found["typo"].results
+experiment = ih.Experiment(name="own", trainings=(ih.Training("own", study),), measure=measure)
+del study
+"""
+BAD_EXPERIMENTS = {
+    "two.py": (EXPERIMENT.replace("del study", ""), "defines both `study` and `experiment`"),
+    "broken.py": ("import ih_jax\n\nfoo(1)\n", "broken.py, line 3: NameError: name 'foo'"),
+    "grammar.py": ("x = 1\nif x\n", "grammar.py, line 2: "),
+    "late.py": (EXPERIMENT, "late.py, line 5: KeyError: 'typo'"),
+    "unnamed.py": (EXPERIMENT.replace('"own", tr', '"a/b", tr'), "line 6: name is 'a/b'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_EXPERIMENTS)
+def test_a_mistake_in_a_persons_file_is_named_by_file_and_line(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    text, told = BAD_EXPERIMENTS[name]
+    (tmp_path / name).write_text(text)
+    assert main(["run", name, "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert said.count("\n") == 1
+
+
+def test_code_inside_a_results_folder_is_never_run_unasked(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    inside = tmp_path / "results" / "own"
+    inside.mkdir(parents=True)
+    file = inside / "own.py"
+    file.write_text("raise SystemExit('it ran')")
+    results = xr.Dataset(attrs={"experiment": "own", "experiment_file": str(file), "card": "{}"})
+    results.to_netcdf(inside / "results.nc", engine="h5netcdf")
+    assert main(["plot", "results/own"]) == 2
+    assert "which is not run unasked" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("ih-jax ")

@@ -21,17 +21,17 @@ from ih_jax.clamps.clamp import Clamp
 from ih_jax.experiments import register
 from ih_jax.experiments.base import Options
 from ih_jax.experiments.beyond import predict, pulse
-from ih_jax.experiments.register import choose, find
-from ih_jax.experiments.singh2024.ablations import correlation
-from ih_jax.experiments.singh2024.trainings import (
+from ih_jax.experiments.beyond.trainings import (
     CELLS,
     EQUIVALENT,
     FACTORIAL,
-    HORIZONS,
     PULSED,
     cell_clamp,
     cell_name,
 )
+from ih_jax.experiments.register import choose, find
+from ih_jax.experiments.singh2024.ablations import correlation
+from ih_jax.experiments.singh2024.trainings import HORIZONS
 from ih_jax.reports import running
 
 SEEDS = [5, 6, 7]

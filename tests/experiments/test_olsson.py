@@ -22,8 +22,8 @@ from ih_jax.experiments.base import Options
 from ih_jax.experiments.olsson2022 import ablations, behaviours, models, phase_change
 from ih_jax.experiments.olsson2022 import trainings as olsson
 from ih_jax.experiments.register import SETS, choose, find, registry
-from ih_jax.experiments.singh2024.trainings import TRAININGS, in_order
 from ih_jax.reports import running
+from ih_jax.reports.planning import trainings_of
 from ih_jax.sweeps import chunk, measuring, programs
 
 Change = Callable[[xr.Dataset], xr.Dataset]
@@ -955,8 +955,7 @@ def test_quick_trains_two_depths_with_and_without_smeared_keys(
     )
     assert main(["run", "olsson-phase-change", "--quick"]) == 0
     ((chosen, options),) = asked
-    needs = in_order([need for each in chosen for need in each.needs])
-    studies = [TRAININGS[need].sweep(options, {}) for need in needs]
+    studies = [training.study(options, {}) for training in trainings_of(chosen)]
     assert [
         (run.config.layers, run.config.smeared_keys, run.config.mlp_ratio, run.names["init"])
         for study in studies

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from test_claims import sweep
+from made_up import sweep
 
 from ih_jax.errors import UserError
 from ih_jax.experiments.register import find
-from ih_jax.reports import report
+from ih_jax.reports import report, tables
+from ih_jax.reports.sources import experiment_of
 
 CARD = {
     "command": "ih-jax run fig5b --seeds 6",
@@ -65,10 +66,10 @@ def test_censored_times_are_marked(tmp_path: Path) -> None:
     results = sweep({"none": 2e6, "match": 33e3})
     findings = report.write(tmp_path, find("fig5b"), results, {})
     assert "| none | 311k | >800k | >800k to >800k |" in (tmp_path / "README.md").read_text()
-    terminal = report.table(findings)
+    terminal = tables.of_claims(findings)
     assert "undecidable" in terminal
     assert "\x1b" not in terminal
-    assert "\x1b" in report.table(findings, colour=True)
+    assert "\x1b" in tables.of_claims(findings, colour=True)
 
 
 def test_results_come_back(folder: Path) -> None:
@@ -81,7 +82,7 @@ def test_results_come_back(folder: Path) -> None:
 
 def test_redrawing_gives_the_same_bytes(folder: Path) -> None:
     before = bytes_of(folder)
-    report.redraw(folder)
+    report.redraw(folder, experiment_of(folder)[0])
     assert bytes_of(folder) == before
 
 
@@ -111,7 +112,7 @@ def test_a_figure_can_be_drawn_of_what_little_there_is() -> None:
 
 def test_mistakes_are_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no results\.nc"):
-        report.redraw(tmp_path)
+        experiment_of(tmp_path)
     sweep(seeds=1).to_netcdf(tmp_path / "results.nc", engine="h5netcdf")
     with pytest.raises(UserError, match="of no experiment"):
-        report.redraw(tmp_path)
+        experiment_of(tmp_path)

@@ -14,8 +14,15 @@ from matplotlib.figure import Figure
 
 from ih_jax.claims import Claim, Finding, learning_times, over_seeds, plateaus, thousands
 from ih_jax.experiments.base import Experiment, Found, Options, Table
+from ih_jax.experiments.beyond.trainings import (
+    CELLS,
+    EQUIVALENT,
+    FACTORIAL,
+    FACTORIAL_CELLS,
+    Cell,
+    cell_name,
+)
 from ih_jax.experiments.drawing import chance, curves, over_sequences, tidy
-from ih_jax.experiments.singh2024.trainings import CELLS, EQUIVALENT, FACTORIAL, Cell, cell_name
 
 COLOURS = {
     "": "#000000",
@@ -90,7 +97,7 @@ def _present(name: str, paper: str) -> Claim:
         return over_seeds(verdicts, learning_times(results).remarks([name]))
 
     words = "nothing" if name == "nothing" else f"{name} alone"
-    return Claim(f"a plateau: {name}", f"With {words} given there is a plateau.", paper, decide)
+    return Claim(f"a plateau: {name}", f"With {words} given there is a plateau.", decide, paper)
 
 
 def _smallest_is_match(results: xr.Dataset) -> Finding:
@@ -193,6 +200,6 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    needs=("factorial",),
+    trainings=(FACTORIAL_CELLS,),
     seconds=lambda options: 4.0,
 )

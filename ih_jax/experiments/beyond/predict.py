@@ -24,6 +24,7 @@ from scipy import optimize, stats
 
 from ih_jax.claims import Claim, Finding, over_seeds, time_of
 from ih_jax.experiments.base import Experiment, Found, Options, Table
+from ih_jax.experiments.beyond.trainings import PREDICTED
 from ih_jax.experiments.drawing import FAINT, seeds_of, short, tidy
 
 Floats = NDArray[np.float64]
@@ -268,6 +269,6 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    needs=("predicted",),
+    trainings=(PREDICTED,),
     seconds=lambda options: 6.0,
 )

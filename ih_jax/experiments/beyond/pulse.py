@@ -25,8 +25,9 @@ from ih_jax.claims import (
     time_of,
 )
 from ih_jax.experiments.base import Experiment, Found, Options, Table
+from ih_jax.experiments.beyond.trainings import PULSED, PULSES
 from ih_jax.experiments.drawing import QUIET, over_sequences, short, tidy
-from ih_jax.experiments.singh2024.trainings import PULSED
+from ih_jax.experiments.singh2024.trainings import CLAMPED
 
 COLOURS = {"layer1": "#0072B2", "match": "#D55E00", "copy": "#009E73"}
 WORDS = {"layer1": "A (layer 1)", "match": "A and B (match)", "copy": "C (copy)"}
@@ -302,6 +303,6 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    needs=("clamps", "pulses"),
+    trainings=(CLAMPED, PULSES),
     seconds=lambda options: 3.0,
 )

@@ -18,7 +18,7 @@ from ih_jax.claims import LEARNED, Claim, at_least, at_most, in_every_seed
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, curves, over_sequences, tidy
 from ih_jax.experiments.looking import along
-from ih_jax.experiments.singh2024.trainings import PLATEAU
+from ih_jax.experiments.singh2024.trainings import CLAMPED, PLATEAU
 from ih_jax.measures.probes import exhaustive, subset
 from ih_jax.measures.saddle import curvature
 
@@ -160,6 +160,6 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    needs=("clamps",),
+    trainings=(CLAMPED,),
     seconds=lambda options: (35.0 if options.quick else 300.0) * options.seeds,
 )

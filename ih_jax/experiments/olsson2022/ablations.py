@@ -22,6 +22,7 @@ from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, HEAD_COLOURS, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.models import INDUCTION, Model
+from ih_jax.experiments.olsson2022.trainings import DEPTHS, SMEARED
 from ih_jax.measures import context, heads, removal
 from ih_jax.model.params import Params
 from ih_jax.sweeps.trajectory import Trajectories
@@ -367,7 +368,7 @@ experiment = Experiment(
     "large models have such heads too, but few. Of a language whose bigrams are half global a "
     "head may well prepare both. For the same reason fewer than half of the other heads have the "
     "opposite sign, and heads of layer 0 have effects before the window.",
-    needs=("olsson_depths", "olsson_smeared"),
+    trainings=(DEPTHS, SMEARED),
     measure=measure,
     claims=CLAIMS,
     draw=draw,

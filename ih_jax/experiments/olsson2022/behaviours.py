@@ -25,6 +25,7 @@ from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.models import Model
+from ih_jax.experiments.olsson2022.trainings import DEPTHS, TEMPLATES, TRANSLATIONS
 from ih_jax.measures import heads
 from ih_jax.measures.base import measure as named
 from ih_jax.measures.heads import BY_HEAD
@@ -342,7 +343,7 @@ experiment = Experiment(
     "templates were learnt in four of five seeds within 6,000 steps, without a head that gives "
     ".65 of its attention to right labels (.19 to .43, .34 in the seed that did not learn them): "
     "the labels are told some other way, which was not looked into.",
-    needs=("olsson_depths", "olsson_translations", "olsson_templates"),
+    trainings=(DEPTHS, TRANSLATIONS, TEMPLATES),
     measure=measure,
     claims=CLAIMS,
     draw=draw,

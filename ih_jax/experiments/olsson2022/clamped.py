@@ -19,6 +19,7 @@ from ih_jax.claims import phase_change as changes
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
+from ih_jax.experiments.olsson2022.trainings import HELD
 
 LEVEL = 0.5  # of the unclamped network's final score: where the change is timed
 
@@ -181,7 +182,7 @@ experiment = Experiment(
     "the release, though networks never denied need 1,800 in all: time on the plateau without the "
     "pattern seems not to count. And given the induction pattern, the score stops at -.70, at a "
     "loss above that of free networks; why was not looked into.",
-    needs=("olsson_held",),
+    trainings=(HELD,),
     measure=measure,
     claims=CLAIMS,
     draw=draw,

@@ -25,6 +25,7 @@ from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.colours import colour_of
 from ih_jax.experiments.olsson2022.models import INDUCTION, deep
 from ih_jax.experiments.olsson2022.told_of_heads import at_the_end
+from ih_jax.experiments.olsson2022.trainings import DEPTHS, SMEARED
 from ih_jax.measures import circuits
 from ih_jax.measures.base import measure as named
 from ih_jax.model.params import Params
@@ -263,7 +264,7 @@ experiment = Experiment(
     "(three layers, or with MLPs). So of the three it is K that belongs to induction heads. None "
     "of 288 heads that match prefixes anti-copies; the paper saw such heads in large models only. "
     "With smeared keys the trace is 0, as it should be: no previous-token head stands below.",
-    needs=("olsson_depths", "olsson_smeared"),
+    trainings=(DEPTHS, SMEARED),
     measure=measure,
     claims=CLAIMS,
     draw=draw,

@@ -25,6 +25,7 @@ from ih_jax.experiments.drawing import FAINT, curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.colours import colour_of
 from ih_jax.experiments.olsson2022.models import deep, shallow
+from ih_jax.experiments.olsson2022.trainings import DEPTHS, SMEARED
 from ih_jax.measures import context
 
 # Pairs of early and late positions; the first is that of the curves (10/64 and the end), the second
@@ -536,7 +537,7 @@ experiment = Experiment(
     "of three to six. Networks were trained in two sittings between which code changed in ways "
     "that may round differently. The wording of claims on windows was corrected once after seed 5 "
     "had been seen with --quick (commit e1971dd).",
-    needs=("olsson_depths", "olsson_smeared"),
+    trainings=(DEPTHS, SMEARED),
     measure=measure,
     claims=CLAIMS,
     draw=draw,

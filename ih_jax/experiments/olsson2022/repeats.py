@@ -24,6 +24,7 @@ from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.models import INDUCTION, Model
+from ih_jax.experiments.olsson2022.trainings import DEPTHS, RANDOM_REPEATS, REPEATS, SPANS_TRAINED
 from ih_jax.measures import circuits, context, heads, removal
 from ih_jax.measures.base import measure as named
 from ih_jax.measures.heads import BY_HEAD
@@ -460,7 +461,7 @@ experiment = Experiment(
     "(84 degrees) in four seeds, though its score hardly moves: what is left of its way after the "
     "window's start is a little more than a twentieth of the way before it, where a direction "
     "begins to be counted; in the fifth it is less.",
-    needs=("olsson_depths", "olsson_spans", "olsson_repeats", "olsson_random_repeats"),
+    trainings=(DEPTHS, SPANS_TRAINED, REPEATS, RANDOM_REPEATS),
     measure=measure,
     claims=CLAIMS,
     draw=draw,

@@ -21,6 +21,7 @@ from ih_jax.experiments.drawing import FAINT, HEAD_COLOURS, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.models import deep
 from ih_jax.experiments.olsson2022.told_of_heads import SCORES, at_the_end
+from ih_jax.experiments.olsson2022.trainings import DEPTHS, SMEARED
 
 EVERY, QUICK_EVERY = 8, 10  # of the checkpoints
 
@@ -195,7 +196,7 @@ experiment = Experiment(
     "it all fall alike (rank correlations of .26 over six models are no order). The paper's "
     "models differ in size by a factor of a thousand, on text. So the inversion is not to be seen "
     "here, nor refuted.",
-    needs=("olsson_depths", "olsson_smeared"),
+    trainings=(DEPTHS, SMEARED),
     measure=measure,
     claims=CLAIMS,
     draw=draw,

@@ -21,6 +21,7 @@ from ih_jax.experiments.base import Experiment, Found, Options
 from ih_jax.experiments.drawing import curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.colours import colour_of
+from ih_jax.experiments.olsson2022.trainings import DEPTHS, SMEARED
 from ih_jax.measures.base import measure as named
 from ih_jax.measures.heads import BY_HEAD
 from ih_jax.model.params import Params
@@ -175,7 +176,7 @@ experiment = Experiment(
     summary="A head with smeared keys sees, at each position, a mixture of that position's key and "
     "the one before, in a share that it learns. An induction head then needs no previous-token "
     "head in a layer below.",
-    needs=("olsson_depths", "olsson_smeared"),
+    trainings=(DEPTHS, SMEARED),
     measure=measure,
     claims=CLAIMS,
     draw=draw,

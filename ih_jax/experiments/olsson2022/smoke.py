@@ -19,6 +19,7 @@ from ih_jax.claims.phase_change import FEWEST, phase_change
 from ih_jax.experiments.base import Experiment, Found, Options
 from ih_jax.experiments.drawing import FAINT, QUIET, curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
+from ih_jax.experiments.olsson2022.trainings import CHAINS_TRAINED, SMOKE
 from ih_jax.measures.context import markov_references
 
 R0 = models.Model("2L", "olsson_smoke")
@@ -147,7 +148,7 @@ experiment = Experiment(
     paper="Olsson et al. 2022, argument 1; Edelman et al. 2024, fig. 2",
     summary="The quickest look at the language world: two small trainings in which in-context "
     "learning appears after a plateau.",
-    needs=("olsson_smoke", "olsson_chains"),
+    trainings=(SMOKE, CHAINS_TRAINED),
     measure=measure,
     claims=CLAIMS,
     draw=draw,

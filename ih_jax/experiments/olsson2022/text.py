@@ -21,6 +21,7 @@ from ih_jax.experiments.drawing import curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.colours import colour_of
 from ih_jax.experiments.olsson2022.models import Model
+from ih_jax.experiments.olsson2022.trainings import TEXT
 
 MODELS = tuple(
     Model(
@@ -183,7 +184,7 @@ experiment = Experiment(
     "longer by examples/long_text.py: they do not change within 98 million either (score -.15 and "
     "-.17, previous-token head .28, prefix matching .01). The claim of a window holds in three "
     "seeds, for a wrong reason in each: the first fall of the score at the start of training.",
-    needs=("olsson_text",),
+    trainings=(TEXT,),
     measure=measure,
     claims=CLAIMS,
     draw=draw,

@@ -14,7 +14,7 @@ from ih_jax.data.languages.behaviours import Templates, Translations
 from ih_jax.data.languages.recipe import Recipe
 from ih_jax.data.languages.synthetic import Bigrams, Markov, RandomRepeats, Repeats
 from ih_jax.data.languages.text import Text
-from ih_jax.experiments.base import Found, Options
+from ih_jax.experiments.base import Found, Options, Training
 
 STEP = 32 * 64  # tokens
 LAYERS = (1, 2, 3, 4, 5, 6)
@@ -174,16 +174,14 @@ def _sweep(
     )
 
 
-ALL = (
-    smoke,
-    chains,
-    depths,
-    smeared,
-    held,
-    repeats,
-    spans,
-    random_repeats,
-    translations,
-    templates,
-    text,
-)
+SMOKE = Training("olsson_smoke", smoke)
+CHAINS_TRAINED = Training("olsson_chains", chains)
+DEPTHS = Training("olsson_depths", depths)
+SMEARED = Training("olsson_smeared", smeared)
+HELD = Training("olsson_held", held)
+REPEATS = Training("olsson_repeats", repeats)
+SPANS_TRAINED = Training("olsson_spans", spans)
+RANDOM_REPEATS = Training("olsson_random_repeats", random_repeats)
+TRANSLATIONS = Training("olsson_translations", translations)
+TEMPLATES = Training("olsson_templates", templates)
+TEXT = Training("olsson_text", text)

@@ -23,6 +23,7 @@ from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.models import INDUCTION, Model
+from ih_jax.experiments.olsson2022.trainings import DEPTHS, REPEATS, SMEARED
 from ih_jax.measures import heads
 from ih_jax.measures.base import measure as named
 from ih_jax.measures.heads import BY_HEAD
@@ -268,7 +269,7 @@ experiment = Experiment(
     "networks with five layers, and two with six, the best induction head is in the last layer "
     "but one. Matching gains least with four layers (.008 and .011), where most layers have heads "
     "of one kind only and there is little to match.",
-    needs=("olsson_depths", "olsson_smeared", "olsson_repeats"),
+    trainings=(DEPTHS, SMEARED, REPEATS),
     measure=measure,
     claims=CLAIMS,
     draw=draw,

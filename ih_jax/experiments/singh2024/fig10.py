@@ -27,7 +27,7 @@ from ih_jax.claims import (
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import chance, curves, over_sequences, tidy
 from ih_jax.experiments.looking import along, config, probe
-from ih_jax.experiments.singh2024.trainings import CLAMPS
+from ih_jax.experiments.singh2024.trainings import CLAMPED, CLAMPS
 from ih_jax.measures.heads import previous_token_strength
 from ih_jax.measures.performance import under
 
@@ -254,6 +254,6 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    needs=("clamps",),
+    trainings=(CLAMPED,),
     seconds=lambda options: (6.0 if options.quick else 80.0) * max(options.seeds, 1) / 2,
 )

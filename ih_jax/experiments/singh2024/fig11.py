@@ -19,6 +19,7 @@ from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.looking import HEADS, along, at_end, config, probe
 from ih_jax.experiments.singh2024.ablations import strongest
 from ih_jax.experiments.singh2024.roles import SHARE
+from ih_jax.experiments.singh2024.trainings import MAIN
 from ih_jax.measures.circuits import baseline, composition
 from ih_jax.measures.heads import induction_strength, previous_token_strength
 from ih_jax.measures.performance import under, wiring
@@ -234,6 +235,6 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    needs=("main",),
+    trainings=(MAIN,),
     seconds=lambda options: (45.0 if options.quick else 280.0) * max(options.seeds, 3) / 3,
 )

@@ -15,6 +15,7 @@ from ih_jax.clamps.clamp import Clamp
 from ih_jax.experiments.base import Experiment, Found, Options
 from ih_jax.experiments.drawing import FAINT, curves, over_sequences, tidy
 from ih_jax.experiments.looking import HEADS, along, config, probe
+from ih_jax.experiments.singh2024.trainings import MAIN
 from ih_jax.measures.performance import direct_path, under
 
 PANELS = {
@@ -106,6 +107,6 @@ experiment = Experiment(
     measure=measure,
     claims=CLAIMS,
     draw=draw,
-    needs=("main",),
+    trainings=(MAIN,),
     seconds=lambda options: (15.0 if options.quick else 110.0) * max(options.seeds, 3) / 3,
 )

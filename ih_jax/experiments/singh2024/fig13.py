@@ -20,6 +20,7 @@ from ih_jax.experiments.singh2024.ablations import (
     others,
     strongest,
 )
+from ih_jax.experiments.singh2024.trainings import MAIN
 
 
 def measure(options: Options, found: Found) -> xr.Dataset:
@@ -80,6 +81,6 @@ experiment = Experiment(
     measure=measure,
     claims=CLAIMS,
     draw=draw,
-    needs=("main",),
+    trainings=(MAIN,),
     seconds=lambda options: (3.0 if options.quick else 12.0) * max(options.seeds, 3) / 3,
 )

@@ -16,6 +16,7 @@ from ih_jax.clamps.clamp import Clamp
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, QUIET, seeds_of, tidy
 from ih_jax.experiments.looking import HEADS, at_end, config, probe
+from ih_jax.experiments.singh2024.trainings import MAIN
 from ih_jax.measures.heads import induction_strength
 from ih_jax.measures.performance import add_back, under
 
@@ -155,6 +156,6 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    needs=("main",),
+    trainings=(MAIN,),
     seconds=lambda options: (10.0 if options.quick else 25.0) * max(options.seeds, 3) / 3,
 )

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from ih_jax.claims import Bounds, Claim, in_every_seed, median, thousands, time_of
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import chance, over_sequences, tidy
+from ih_jax.experiments.singh2024.trainings import MAIN, STRENGTHS_TRAINED
 
 PANELS = {
     "fsl_train": "train",
@@ -183,6 +184,6 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    needs=("main", "strengths"),
+    trainings=(MAIN, STRENGTHS_TRAINED),
     seconds=lambda options: 3.0,
 )

@@ -17,6 +17,7 @@ from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, QUIET, tidy
 from ih_jax.experiments.looking import HEADS, at_end, config, probe
 from ih_jax.experiments.singh2024.ablations import strongest
+from ih_jax.experiments.singh2024.trainings import MAIN
 from ih_jax.measures.heads import induction_strength
 from ih_jax.measures.performance import by_label, leave_one, mistakes, perfect_match, under
 
@@ -194,6 +195,6 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    needs=("main",),
+    trainings=(MAIN,),
     seconds=lambda options: (10.0 if options.quick else 40.0) * max(options.seeds, 3) / 3,
 )

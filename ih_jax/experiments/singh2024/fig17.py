@@ -26,7 +26,7 @@ from ih_jax.claims import (
 )
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, chance, curves, over_sequences, tidy
-from ih_jax.experiments.singh2024.trainings import HEAD
+from ih_jax.experiments.singh2024.trainings import HEAD, MAIN, PAIRS, SINGLE_HEADS
 
 
 def measure(options: Options, found: Found) -> xr.Dataset:
@@ -136,6 +136,6 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    needs=("main", "single_heads", "pairs"),
+    trainings=(MAIN, SINGLE_HEADS, PAIRS),
     seconds=lambda options: 3.0,
 )

@@ -23,6 +23,7 @@ from ih_jax.experiments.singh2024.ablations import (
     correlation,
     measure_with_heads_alone,
 )
+from ih_jax.experiments.singh2024.trainings import MAIN, SINGLE_HEADS
 
 WHAT = {
     "only_accuracy": "accuracy, head alone",
@@ -146,6 +147,6 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    needs=("main", "single_heads"),
+    trainings=(MAIN, SINGLE_HEADS),
     seconds=lambda options: (3.0 if options.quick else 12.0) * max(options.seeds, 3) / 3,
 )

@@ -30,7 +30,7 @@ from ih_jax.claims import (
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, chance, curves, over_sequences, tidy
 from ih_jax.experiments.looking import along, probe
-from ih_jax.experiments.singh2024.trainings import PLATEAU
+from ih_jax.experiments.singh2024.trainings import MAIN, PLATEAU
 from ih_jax.measures.heads import induction_strength
 
 FORMS = 0.1  # a head's strength from which it counts as formed
@@ -253,6 +253,6 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    needs=("main",),
+    trainings=(MAIN,),
     seconds=lambda options: (6.0 if options.quick else 45.0) * max(options.seeds, 3) / 3,
 )

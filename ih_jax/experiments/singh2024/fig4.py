@@ -35,6 +35,7 @@ from ih_jax.experiments.singh2024.ablations import (
     others,
     strongest,
 )
+from ih_jax.experiments.singh2024.trainings import MAIN, SINGLE_HEADS
 
 
 def _costs_alike(seed: xr.Dataset) -> float:
@@ -221,6 +222,6 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    needs=("main", "single_heads"),
+    trainings=(MAIN, SINGLE_HEADS),
     seconds=lambda options: (3.0 if options.quick else 12.0) * max(options.seeds, 3) / 3,
 )

@@ -34,7 +34,7 @@ from ih_jax.claims import (
     thousands,
 )
 from ih_jax.experiments.base import Experiment, Found, Options, Table
-from ih_jax.experiments.singh2024.trainings import CLAMPS
+from ih_jax.experiments.singh2024.trainings import CLAMPED, CLAMPS
 
 PAPER = {  # sequences to LEARNED, read off fig. 5b (initialisation seed 5)
     "none": 311_000,
@@ -263,7 +263,7 @@ experiment = Experiment(
     "induction circuit are given to it, perfect, from the first step on; what remains is learnt. "
     "If two parts that must both be learnt before either pays make the plateau, giving one of "
     "them removes it.",
-    needs=("clamps",),
+    trainings=(CLAMPED,),
     measure=measure,
     claims=CLAIMS,
     draw=draw,

@@ -32,6 +32,7 @@ from ih_jax.claims import (
 )
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import curves, over_sequences, tidy
+from ih_jax.experiments.singh2024.trainings import SCALING_CLASSES, SCALING_LABELS
 
 PANELS = {  # clamps, as the paper calls what is left to learn
     "none": "nothing clamped",
@@ -210,6 +211,6 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    needs=("scaling_labels", "scaling_classes"),
+    trainings=(SCALING_LABELS, SCALING_CLASSES),
     seconds=lambda options: 4.0,
 )

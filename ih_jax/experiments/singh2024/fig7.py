@@ -32,6 +32,7 @@ from ih_jax.claims import (
 )
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import chance, curves, over_sequences, tidy
+from ih_jax.experiments.singh2024.trainings import GRAFTS, MAIN
 
 FOREIGN = ("foreign 1", "foreign 2")
 COLOURS = {
@@ -166,6 +167,6 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    needs=("main", "grafts"),
+    trainings=(MAIN, GRAFTS),
     seconds=lambda options: 3.0,
 )

@@ -18,6 +18,7 @@ from ih_jax.claims import Bounds, Claim, in_every_seed, ratio, thousands, time_o
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import chance, curves, over_sequences, tidy
 from ih_jax.experiments.singh2024.roles import PREVIOUS_TOKEN_CHOICES, previous_token_heads
+from ih_jax.experiments.singh2024.trainings import CLAMPED, MAIN, PREVIOUS_TOKEN_HEADS
 
 COLOURS = {
     "none": "#000000",
@@ -149,6 +150,6 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    needs=("main", "clamps", "previous_token_heads"),
+    trainings=(MAIN, CLAMPED, PREVIOUS_TOKEN_HEADS),
     seconds=lambda options: 10.0,
 )

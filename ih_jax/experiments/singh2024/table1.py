@@ -19,6 +19,7 @@ from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import QUIET, seeds_of, tidy
 from ih_jax.experiments.looking import HEADS, at_end, config, probe
 from ih_jax.experiments.singh2024.roles import SHARE
+from ih_jax.experiments.singh2024.trainings import MAIN
 from ih_jax.measures.heads import previous_token_strength
 from ih_jax.measures.performance import paths_of, under
 
@@ -173,6 +174,6 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    needs=("main",),
+    trainings=(MAIN,),
     seconds=lambda options: (6.0 if options.quick else 15.0) * max(options.seeds, 3) / 3,
 )

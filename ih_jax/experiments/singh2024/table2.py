@@ -16,6 +16,7 @@ from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, HEAD_COLOURS, seeds_of, tidy
 from ih_jax.experiments.looking import HEADS, at_end, config, probe
 from ih_jax.experiments.singh2024.ablations import correlation, strongest
+from ih_jax.experiments.singh2024.trainings import MAIN
 from ih_jax.measures.heads import induction_strength
 from ih_jax.measures.performance import leave_one, mistakes
 
@@ -118,6 +119,6 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    needs=("main",),
+    trainings=(MAIN,),
     seconds=lambda options: (5.0 if options.quick else 15.0) * max(options.seeds, 3) / 3,
 )

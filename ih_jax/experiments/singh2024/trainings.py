@@ -14,14 +14,12 @@ pairs, and neither 100 classes nor 10 labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import jax
 
 import ih_jax as ih
-from ih_jax.experiments.base import FIRST_SEED, Found, Options
-from ih_jax.experiments.olsson2022 import trainings as olsson
+from ih_jax.experiments.base import FIRST_SEED, Found, Options, Training
 from ih_jax.experiments.singh2024 import roles
 
 HEADS = range(8)  # of a layer
@@ -46,60 +44,6 @@ HORIZONS = {
 STRENGTHS = (1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.4, 0.3, 0.2, 0.1, 0)
 QUICK_STRENGTHS = (1, 0.8, 0.6, 0.5, 0.3, 0)
 QUICK_PAIRS = (0, 2, 4, 6)
-PULSED = ("layer1", "match", "copy")  # clamps of subcircuits A; A and B; C
-
-# What is given of layer 0, the match and the copy. Of the 5 x 2 x 2 cells these 11 differ: copied
-# logits are scores, so that neither values nor a held pattern count, and a held pattern needs no
-# queries and keys (`EQUIVALENT`).
-LAYER0: dict[str, ih.Clamp] = {
-    "": ih.Clamp(),
-    "previous token": ih.previous_token(0, 2),
-    "q, k": ih.perfect_previous_layer(("q", "k")),
-    "v": ih.perfect_previous_layer(("v",)),
-    "both": ih.perfect_previous_layer(),
-}
-EQUIVALENT = {  # a cell -> the one that stands for it
-    ("q, k", "match", ""): ("", "match", ""),
-    ("both", "match", ""): ("v", "match", ""),
-    **{(layer0, "match", "copy"): (layer0, "", "copy") for layer0 in LAYER0},
-    ("v", "", "copy"): ("", "", "copy"),
-    ("both", "", "copy"): ("q, k", "", "copy"),
-    ("v", "match", "copy"): ("", "", "copy"),
-    ("both", "match", "copy"): ("q, k", "", "copy"),
-}
-FACTORIAL_SEEDS = 8
-
-Cell = tuple[str, str, str]  # what is given of layer 0, match, copy; "": learned
-
-
-def cell_clamp(cell: Cell) -> ih.Clamp:
-    """The clamp of a cell of `factorial`."""
-    layer0, match, copy = cell
-    clamp = LAYER0[layer0]
-    clamp = clamp & ih.induction(1, HEAD) if match else clamp
-    return clamp & ih.copy_from(1, HEAD) if copy else clamp & only_h3
-
-
-def cell_name(cell: Cell) -> str:
-    """As figures and results call it: what is given, or "nothing"."""
-    return " + ".join(filter(None, cell)) or "nothing"
-
-
-CELLS: list[Cell] = [(a, b, c) for c in ("", "copy") for b in ("", "match") for a in LAYER0]
-FACTORIAL = {cell_name(cell): cell_clamp(cell) for cell in CELLS if cell not in EQUIVALENT}
-
-
-@dataclass(frozen=True)
-class Training:
-    """Networks that are trained once.
-
-    `sweep(options, found)` gives the study; `found` has the trainings named in `needs`. It is empty
-    when only the cost is asked for: then any head and any weights stand for those to be found.
-    """
-
-    name: str
-    sweep: Callable[[Options, Found], ih.Sweep]
-    needs: tuple[str, ...] = ()
 
 
 def main(options: Options, found: Found) -> ih.Sweep:
@@ -124,7 +68,7 @@ def single_heads(options: Options, found: Found) -> ih.Sweep:
     A million sequences (quick: 600,000); checkpoints at the start and the end.
     """
     clamp = {f"only h{h}": ih.ablate(1, [o for o in HEADS if o != h]) for h in HEADS}
-    return _ends(options, "single_heads", clamp, options.horizon(1_000_000, quick=600_000))
+    return ends(options, "single_heads", clamp, options.horizon(1_000_000, quick=600_000))
 
 
 def pairs(options: Options, found: Found) -> ih.Sweep:
@@ -134,7 +78,7 @@ def pairs(options: Options, found: Found) -> ih.Sweep:
     """
     others = QUICK_PAIRS if options.quick else [head for head in HEADS if head != HEAD]
     clamp = {f"{HEAD}+{h}": ih.ablate(1, [o for o in HEADS if o not in (HEAD, h)]) for h in others}
-    return _ends(options, "pairs", clamp, options.horizon(1_000_000, quick=600_000))
+    return ends(options, "pairs", clamp, options.horizon(1_000_000, quick=600_000))
 
 
 def clamps(options: Options, found: Found) -> ih.Sweep:
@@ -190,12 +134,12 @@ def grafts(options: Options, found: Found) -> ih.Sweep:
     seeds = main_seeds(options)
     clamp = {
         name: {
-            seed: ih.graft(_trained(options, found, seeds[(i + k) % len(seeds)]), upto=0)
+            seed: ih.graft(_network(options, found, seeds[(i + k) % len(seeds)]), upto=0)
             for i, seed in enumerate(options.inits)
         }
         for k, name in enumerate(("same seed", "foreign 1", "foreign 2"))
     }
-    return _ends(options, "grafts", clamp, options.horizon(800_000, quick=400_000))
+    return ends(options, "grafts", clamp, options.horizon(800_000, quick=400_000))
 
 
 def previous_token_heads(options: Options, found: Found) -> ih.Sweep:
@@ -210,7 +154,7 @@ def previous_token_heads(options: Options, found: Found) -> ih.Sweep:
         for name in roles.PREVIOUS_TOKEN_CHOICES
     }
     horizon = options.horizon(800_000, quick=500_000)
-    return _ends(options, "previous_token_heads", clamp, horizon)
+    return ends(options, "previous_token_heads", clamp, horizon)
 
 
 def strengths(options: Options, found: Found) -> ih.Sweep:
@@ -223,124 +167,7 @@ def strengths(options: Options, found: Found) -> ih.Sweep:
         f"{s:g}": {seed: ih.induction(1, strongest[seed], s) for seed in options.inits}
         for s in (QUICK_STRENGTHS if options.quick else STRENGTHS)
     }
-    return _ends(options, "strengths", clamp, options.horizon(600_000, quick=400_000))
-
-
-def factorial(options: Options, found: Found) -> ih.Sweep:
-    """Every distinct way to give layer 0, the match and the copy, or to let it be learned.
-
-    At least eight seeds. 800,000 sequences (quick: 600,000) where the match is learned and layer 0
-    does not give it its inputs, 300,000 where less is left.
-    """
-    seeds = max(options.seeds, FACTORIAL_SEEDS)
-    horizons = {
-        name: options.horizon(800_000, quick=600_000)
-        if name in ("nothing", "previous token", "v")
-        else options.horizon(300_000)
-        for name in FACTORIAL
-    }
-    return ih.sweep(
-        options.task(),
-        name="factorial",
-        clamp=FACTORIAL,
-        init=list(range(FIRST_SEED, FIRST_SEED + seeds)),
-        sequences=horizons,
-        checkpoints=sorted({0, *horizons.values()}),
-    )
-
-
-def pulses(options: Options, found: Found) -> ih.Sweep:
-    """Layer 1, match or copy clamped for a while only: "match 100000+50000" from 100,000 on.
-
-    600,000 sequences (quick: 500,000, and fewer onsets and durations); none: without a pulse.
-    """
-    onsets, durations = pulse_grid(options)
-    clamp = {"none": only_h3}
-    for name in PULSED:
-        for onset in onsets:
-            for duration in durations:
-                pulse = CLAMPS[name].during(onset, onset + duration)
-                # All but head 3 stay ablated when the pulse is over.
-                clamp[f"{name} {onset}+{duration}"] = only_h3.overlay(pulse)
-    return _ends(options, "pulses", clamp, options.horizon(600_000, quick=500_000))
-
-
-def predicted(options: Options, found: Found) -> ih.Sweep:
-    """Classes x labels x Zipf exponents, without a clamp and with those of B, C and both.
-
-    1.5 million sequences without (quick: 1 million), 300,000 with.
-    """
-    chosen = {each: CLAMPS[each] for each in ("none", "layer1+copy", "match", "layer1")}
-    horizons = dict.fromkeys(chosen, options.horizon(300_000))
-    horizons["none"] = options.horizon(1_500_000, quick=1_000_000)
-    few, more, _ = class_counts(options)
-    spare = options.task(classes=2).data.classes - more
-    task = options.task(
-        classes=more, test_classes=min(100, spare), labels_of_program=2 * options.labels
-    )
-    return ih.sweep(
-        task,
-        name="predicted",
-        clamp=chosen,
-        init=options.inits,
-        classes=[few, more],
-        labels=[options.labels, 2 * options.labels],
-        zipf=[0.0, 1.0],
-        sequences=horizons,
-        checkpoints=sorted({0, *horizons.values()}),
-    )
-
-
-def pulse_grid(options: Options) -> tuple[list[int], list[int]]:
-    """Onsets and durations of pulses, in sequences."""
-    scaled = [
-        [options.horizon(n) for n in each]
-        for each in (
-            (0, 100_000, 250_000) if options.quick else (0, 50_000, 100_000, 200_000, 300_000),
-            (10_000, 50_000) if options.quick else (5_000, 10_000, 25_000, 50_000, 100_000),
-        )
-    ]
-    return scaled[0], scaled[1]
-
-
-TRAININGS: dict[str, Training] = {
-    each.name: each
-    for each in (
-        Training("main", main),
-        Training("single_heads", single_heads),
-        Training("clamps", clamps),
-        Training("scaling_labels", scaling_labels),
-        Training("scaling_classes", scaling_classes),
-        Training("grafts", grafts, needs=("main",)),
-        Training("previous_token_heads", previous_token_heads, needs=("main",)),
-        Training("strengths", strengths, needs=("main",)),
-        Training("pairs", pairs),
-        Training("factorial", factorial),
-        Training("pulses", pulses),
-        Training("predicted", predicted),
-        *(Training(f"olsson_{each.__name__}", each) for each in olsson.ALL),
-    )
-}
-
-
-def in_order(needs: Iterable[str]) -> tuple[str, ...]:
-    """These trainings and all that they need, each after what it needs.
-
-    Raises ValueError for one that needs itself, KeyError for one that is not there.
-    """
-    order: list[str] = []
-
-    def add(name: str, above: tuple[str, ...]) -> None:
-        if name in above:
-            raise ValueError(f"trainings need each other: {' -> '.join((*above, name))}")
-        for need in TRAININGS[name].needs:
-            add(need, (*above, name))
-        if name not in order:
-            order.append(name)
-
-    for name in needs:
-        add(name, ())
-    return tuple(order)
+    return ends(options, "strengths", clamp, options.horizon(600_000, quick=400_000))
 
 
 def evenly(horizon: int, count: int) -> list[int]:
@@ -393,7 +220,7 @@ def _scaling(
     )
 
 
-def _ends(
+def ends(
     options: Options,
     name: str,
     clamp: dict[str, ih.Clamp] | dict[str, dict[int, ih.Clamp]],
@@ -411,7 +238,7 @@ def _ends(
     )
 
 
-def _trained(options: Options, found: Found, seed: int) -> ih.Weights:
+def _network(options: Options, found: Found, seed: int) -> ih.Weights:
     """The network of `main` with this seed at its end; any where there is none yet."""
     if "main" not in found:
         task = options.task()
@@ -420,3 +247,14 @@ def _trained(options: Options, found: Found, seed: int) -> ih.Weights:
     run = found["main"].run(init=seed)
     step = found["main"].steps(run)[-1]
     return ih.Weights(found["main"].params(run, step), f"main, init {seed}", step)
+
+
+MAIN = Training("main", main)
+SINGLE_HEADS = Training("single_heads", single_heads)
+PAIRS = Training("pairs", pairs)
+CLAMPED = Training("clamps", clamps)
+SCALING_LABELS = Training("scaling_labels", scaling_labels)
+SCALING_CLASSES = Training("scaling_classes", scaling_classes)
+GRAFTS = Training("grafts", grafts, needs=(MAIN,))
+PREVIOUS_TOKEN_HEADS = Training("previous_token_heads", previous_token_heads, needs=(MAIN,))
+STRENGTHS_TRAINED = Training("strengths", strengths, needs=(MAIN,))

@@ -1,0 +1,84 @@
+"""`ih-jax features` and `data`: the exemplars that few-shot models are trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ih_jax import files
+from ih_jax.cli.options import Data, MakeFeatures, Run
+from ih_jax.data.images import contact, encoders, glyphs, omniglot
+from ih_jax.data.images.features import of_file, of_glyphs
+from ih_jax.errors import UserError
+from ih_jax.sweeps import engine
+
+console = Console()
+
+
+def make_features(command: MakeFeatures) -> None:
+    """Encode drawings."""
+    engine.use_compilation_cache()
+    path = omniglot.prepare(
+        command.images,
+        encoders.make(command.encoder, command.weights),
+        _features_cache(),
+        variants=not command.upright,
+        kept=command.drawings,
+        seed=command.seed,
+        out=command.out,
+        download=command.download,
+        progress=True,
+    )
+    features = of_file(path)
+    console.print(
+        f"{features.classes:,} classes of {features.exemplars} drawings, "
+        f"{features.features} features: --data {path}"
+    )
+
+
+def show_data(command: Data) -> None:
+    """Print and draw what a choice of data holds."""
+    engine.use_compilation_cache()
+    data = file_of(command)
+    features = of_glyphs() if data is None else of_file(data, command.data_key)
+    numbers = omniglot.nearest(features)
+    told = {
+        "classes": f"{features.classes:,}",
+        "drawings of each": f"{features.exemplars}",
+        "features": f"{features.features}",
+        "length of a feature vector": f"{numbers['norm']:.1f}",
+        "cosine between classes": f"{numbers['cosine']:.2f}",
+        "drawings nearer to another class": f"{numbers['confused']:.0%}",
+        "picture": f"{command.out}",
+    }
+    if command.data == "glyphs":
+        glyphs.sheet(command.out)
+    elif command.data == "omniglot":
+        drawings = omniglot.drawings_of(command.images, _features_cache(), command.download)
+        contact.sheet(drawings, command.out)
+        told["characters"] = f"{len(drawings.characters)} of {len(drawings.alphabets)} alphabets"
+    else:
+        contact.likeness(features, command.out)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, value in told.items():
+        table.add_row(name, value)
+    console.print(table)
+
+
+def file_of(command: Run | Data) -> str | None:
+    """The file of features that --data means; None for glyphs."""
+    if command.data != "omniglot":
+        if command.images or command.weights:
+            raise UserError(f"--images and --weights go with --data omniglot, not {command.data}")
+        return None if command.data == "glyphs" else command.data
+    encoder = encoders.make(command.encoder, command.weights)
+    path = omniglot.prepare(
+        command.images, encoder, _features_cache(), download=command.download, progress=True
+    )
+    return str(path)
+
+
+def _features_cache() -> Path:
+    return files.cache_folder() / "features"

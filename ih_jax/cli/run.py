@@ -1,0 +1,185 @@
+"""`ih-jax run`, `list` and `plot`: experiments, and files that define a study or an experiment."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ih_jax.cli.data import file_of
+from ih_jax.cli.options import List, Plot, Run
+from ih_jax.errors import UserError
+from ih_jax.experiments import register
+from ih_jax.experiments.base import Experiment, Options
+from ih_jax.reports import announcing, report, running, sources, tables
+from ih_jax.sweeps import blocks, engine, estimate
+
+console = Console()
+
+# Options of `ih-jax run`, beside those of any run.
+OF_FEW_SHOT = (
+    "data",
+    "data_key",
+    "images",
+    "download",
+    "encoder",
+    "weights",
+    "classes",
+    "exemplars",
+    "labels",
+    "clamps",
+)
+OF_TEXT = ("text", "tokenizer")
+OF_EXPERIMENTS = ("quick", "seeds", "scale", "trainings")  # a study says these itself
+
+
+def run(command: Run) -> None:
+    """Run experiments of this package, or what a Python file defines."""
+    engine.use_compilation_cache()
+    if not command.experiment.endswith(".py"):
+        chosen = register.choose(command.experiment)
+        _refuse_what_ours_do_not_read(command, chosen)
+        _run_experiments(command, chosen)
+        return
+    source = sources.load(Path(command.experiment))
+    with sources.own_errors(source.path):
+        if source.experiment is not None:
+            _run_experiments(command, (source.experiment,), source.path)
+        else:
+            _refuse_unread(command, [*OF_FEW_SHOT, *OF_TEXT, *OF_EXPERIMENTS])
+            _run_study(command, source)
+
+
+def show_experiments(command: List) -> None:
+    """Print the experiments, their source, what they train and what each alone costs here."""
+    machine = estimate.this_machine()
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("experiment", "what it shows", "paper", "trainings", "networks", "minutes"):
+        table.add_column(column)
+    chosen = {each.name: (each,) for each in register.registry().values()}
+    sets = register.SET_NAMES
+    for name, some in {**chosen, **{each: register.choose(each) for each in sets}}.items():
+        price = announcing.price(some, Options(), machine)
+        title, paper = some[0].title, some[0].paper
+        if name in sets:
+            title, paper = "all of these, each training once", sets[name]
+        trainings = ", ".join(training.name for training in some[0].trainings)
+        table.add_row(
+            name,
+            title,
+            paper,
+            "all" if len(some) > 1 else trainings or "none",
+            str(price.networks),
+            f"{price.seconds / 60:.1f}",
+        )
+    console.print(table)
+    console.print(f"for {Options().seeds} seeds, on this machine ({machine.describe()})")
+
+
+def plot(command: Plot) -> None:
+    """Make figure and README again: of one folder, or of all in a folder, with their index."""
+    folder = command.folder
+    if (folder / "results.nc").is_file() or not list(folder.glob("*/results.nc")):
+        print(tables.of_claims(_redraw(folder, command.file), console.is_terminal, console.width))
+        return
+    if command.file is not None:
+        raise UserError(f"{folder} holds several experiments: give --file with one of them")
+    found = sources.experiments_in(folder)
+    findings = {name: _redraw(folder / name, None) for name in found}
+    index = report.write_index(folder, found)
+    print(tables.of_all_claims(findings, console.is_terminal, console.width))
+    console.print(f"all claims: {index}")
+    for left_out in sorted({path.parent for path in folder.glob("*/results.nc")}):
+        if left_out.name not in found:
+            console.print(f"left as it was, since its file is gone: {left_out}")
+
+
+def _redraw(folder: Path, file: Path | None) -> tables.Findings:
+    experiment, path = sources.experiment_of(folder, file)
+    with sources.own_errors(path) if path else contextlib.nullcontext():
+        return report.redraw(folder, experiment)
+
+
+def _run_experiments(
+    command: Run, experiments: Sequence[Experiment], file: Path | None = None
+) -> None:
+    how = running.How(
+        out=command.out,
+        trainings=command.trainings,
+        resume=command.resume,
+        width=command.width,
+        share=command.share,
+        progress=not command.quiet,
+        command=shlex.join(["ih-jax", *sys.argv[1:]]),
+        file=file,
+        console=console,
+    )
+    findings = running.run(experiments, _options(command), how)
+    if not findings:
+        return
+    if len(experiments) == 1:
+        (only,) = findings.values()
+        print(tables.of_claims(only, console.is_terminal, console.width) if only else "", end="")
+    else:
+        print(tables.of_all_claims(findings, console.is_terminal, console.width))
+
+
+def _run_study(command: Run, source: sources.Source) -> None:
+    """Train the study of a file, and call its `after` if it has one."""
+    study = source.study
+    assert study is not None
+    folder = command.out or Path("runs") / source.path.stem
+    size = blocks.estimate_bytes(study) / 1e6
+    console.print(f"{announcing.size(study)}, about {size:,.0f} MB of trajectories, into {folder}/")
+    trajectories = study.train(
+        folder,
+        resume=command.resume,
+        width=command.width,
+        share=command.share,
+        progress=not command.quiet,
+    )
+    console.print(f"results in {folder}: ih_jax.load({str(folder)!r})")
+    if source.after is not None:
+        source.after(trajectories)
+
+
+def _options(command: Run) -> Options:
+    """What the command line says of an experiment. Raises UserError for numbers out of range."""
+    for name, value in (("seeds", command.seeds), ("width", command.width)):
+        if value is not None and value < 1:
+            raise UserError(f"--{name} is {value}: give 1 or more")
+    if not 0 < command.scale <= 1:
+        raise UserError(f"--scale is {command.scale}: give a number above 0, up to 1")
+    seeds = command.seeds or (1 if command.quick else Options.seeds)
+    same = ("data_key", "classes", "exemplars", "labels", "clamps", "scale", "quick")
+    text = {"corpus": command.text, "tokenizer": command.tokenizer}
+    return Options(
+        seeds=seeds,
+        data=file_of(command),
+        text={k: v for k, v in text.items() if v is not None},
+        **{name: getattr(command, name) for name in same},
+    )
+
+
+def _refuse_what_ours_do_not_read(command: Run, chosen: Sequence[Experiment]) -> None:
+    languages = [each.name for each in chosen if each.name.startswith("olsson")]
+    _refuse_unread(command, OF_FEW_SHOT if len(languages) == len(chosen) else ())
+    _refuse_unread(command, () if "olsson-text" in languages else OF_TEXT)
+    trainings = [training.name for training in chosen[0].trainings]
+    if command.clamps and (len(chosen) > 1 or "clamps" not in trainings):
+        what = chosen[0].name if len(chosen) == 1 else "a set of experiments"
+        raise UserError(f"{what} has no clamps to choose from: leave out --clamps")
+
+
+def _refuse_unread(command: Run, options: Sequence[str]) -> None:
+    """Raises UserError if one of the options, which what is run does not read, is given."""
+    for name in options:
+        if getattr(command, name) != getattr(Run, name):
+            raise UserError(
+                f"{command.experiment} reads no --{name.replace('_', '-')}: leave it out"
+            )

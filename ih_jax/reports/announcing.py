@@ -1,0 +1,92 @@
+"""What training will take, in numbers and in the words of a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ih_jax.experiments.base import Experiment, Options
+from ih_jax.reports.planning import Planned, trainings_of
+from ih_jax.sweeps import blocks, estimate
+from ih_jax.sweeps.study import Study
+
+
+@dataclass(frozen=True)
+class Price:
+    """What experiments take when nothing is trained for them yet."""
+
+    networks: int
+    seconds: float
+
+
+def price(experiments: Sequence[Experiment], options: Options, machine: estimate.Machine) -> Price:
+    """What training and measuring take, each training once."""
+    studies = [training.study(options, {}) for training in trainings_of(experiments)]
+    training = sum(estimate.training_seconds(study, machine) for study in studies)
+    measuring = sum(each.seconds(options) for each in experiments) / machine.speed
+    networks = sum(len(study.runs) for study in studies)
+    return Price(networks, training + measuring)
+
+
+def announce(
+    experiments: Sequence[Experiment],
+    options: Options,
+    plan: Sequence[Planned],
+    console: Console,
+) -> None:
+    """Print what will happen, and how long it may take on this machine."""
+    machine = estimate.this_machine()
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for each in plan:
+        if each.study is None:
+            table.add_row(each.name, "", "", "known once what it needs is trained")
+            continue
+        minutes = estimate.training_seconds(each.study, machine) / 60
+        takes = "trained already" if each.done else _minutes(minutes)
+        table.add_row(each.name, _axes(each.study), size(each.study), takes)
+    todo = [each.study for each in plan if not each.done and each.study is not None]
+    training = sum(estimate.training_seconds(study, machine) for study in todo)
+    measuring = sum(each.seconds(options) for each in experiments) / machine.speed
+    megabytes = sum(blocks.estimate_bytes(study) for study in todo) / 1e6
+    count = "1 experiment" if len(experiments) == 1 else f"{len(experiments)} experiments"
+    console.print(table)
+    console.print(
+        f"{count}, {sum(len(study.runs) for study in todo)} networks to "
+        f"train, {amount(todo)}, about {megabytes:,.0f} MB of trajectories: "
+        f"{_minutes((training + measuring) / 60)} on this machine ({machine.describe()})"
+    )
+
+
+def size(study: Study) -> str:
+    """How many networks, and how much they see."""
+    return f"{len(study.runs)} networks, {amount([study])}"
+
+
+def amount(studies: Iterable[Study]) -> str:
+    """What the networks of studies see together: "3.2 million sequences, 8 million tokens"."""
+    every, said = list(studies), []
+    for unit in dict.fromkeys(("sequences", "tokens", *(each.task.unit for each in every))):
+        seen = estimate.seen([each for each in every if each.task.unit == unit])
+        said += [f"{seen / 1e6:.1f} million {unit}"] if seen else []
+    return ", ".join(said) or "nothing"
+
+
+def _minutes(minutes: float) -> str:
+    return "no estimate for these devices" if minutes != minutes else f"about {minutes:.1f} minutes"
+
+
+def _axes(study: Study) -> str:
+    """The axes along which networks differ: clamps and seeds counted, other values named."""
+    return ", ".join(
+        f"{len(values)} {axis}s" if axis in ("clamp", "init") else f"{axis} {_listed(values)}"
+        for axis, values in study.axes.items()
+        if len(values) > 1 or axis not in ("clamp", "init")
+    )
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return " ".join(str(value) for value in values)

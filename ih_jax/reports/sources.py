@@ -1,0 +1,150 @@
+"""Where an experiment is defined: in this package, or in a Python file of one's own."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ih_jax.errors import UserError
+from ih_jax.experiments.base import Experiment
+from ih_jax.experiments.register import find, registry
+from ih_jax.reports import report
+from ih_jax.sweeps.engine import Interrupted, Sweep
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a Python file defines: a study, or an experiment."""
+
+    path: Path
+    study: Sweep | None = None
+    experiment: Experiment | None = None
+    after: Callable[[Any], Any] | None = None  # of a study: called with its trajectories
+
+
+def load(path: Path) -> Source:
+    """Run a Python file and find what it defines.
+
+    Raises:
+        UserError: there is no such file, its code raises (with the line where it does), or it
+            defines neither `study` nor `experiment`, or both.
+    """
+    if not path.is_file():
+        raise UserError(f"no file {path}: give a Python file that defines `study` or `experiment`")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # so that the rules it defines can be found by name
+    with own_errors(path, always=True):
+        spec.loader.exec_module(module)
+    study, experiment = getattr(module, "study", None), getattr(module, "experiment", None)
+    study = study if isinstance(study, Sweep) else None
+    experiment = experiment if isinstance(experiment, Experiment) else None
+    if study is None and experiment is None:
+        raise UserError(
+            f"{path} defines no `study` and no `experiment`: write study = ih_jax.sweep(...) or "
+            "experiment = ih_jax.Experiment(...) in it"
+        )
+    if study is not None and experiment is not None:
+        raise UserError(
+            f"{path} defines both `study` and `experiment`: keep one (an experiment's study goes "
+            "into an ih_jax.Training)"
+        )
+    after = getattr(module, "after", None)
+    return Source(path, study, experiment, after if callable(after) else None)
+
+
+@contextlib.contextmanager
+def own_errors(path: Path, always: bool = False) -> Iterator[None]:
+    """Turn what a person's file raises into a UserError with the file and line of it.
+
+    Args:
+        path: the file.
+        always: UserErrors, too, are to say where in the file they arose.
+    """
+    try:
+        yield
+    except SyntaxError as error:
+        raise UserError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
+    except (Interrupted, OSError) as error:
+        if not isinstance(error, FileNotFoundError | IsADirectoryError):
+            raise  # the machine failed, whoever asked it to write
+        raise _located(error, path) from error
+    except UserError as error:
+        if not always:
+            raise
+        raise _located(error, path) from error
+    except Exception as error:
+        if not _lines_in(error, path):
+            raise  # not theirs but ours: a traceback helps
+        raise _located(error, path) from error
+
+
+def _located(error: Exception, path: Path) -> UserError:
+    lines = _lines_in(error, path)
+    where = f"{path}, line {lines[-1]}: " if lines else f"{path}: "
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return UserError(f"{where}{kind}{' '.join(str(error).split())}")
+
+
+def _lines_in(error: Exception, path: Path) -> list[int]:
+    """The lines of a file through which an error came, the innermost last."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
+    return [line for line in own if line is not None]
+
+
+def experiment_of(folder: Path, file: Path | None = None) -> tuple[Experiment, Path | None]:
+    """The experiment whose results a folder holds, and the file that defines it (None: ours).
+
+    Args:
+        folder: with results.nc.
+        file: the file that defines it; None: where results.nc says that it was. A file inside the
+            folder is never run, since folders of results are passed around.
+
+    Raises:
+        UserError: the results are of no experiment, or its file is gone or defines another one.
+    """
+    attributes = report.read(folder).attrs
+    if "experiment" not in attributes:
+        raise UserError(f"{folder}/results.nc is of no experiment: draw it with xarray instead")
+    name = attributes["experiment"]
+    if file is None and "experiment_file" not in attributes:
+        return find(name), None
+    path = file or Path(attributes["experiment_file"])
+    if file is None and not path.is_file():
+        raise UserError(
+            f"{folder} was made by {path}, which is not there: say where it is now with --file"
+        )
+    if file is None and folder.resolve() in path.resolve().parents:
+        raise UserError(
+            f"{folder} was made by a file inside it, which is not run unasked: read it, then give "
+            f"--file {path}"
+        )
+    found = load(path).experiment
+    if found is None or found.name != name:
+        other = f"experiment {found.name!r}" if found else "a study"
+        raise UserError(f"{path} defines {other}; {folder} holds results of {name!r}")
+    return found, path
+
+
+def experiments_in(folder: Path) -> dict[str, Experiment]:
+    """The experiments whose results are in folders of this one, by those folders' names.
+
+    Ours come first, in their order. Those whose file is gone are left out.
+    """
+    there = sorted(path.parent.name for path in folder.glob("*/results.nc"))
+    ours = list(registry())
+    there.sort(key=lambda name: ours.index(name) if name in ours else len(ours))
+    found = {}
+    for name in there:
+        with contextlib.suppress(UserError):
+            found[name], _ = experiment_of(folder / name)
+    return found
