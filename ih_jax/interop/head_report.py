@@ -1,7 +1,7 @@
 """The folder of a pretrained network's head scores.
 
-heads.nc        the scores, [layer, head], and what they are of
-README.md       the first heads by prefix matching
+heads.nc        the scores, [layer, head], and what they were measured on
+README.md       the heads with the highest prefix matching, and what was measured
 figure.png, figure.svg
 """
 
@@ -29,8 +29,8 @@ MAPPED = ("prefix_matching", "copying", "previous_token")
 MEANING = {
     "prefix_matching": (
         "0 to 1",
-        "attention, from the second time on, to what followed earlier occurrences of the "
-        "current token",
+        "attention, from the second repeat on, to what followed earlier occurrences of "
+        "the current token",
     ),
     "copying": (
         "-1 to 1",
@@ -47,7 +47,7 @@ MEANING = {
 
 
 def write(found: xr.Dataset, folder: Path) -> None:
-    """heads.nc, README.md and the figure, each whole or not at all. `folder` is there."""
+    """Write heads.nc, README.md and the figure into a folder, each whole or not at all."""
     with files.atomic(folder / "heads.nc") as temporary:
         found.to_netcdf(temporary, engine="h5netcdf")
     with matplotlib.rc_context({"svg.hashsalt": str(found.attrs["name"])}):
@@ -59,7 +59,7 @@ def write(found: xr.Dataset, folder: Path) -> None:
 
 
 def check_free(model: Pretrained, folder: Path) -> None:
-    """Raise UserError where a folder holds scores of other weights: they are not written over."""
+    """Raise UserError where a folder holds scores of other weights, which are never overwritten."""
     path = folder / "heads.nc"
     if not path.is_file():
         return
@@ -69,11 +69,11 @@ def check_free(model: Pretrained, folder: Path) -> None:
     except Exception:  # h5netcdf and HDF5 raise many kinds; whatever it is, it is not ours to lose
         before = None
     if before != json.dumps(model.sha256):
-        raise UserError(f"{path} is there, of other weights: give another folder with --out")
+        raise UserError(f"{path} holds scores of other weights: give another folder with --out")
 
 
 def first_heads(found: xr.Dataset, score: str, count: int = SHOWN) -> list[tuple[int, int]]:
-    """Layer and head of those first in a score, the highest first."""
+    """Layer and head of the heads with the highest scores, the highest first."""
     values = found[score].values
     order = np.argsort(-values, axis=None, kind="stable")[:count]
     return [
@@ -83,7 +83,7 @@ def first_heads(found: xr.Dataset, score: str, count: int = SHOWN) -> list[tuple
 
 
 def rows(found: xr.Dataset) -> list[tuple[str, ...]]:
-    """The first heads by prefix matching: layer.head, the three scores, what it is called."""
+    """The heads with the highest prefix matching: layer.head, its scores, what it is called."""
     kind = kinds(found)
     return [
         (f"{at[0]}.{at[1]}", *(f"{found[name].values[at]:.2f}" for name in SCORES), str(kind[at]))
@@ -92,7 +92,7 @@ def rows(found: xr.Dataset) -> list[tuple[str, ...]]:
 
 
 def table(found: xr.Dataset) -> Table:
-    """The first heads by prefix matching, for the terminal."""
+    """The heads with the highest prefix matching, for the terminal."""
     made = Table(*HEADER, box=None, padding=(0, 2, 0, 0))
     for row in rows(found):
         made.add_row(*row)
@@ -126,14 +126,14 @@ def readme(found: xr.Dataset) -> str:
         f"A head with prefix matching of {ENOUGH} or more is called an induction head where its "
         "copying logits are above 0, and anti-copying where they are not; any other is called a "
         f"previous-token head where that score is {ENOUGH} or more.",
-        f"## First {len(rows(found))} by prefix matching",
+        f"## The {len(rows(found))} heads with the highest prefix matching",
         _markdown(HEADER, rows(found)),
         "## What was measured",
         _markdown(
             ("score", "range", "what it is", "on"),
             [(SCORES[name], *MEANING[name], told[name]) for name in SCORES],
         ),
-        f"Random tokens are of seed {attributes['seed']}.",
+        f"Random tokens were drawn with seed {attributes['seed']}.",
         _markdown(("weights", "SHA-256"), [*json.loads(attributes["sha256"]).items()]),
     ]
     return "\n\n".join(lines) + "\n"

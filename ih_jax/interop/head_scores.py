@@ -38,7 +38,7 @@ from ih_jax.measures.heads import (
 
 TOKENS, REPEATS, EXAMPLES = 25, 4, 10
 TEXT_TOKENS = 256  # of a text, at most
-LEFT_OUT = 10  # a tenth of the vocabulary at either end is neither common nor rare enough
+LEFT_OUT = 10  # the first and last tenth of the vocabulary are too common or too rare
 ENOUGH = 0.5  # of prefix matching or previous token, for a head to be called by it
 SCORES = {
     "prefix_matching": "prefix matching",
@@ -46,7 +46,7 @@ SCORES = {
     "copying_logits": "copying logits",
     "previous_token": "previous token",
 }
-KINDS = ("induction", "anti-copying", "previous token")  # the first that a head is
+KINDS = ("induction", "anti-copying", "previous token")  # a head is the first that fits
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,17 @@ class Probes:
     """What a network is shown."""
 
     repeated: Array  # [10, T]: 25 random tokens four times
-    begin: int  # where the second time begins
+    begin: int  # where the second repeat begins
     single: Array  # [10, 25]: random tokens, once
     text: Array  # [1, T], or [10, T] of random tokens
-    told: dict[str, str]  # in words
+    told: dict[str, str]  # each score's probe, in words
 
 
 def probes(model: Pretrained, seed: int = 0) -> Probes:
     """What to show a network: random tokens, and a text where its folder has a tokenizer.
 
-    Tokens are from the middle of the vocabulary, whose order in byte-pair encodings is that of
-    commonness, roughly: without the first and the last tenth, and without special tokens.
+    Byte-pair encodings number tokens roughly from common to rare. Random tokens come from the
+    middle: neither from the first or last tenth of the vocabulary, nor special ones.
 
     Raises:
         UserError: the seed is out of range, the vocabulary or the context is too small, or the
@@ -102,10 +102,10 @@ def probes(model: Pretrained, seed: int = 0) -> Probes:
     tokens, why = _text(model.folder / "tokenizer.json", V, room)
     if tokens is None:
         tokens = jax.random.choice(keys[2], jnp.asarray(candidates), (EXAMPLES, room))
-    begins = "no token before (config.json names none)"
+    begins = "nothing before them (config.json names no token)"
     if first:
-        begins = f"token {config.bos} before"
-    once = f"{EXAMPLES} sequences of {TOKENS} random tokens, once, none before"
+        begins = f"token {config.bos} before them"
+    once = f"{EXAMPLES} sequences of {TOKENS} random tokens, once, nothing before them"
     return Probes(
         repeated=begun(jnp.tile(draw(keys[0]), (1, REPEATS))),
         begin=len(first) + TOKENS,
@@ -123,11 +123,11 @@ def probes(model: Pretrained, seed: int = 0) -> Probes:
 def _text(path: Path, vocabulary: int, room: int) -> tuple[Array | None, str]:
     """A text as tokens [1, T], and what it is; None where there is no tokenizer."""
     if not path.exists():
-        return None, f"{EXAMPLES} sequences of random tokens, for there is no {path.name}"
+        return None, f"{EXAMPLES} sequences of random tokens, since there is no {path.name}"
     try:
-        from tokenizers import Tokenizer  # type: ignore[import-not-found]
+        from tokenizers import Tokenizer
     except ImportError:
-        return None, f"{EXAMPLES} sequences of random tokens, for tokenizers is not installed"
+        return None, f"{EXAMPLES} sequences of random tokens, since tokenizers is not installed"
     with contextlib.redirect_stdout(io.StringIO()):
         import this  # prints itself
     try:
@@ -142,8 +142,8 @@ def _text(path: Path, vocabulary: int, room: int) -> tuple[Array | None, str]:
     tokens = tokenizer.encode(codecs.decode(this.s, "rot13"), add_special_tokens=False).ids[:room]
     if len(tokens) < 2 or max(tokens) >= vocabulary:
         raise UserError(
-            f"{path} makes {len(tokens)} tokens up to {max(tokens, default=0)} of a text: it is of "
-            f"another network than this one of {vocabulary} tokens; remove it"
+            f"{path} makes {len(tokens)} tokens up to {max(tokens, default=0)} of a text: it "
+            f"belongs to another network than this one of {vocabulary} tokens; remove it"
         )
     return jnp.array([tokens]), "the Zen of Python"
 

@@ -1,9 +1,9 @@
-"""A network as safetensors, with the names and the config of TransformerLens.
+"""Export: a network as safetensors, with the names and the config of TransformerLens.
 
-What a network of ours is given, exemplars and labels, becomes a vocabulary: token i below the
+The exemplars and labels that a network of ours reads become a vocabulary: token i below the
 number of training classes is the first training exemplar of class i, then come the labels.
 Sequences are x1 y1 x2 y2 ... xq as token numbers; logits are over labels. Clamps are no part of a
-network: the one of training stands in the metadata in words, and acts only where you make it act.
+network: the metadata say in words which one it was trained with.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Arrays = dict[str, NDArray[np.float32]]
 def export(
     trained: Trajectories, path: str | Path, run: int = 0, step: int | None = None
 ) -> dict[str, Any]:
-    """Write one checkpoint of one run; gives the TransformerLens config.
+    """Write one checkpoint of one run, and return its TransformerLens config.
 
     Args:
         trained: a sweep.
@@ -61,7 +61,7 @@ def export(
 
 
 def _vocabulary(params: Params, task: Task) -> tuple[NDArray[np.float32], list[str]]:
-    """Embeddings of tokens [V, D] and their names; exemplars and then labels are a vocabulary."""
+    """Embeddings [V, D] and names of tokens; of a few-shot model exemplars, then labels."""
     if isinstance(task, Language):
         return np.asarray(params.W_E).T, task.data.token_names()
     assert isinstance(task, FewShot)
@@ -80,6 +80,7 @@ def config_of(params: Params, vocabulary: int, length: int) -> dict[str, Any]:
         raise UserError("TransformerLens has no smeared keys: this network cannot be exported")
     kinds = {"rope": "rotary", "shortformer": "shortformer"}  # others are added to the embedding
     kind = kinds.get(config.positions, "standard")
+    mlp = params.blocks[0].mlp
     found = {
         "n_layers": config.layers,
         "d_model": config.d_model,
@@ -88,12 +89,12 @@ def config_of(params: Params, vocabulary: int, length: int) -> dict[str, Any]:
         "n_ctx": len(_positions(params)) if kind != "rotary" else length,
         "d_vocab": vocabulary,
         "d_vocab_out": config.labels,
-        "attn_only": config.mlp_ratio is None,
+        "attn_only": mlp is None,
         "positional_embedding_type": kind,
         "normalization_type": "LN" if config.norm else None,
         "eps": 1e-5,
-        "act_fn": None if config.mlp_ratio is None else "gelu_new",
-        "d_mlp": None if config.mlp_ratio is None else len(params.blocks[0].mlp.W_in),  # type: ignore[union-attr]
+        "act_fn": None if mlp is None else "gelu_new",
+        "d_mlp": None if mlp is None else len(mlp.W_in),
     }
     if kind == "rotary":
         found |= {
@@ -105,7 +106,7 @@ def config_of(params: Params, vocabulary: int, length: int) -> dict[str, Any]:
 
 
 def arrays_of(params: Params, embedded: NDArray[np.float32]) -> Arrays:
-    """Weights by TransformerLens' names, tokens embedded as [V, D]; biases ours has not are 0."""
+    """Weights by TransformerLens' names, tokens embedded as [V, D]; biases that ours lack are 0."""
     config = params.config
     heads, width, inner = config.heads, config.d_model, config.d_head
     found: dict[str, Any] = {

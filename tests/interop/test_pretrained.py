@@ -563,7 +563,7 @@ def test_the_command_writes_the_folder_and_prints_the_table(tmp_path, monkeypatc
     arrays["wpe.weight"] += 1
     write_model(tmp_path / "circuit", arrays=arrays, **config)
     assert main.main(["heads", "--model", "circuit"]) == 2
-    assert "of other weights" in capsys.readouterr().err
+    assert "scores of other weights" in capsys.readouterr().err
     assert main.main(["heads", "--model", "nowhere"]) == 2
     assert main.main(["heads", "--model", "circuit", "--model=nowhere"]) == 2
     assert "--model is given 2 times: give it once" in capsys.readouterr().err

@@ -134,7 +134,7 @@ def _files(folder: Path) -> list[Path]:
 def _from_hub(repository: str, revision: str | None) -> Path:
     """Download what is needed of a repository; what the hub's cache has is not downloaded again."""
     try:
-        from huggingface_hub import snapshot_download  # type: ignore[import-not-found]
+        from huggingface_hub import snapshot_download
     except ImportError:
         raise UserError(
             f"to download {HUB}{repository}, pip install huggingface_hub; or give a folder"
