@@ -34,7 +34,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 # Types for the fields of models. Every number has both ends: NaN and infinity are in no range.
 Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
 Size = Annotated[int, msgspec.Meta(ge=1, le=10**12)]
-Seed = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+Seed = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Amount = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e9)]

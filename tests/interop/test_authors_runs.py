@@ -239,6 +239,7 @@ def declares_more(run: Path) -> None:
         (says(noise_scale_train=float("nan")), "noise_scale_train is NaN: give a number"),
         (says(lr=float("inf")), "lr is Infinity: give a number"),
         (says(init_seed=-1), "init_seed is -1: give a whole number from 0"),
+        (says(eval_seed=2**31), "eval_seed is 2147483648: give a whole number from 0"),
         (says(optimizer="lion"), 'optimizer is "lion": give "adam" or "sgd"'),
         (says(not_causal=True), "not_causal is true: give false"),
         (says(sin_time=5.0, pos_embedding_type="sinusoidal"), "sin_time is 5"),
