@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,8 @@ import numpy as np
 from jax import Array
 
 from ih_jax.clamps.apply import forward
-from ih_jax.clamps.holds import Hold, Holds, Rule
+from ih_jax.clamps.holds import Hold, Holds
+from ih_jax.clamps.patching import still
 from ih_jax.data.batches import Tokens
 from ih_jax.errors import UserError
 from ih_jax.measures.base import measure
@@ -33,14 +34,11 @@ from ih_jax.measures.context import checked_positions
 from ih_jax.measures.heads import BY_HEAD
 from ih_jax.measures.probes import each_piece
 from ih_jax.model.params import Params
-from ih_jax.model.sites import ATTENTION_SITES, Sites, rank
+from ih_jax.model.sites import ATTENTION_SITES, Sites
 from ih_jax.tasks.language import in_context_score, token_losses
 
 Kind = Literal["full", "patterns"]
 Removed = Callable[[Params, Holds, Tokens], dict[str, Array]]
-
-# Later than any rule of a clamp: what a finished pass had stands, whatever is held there.
-_as_it_was = Rule("as it was", lambda scene, value: value, order=99)
 
 
 def ablation_losses(positions: np.ndarray, early: int, late: int, kind: Kind) -> Removed:
@@ -139,7 +137,7 @@ def without_head(
     """
     left = sites["z"][layer] * (jnp.arange(params.config.heads) != head)[:, None, None, None]
     # With these two held, XLA drops whatever comes before them.
-    held = [_still("resid_pre", layer, sites["resid_pre"][layer]), _still("z", layer, left)]
+    held = [still("resid_pre", layer, sites["resid_pre"][layer]), still("z", layer, left)]
     if kind == "patterns":
         held += _patterns(clamp, sites, range(layer + 1, params.config.layers))
     return forward(params, batch, replace(clamp, holds=(*clamp.holds, *held)), given=given)
@@ -156,7 +154,7 @@ def without_heads(
 ) -> Sites:
     """The pass without the heads that are not 0 in `gone` [L, H]; all else as `without_head`."""
     nothing = jnp.zeros((1, 1, 1, 1))
-    held = [_still("z", layer, nothing, each[:, None]) for layer, each in enumerate(gone != 0)]
+    held = [still("z", layer, nothing, each[:, None]) for layer, each in enumerate(gone != 0)]
     if kind == "patterns":
         held += _patterns(clamp, sites, range(params.config.layers))
     return forward(params, batch, replace(clamp, holds=(*clamp.holds, *held)), given=given)
@@ -203,12 +201,6 @@ def _clean(params: Params, clamp: Holds, batch: Tokens) -> Sites | None:
     return None
 
 
-def _still(site: str, layer: int, value: Array, gate: Any = None) -> Hold:
-    """A hold of a value in the program's layout, everywhere or where the gate says."""
-    gate = np.ones((1,) * rank(site), np.float32) if gate is None else gate
-    return Hold(gate, {"value": value}, None, None, site, layer, _as_it_was, slot=0, soft=False)
-
-
 def _patterns(clamp: Holds, sites: Sites, layers: range) -> list[Hold]:
     """Holds that keep these layers' patterns.
 
@@ -217,7 +209,7 @@ def _patterns(clamp: Holds, sites: Sites, layers: range) -> list[Hold]:
     """
     held = any(hold.site in ATTENTION_SITES for hold in clamp.holds)
     kept = ("pattern",) if held else ("q", "k")
-    return [_still(site, layer, sites[site][layer]) for layer in layers for site in kept]
+    return [still(site, layer, sites[site][layer]) for layer in layers for site in kept]
 
 
 def _changes(change: Array, at: Array) -> tuple[Array, Array]:

@@ -4,6 +4,7 @@ t = load("runs/pulse")
 t.results["loss"].sel(clamp="pulse").median("init").plot()
 t.params(run=3, step=10_000)
 t.measure(my_measure)
+t.network(clamp="pulse", init=5)
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ import numpy as np
 import xarray as xr
 
 from ih_jax.data.batches import Sequences
-from ih_jax.errors import UserError
+from ih_jax.errors import UserError, unknown
 from ih_jax.model.params import Params, init
 from ih_jax.sweeps import store
 from ih_jax.sweeps.measuring import Measure, dims_of, labelled, measured
+from ih_jax.sweeps.network import Network
 from ih_jax.sweeps.records import BlockRecord
 from ih_jax.sweeps.results import assemble
+from ih_jax.sweeps.show import table
 from ih_jax.sweeps.study import RunSpec, Study
 
 
@@ -84,14 +87,26 @@ class Trajectories:
         raise UserError(f"run {run} was not trained")
 
     def run(self, **labels: Any) -> int:
-        """The number of the run with these labels, such as clamp="none", init=5."""
+        """The number of the run with these labels, such as clamp="none", init=5.
+
+        An axis along which there is only one label may be left out. Raises UserError for an axis or
+        a label that is not there, and where several runs have these labels.
+        """
+        axes = self.study.axes
+        for axis, label in labels.items():
+            if axis not in axes:
+                raise unknown("axis", axis, axes)
+            if str(label) not in map(str, axes[axis]):
+                raise unknown(axis, label, map(str, axes[axis]))
         found = [
             run.index
             for run in self.study.runs
-            if all(str(run.names.get(axis)) == str(label) for axis, label in labels.items())
+            if all(str(run.names[axis]) == str(label) for axis, label in labels.items())
         ]
         if len(found) != 1:
-            raise UserError(f"{len(found)} runs have {labels}: axes are {self.study.axes}")
+            missing = [f"{a}={v}" for a, v in axes.items() if a not in labels and len(v) > 1]
+            given = ", ".join(f"{a}={v!r}" for a, v in labels.items()) or "no labels"
+            raise UserError(f"{len(found)} runs have {given}: give one of each of {missing} too")
         return found[0]
 
     def steps(self, run: int) -> list[int]:
@@ -109,6 +124,37 @@ class Trajectories:
         if step not in self.steps(run):
             raise UserError(f"run {run} was not kept at step {step}: give one of {self.steps(run)}")
         return jax.tree.map(jnp.asarray, self._read(run, step))
+
+    def network(self, *, run: int | None = None, step: int | None = None, **labels: Any) -> Network:
+        """The network of a run at a checkpoint, to look inside.
+
+        Args:
+            run: the number of the run, instead of its labels.
+            step: after so many steps; None: at the last checkpoint.
+            labels: which run, such as clamp="none", init=5. `sequences=200_000` (language:
+                `tokens=`) says which checkpoint by what the run had seen, instead of `step`.
+
+        Raises:
+            UserError: there is no such run, or no weights were kept there.
+        """
+        unit, axes = self.study.task.unit, self.study.axes
+        seen = labels.pop(unit) if unit in labels and unit not in axes else None
+        if run is not None and labels:
+            raise UserError(f"run {run} and labels {labels}: give either")
+        number = self.run(**labels) if run is None else run
+        kept = self.steps(number)
+        if not kept:
+            raise UserError(f"run {number} has no checkpoint yet: train on, with resume=True")
+        if seen is not None:
+            if step is not None:
+                raise UserError(f"step {step} and {unit} {seen}: give either")
+            step = next((each for each in kept if each * self.study.unit == seen), -1)
+            if step < 0:
+                raise UserError(_no_checkpoint(number, seen, kept, self.study))
+        step = kept[-1] if step is None else step
+        params, spec = self.params(number, step), self.study.runs[number]
+        name = ", ".join(f"{axis} {label}" for axis, label in spec.names.items())
+        return Network(params, spec.clamp, spec.task, float(step * self.study.unit), name)
 
     def measure(
         self,
@@ -159,6 +205,35 @@ class Trajectories:
                 filled[name][run, place[step]] = value
         return labelled(self.study, function, chosen, filled)
 
+    @property
+    def finished(self) -> bool:
+        """Whether every run was trained to its end."""
+        return bool(self.card.get("finished"))
+
+    def _rows(self) -> dict[str, str]:
+        card, counted = self.card, 0
+        rows = {"folder": str(self.folder), "runs": str(card.get("runs", "?"))}
+        try:
+            study = self.study
+        except UserError as error:  # a card can be read where its data is gone
+            return {**rows, "study": str(error), "finished": "yes" if self.finished else "no"}
+        rows["axes"] = "; ".join(f"{axis}: {_some(v)}" for axis, v in study.axes.items())
+        steps = sorted({step for block in self.blocks for step in block.steps()})
+        if steps:
+            begin, end = (step * study.unit for step in (steps[0], steps[-1]))
+            rows["checkpoints"] = f"{len(steps)}, {begin:,} to {end:,} {study.task.unit}"
+        for block in self.blocks:
+            to = block.trained_to
+            counted += sum(study.runs[run].steps <= to for run in block.runs)
+        rows["finished"] = "yes" if self.finished else f"no, {counted} of {len(study.runs)} runs"
+        return rows
+
+    def __repr__(self) -> str:
+        return f"Trajectories({'; '.join(f'{k} {v}' for k, v in self._rows().items())})"
+
+    def _repr_html_(self) -> str:
+        return table("Trajectories", self._rows())
+
     def _read(self, run: int, step: int) -> Params:
         """As `params`, in NumPy; the part that was read last stays in memory."""
         block, place, spec = self._find(run)
@@ -170,6 +245,25 @@ class Trajectories:
         index, whole = about["steps"].index(step), self._last[1]
         found: Params = jax.tree.map(lambda leaf: leaf[index, place], whole)
         return found
+
+
+def _no_checkpoint(run: int, seen: float, steps: Sequence[int], study: Study) -> str:
+    """What to say where nothing was kept at so many sequences: the nearest that there are."""
+    every = [step * study.unit for step in steps]
+    near = sorted(sorted(every, key=lambda each: abs(each - seen))[:3])
+    shown = ", ".join(f"{each:,}" for each in near)
+    return (
+        f"run {run} has no checkpoint at {seen:,} {study.task.unit}: the nearest of its "
+        f"{len(every)} are at {shown} (checkpoints= of a study says where they are kept)"
+    )
+
+
+def _some(labels: Sequence[Any], most: int = 6) -> str:
+    """Labels of an axis, the middle of a long one left out."""
+    each = [str(label) for label in labels]
+    if len(each) > most:
+        each = [*each[: most - 2], "...", each[-1], f"({len(labels)})"]
+    return ", ".join(each)
 
 
 def load(folder: str | Path, study: Study | None = None) -> Trajectories:

@@ -1,0 +1,221 @@
+"""Patching: parts of a finished pass put into another one, as holds beside those of a clamp.
+
+Activation patching puts the values of a site from another pass (of other sequences, or of another
+network) in the place of its own. Path patching does so for one path only: what one head writes, as
+one later head reads it (Wang et al. 2023, "Interpretability in the Wild").
+
+Glossary: B sequences of T positions, H heads, D d_model; layers and heads count from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ih_jax.clamps.apply import forward
+from ih_jax.clamps.holds import Hold, Holds, Rule
+from ih_jax.data.batches import Sequences
+from ih_jax.errors import UserError, unknown
+from ih_jax.model.params import Config, Params
+from ih_jax.model.sites import (
+    ATTENTION_SITES,
+    GLOBAL_SITES,
+    HEAD_SITES,
+    PAIRED_SITES,
+    SITES,
+    Sites,
+    query_axis,
+    rank,
+)
+
+INPUTS = ("q", "k", "v")  # what a head reads through
+
+# Later than any rule of a clamp: what a finished pass had stands, whatever is held there.
+AS_IT_WAS = Rule("as it was", lambda scene, value: value, order=99)
+
+
+def still(site: str, layer: int, value: Array, gate: Any = None) -> Hold:
+    """A hold of a value in the program's layout, everywhere or where the gate (public layout) is 1.
+
+    It is stronger than all that a clamp may hold there.
+    """
+    gate = np.ones((1,) * rank(site), np.float32) if gate is None else gate
+    return Hold(gate, {"value": value}, None, None, site, layer, AS_IT_WAS, slot=0, soft=False)
+
+
+def patched(
+    params: Params,
+    batch: Sequences,
+    holds: Holds,
+    source: Sites,
+    site: str,
+    layer: int | Sequence[int] | None = None,
+    heads: int | Sequence[int] | None = None,
+    positions: int | Sequence[int] | None = None,
+) -> Sites:
+    """A pass in which a site has the values of another pass.
+
+    Args:
+        params, batch, holds: as `apply.forward` takes them.
+        source: the other pass; as many sequences and positions.
+        site: which site; at "attn_scores" and "pattern" positions are those of queries.
+        layer: which layer, or several; None: all of them.
+        heads: which heads, at sites that have heads; None: all.
+        positions: which positions, negative ones from the end; None: all.
+
+    Raises:
+        UserError: a site, layer, head or position is not in the model, or the passes differ in
+            size.
+    """
+    config = params.config
+    if site not in SITES:
+        raise unknown("site", site, SITES)
+    if not source[site]:
+        raise UserError(f"the model has no {site}: it has no MLPs (Config.mlp_ratio is None)")
+    layers = [0] if site in GLOBAL_SITES else _layers(layer, config)
+    gate = _gate(site, config, heads, positions, batch.positions)
+    for each in layers:
+        _refuse_other_size(source[site][each], site, batch)
+    held = [still(site, each, source[site][each], gate) for each in layers]
+    return forward(params, batch, replace(holds, holds=(*holds.holds, *held)))
+
+
+def path_patched(
+    params: Params,
+    batch: Sequences,
+    holds: Holds,
+    source: Sites,
+    writer: tuple[int, int],
+    reader: tuple[int, int] | Sequence[tuple[int, int]] | str,
+    inputs: Sequence[str] = INPUTS,
+) -> Sites:
+    """A pass in which later heads read from one head what it writes in another pass.
+
+    Only the direct path counts: all between writer and reader keeps what it had, and all after the
+    reader follows from what it now does.
+
+    Args:
+        params, batch, holds: as `apply.forward` takes them.
+        source: the other pass; as many sequences and positions.
+        writer: (layer, head).
+        reader: (layer, head) in a later layer, several of one layer, or "logits": the final norm
+            and the unembedding.
+        inputs: through which of "q", "k" and "v" heads read it.
+
+    Raises:
+        UserError: heads are not in the model or not in this order, inputs are others, or the passes
+            differ in size.
+    """
+    config = params.config
+    layer, head = _head(writer, config)
+    _refuse_other_size(source["z"][layer], "z", batch)
+    clean = forward(params, batch, holds)
+    W_out = params.blocks[layer].attention.W_out[:, head]  # [D, E]
+    change = jnp.einsum("de,etb->dtb", W_out, source["z"][layer][head] - clean["z"][layer][head])
+
+    def under(*held: Hold) -> Sites:
+        return forward(params, batch, replace(holds, holds=(*holds.holds, *held)))
+
+    def stream_after(layer: int) -> Hold:
+        return still("resid_post", layer, clean["resid_post"][layer] + change)
+
+    if isinstance(reader, str):
+        if reader != "logits":
+            raise UserError(f'reader is {reader!r}: give (layer, head), several, or "logits"')
+        return under(stream_after(config.layers - 1))
+    readers = [_head(each, config) for each in _pairs(reader)]
+    if len({each for each, _ in readers}) != 1 or readers[0][0] <= layer:
+        raise UserError(
+            f"readers {readers} of what head {(layer, head)} writes: give heads of one layer, "
+            f"{layer + 1} or later"
+        )
+    if not inputs or not set(inputs) <= set(INPUTS):
+        raise UserError(f"inputs is {inputs!r}: give some of q, k, v")
+    late, which = readers[0][0], [each for _, each in readers]
+    read = under(stream_after(late - 1))
+    return under(
+        *(
+            still(name, late, read[name][late], _gate(name, config, which, None, batch.positions))
+            for name in INPUTS
+            if name in inputs
+        )
+    )
+
+
+def _gate(
+    site: str,
+    config: Config,
+    heads: int | Sequence[int] | None,
+    positions: int | Sequence[int] | None,
+    T: int,
+) -> np.ndarray:
+    """1 at these heads and (query) positions, in the site's public layout; axes of 1 are all."""
+    shape = [1] * rank(site)
+    has_heads = site in (*ATTENTION_SITES, *PAIRED_SITES, *HEAD_SITES)
+    head_axis, position_axis = (0, 1) if site in ATTENTION_SITES else (1, 0)
+    gate = np.ones(shape, np.float32)
+    if heads is not None:
+        if not has_heads:
+            raise UserError(f"{site} has no heads: leave heads out")
+        chosen = np.zeros(config.heads, np.float32)
+        for head in np.atleast_1d(heads):
+            if not 0 <= head < config.heads:
+                raise UserError(f"head {head} is out of range: give 0..{config.heads - 1}")
+            chosen[head] = 1
+        shape[head_axis] = config.heads
+        gate = gate * chosen.reshape([-1 if a == head_axis else 1 for a in range(len(shape))])
+    if positions is not None:
+        chosen = np.zeros(T, np.float32)
+        for position in np.atleast_1d(positions):
+            if not -T <= position < T:
+                raise UserError(f"position {position} is out of range: give 0..{T - 1}")
+            chosen[position] = 1
+        gate = gate * chosen.reshape([-1 if a == position_axis else 1 for a in range(len(shape))])
+    return gate
+
+
+def _layers(layer: int | Sequence[int] | None, config: Config) -> list[int]:
+    every = range(config.layers)
+    chosen = list(every) if layer is None else [int(each) for each in np.atleast_1d(layer)]
+    for each in chosen:
+        if each not in every:
+            raise UserError(f"layer {each} is out of range: give 0..{config.layers - 1}")
+    return chosen
+
+
+def _head(given: Any, config: Config) -> tuple[int, int]:
+    try:
+        layer, head = (int(each) for each in given)
+    except (TypeError, ValueError):
+        raise UserError(f"head {given!r}: give (layer, head), such as (1, 3)") from None
+    if not (0 <= layer < config.layers and 0 <= head < config.heads):
+        raise UserError(
+            f"head {(layer, head)} is not in the model: give layer 0..{config.layers - 1}, head "
+            f"0..{config.heads - 1}"
+        )
+    return layer, head
+
+
+def _pairs(reader: Any) -> list[Any]:
+    """One pair, or several, as a list of pairs."""
+    several = list(reader)
+    if not several:
+        raise UserError("no reader: give (layer, head), or several of one layer")
+    return several if isinstance(several[0], Sequence) else [tuple(several)]
+
+
+def _refuse_other_size(value: Array, site: str, batch: Sequences) -> None:
+    """Raises UserError for a value of another pass that does not fit this batch."""
+    positions, count = value.shape[query_axis(site)], value.shape[-1]
+    own = getattr(batch, "labels", getattr(batch, "tokens", None))
+    sequences = count if own is None else len(own)
+    if (count, positions) != (sequences, batch.positions):
+        raise UserError(
+            f"the source has {count} sequences of {positions} positions at {site}, the batch "
+            f"{sequences} of {batch.positions}: give as many of the same length"
+        )

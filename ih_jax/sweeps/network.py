@@ -1,0 +1,312 @@
+"""One network to look inside: its activations under any clamp, patches, and what heads add.
+
+network = ih.load("runs/pulse").network(clamp="none", init=5)
+batch = network.batch(8)
+network.activations(batch).pattern[1]                    # [B, H, T, T]
+network.patch(batch, network.batch(8, seed=1), "z", layer=0, heads=[1])
+network.head_logits(batch).heads.sel(layer=1, head=3)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from ih_jax.clamps.apply import forward
+from ih_jax.clamps.clamp import Clamp
+from ih_jax.clamps.holds import Holds
+from ih_jax.clamps.patching import INPUTS, patched, path_patched
+from ih_jax.data.batches import Sequences, Tokens
+from ih_jax.data.fewshot import Batch
+from ih_jax.data.languages import text as texts
+from ih_jax.errors import UserError, unknown
+from ih_jax.model.activations import Activations, from_public, public
+from ih_jax.model.attribution import logit_parts
+from ih_jax.model.params import Config, Params
+from ih_jax.model.sites import Sites
+from ih_jax.sweeps.show import table
+from ih_jax.tasks.base import Task
+from ih_jax.tasks.language import Language
+
+OWN = "own"
+TRAIN = "train"
+# "own": as the network was trained; None: nothing held; a clamp: that one in its place.
+Held = Clamp | str | None
+
+
+@dataclass(frozen=True, repr=False)
+class Network:
+    """One network: weights, the clamp that it was trained under, and its task.
+
+    Build one from any weights, `Network(params)`, or take that of a run at a checkpoint,
+    `Trajectories.network`. All methods take `clamp`: "own" (the default) holds what the network was
+    trained under, None nothing, and a `Clamp` that one instead (`network.clamp & ih.ablate(1, 3)`
+    adds to its own).
+    """
+
+    params: Params
+    clamp: Clamp = field(default_factory=Clamp)
+    task: Task | None = None
+    seen: float = 0.0  # sequences or tokens, by which clamps with times are on or off
+    name: str = ""  # which run it is, in words
+
+    @property
+    def config(self) -> Config:
+        """The shape of the network."""
+        return self.params.config
+
+    def with_params(self, params: Params) -> Network:
+        """The same with other weights, such as an edited copy."""
+        return replace(self, params=params)
+
+    # --- sequences ------------------------------------------------------------------------------
+
+    def batch(self, sequences: int = 8, set: str = TRAIN, seed: int = 0) -> Any:
+        """Sequences of its task: `Batch` of exemplars and labels, `Tokens`, or the task's own kind.
+
+        Args:
+            sequences: how many.
+            set: "train", or an evaluation set of the task (`network.task.evaluation_names`).
+            seed: other seeds give other sequences.
+
+        Raises:
+            UserError: the network has no task, or the task has no such set, or it is empty.
+        """
+        task = self._task()
+        names = task.evaluation_names
+        if set != TRAIN and set not in names:
+            raise unknown("evaluation set", set, (TRAIN, *names))
+        arrays, objective = task.arrays(), task.objective()
+        chosen = arrays.train if set == TRAIN else arrays.evaluation[names.index(set)]
+        source = jax.tree.map(jnp.asarray, chosen)
+        if not bool(objective.there_are(source)):
+            raise UserError(f"evaluation set {set!r} has no sequences: give another")
+        return objective.sample(jax.random.key(seed), source, sequences)
+
+    def batch_of(
+        self,
+        examples: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        *,
+        text: str | Sequence[str] | None = None,
+        tokens: ArrayLike | None = None,
+    ) -> Batch | Tokens:
+        """A batch of sequences of one's own: exemplars with labels, a text, or tokens.
+
+        Args:
+            examples: features of exemplars, [B, P, F] or of one sequence [P, F]; the last is the
+                query. For few-shot networks, with `labels`.
+            labels: [B, P] or [P], whole numbers; the last is the right answer.
+            text: a text, or several of as many tokens each; for networks trained on a text. BOS is
+                put before it.
+            tokens: [B, T] or [T], as they are: networks know sequences that begin with BOS.
+
+        Raises:
+            UserError: what was given is not what the network reads, or does not fit it.
+        """
+        config = self.config
+        if text is not None and examples is None and labels is None and tokens is None:
+            return self._batch_of_text([text] if isinstance(text, str) else list(text))
+        if tokens is not None and examples is None and labels is None and text is None:
+            return self._batch_of_tokens(np.asarray(tokens))
+        if examples is None or labels is None or text is not None or tokens is not None:
+            raise UserError("give examples and labels, or text, or tokens")
+        if config.language:
+            raise UserError("this network reads tokens: give tokens, or text")
+        given = np.asarray(examples, np.float32)
+        own = np.asarray(labels)
+        given, own = (given[None], own[None]) if given.ndim == 2 else (given, own)
+        if given.ndim != 3 or given.shape[2] != config.features or own.shape != given.shape[:2]:
+            raise UserError(
+                f"examples {np.shape(examples)} and labels {np.shape(labels)}: give [B, P, "
+                f"{config.features}] and [B, P], or both without B"
+            )
+        _refuse_out_of_range(own, config.labels, "label")
+        return Batch.of(jnp.asarray(given), jnp.asarray(own, jnp.int32))
+
+    def _batch_of_text(self, lines: list[str]) -> Tokens:
+        data = self.task.data if isinstance(self.task, Language) else None
+        if not isinstance(data, texts.Text):
+            raise UserError("this network was not trained on a text: give tokens")
+        rows = [[data.bos, *texts.encode(data, line).tolist()] for line in lines]
+        lengths = sorted({len(row) for row in rows})
+        if len(lengths) > 1:
+            raise UserError(
+                f"texts of {lengths[0] - 1} to {lengths[-1] - 1} tokens: give texts of as many "
+                "tokens each, or one at a time"
+            )
+        return self._batch_of_tokens(np.asarray(rows))
+
+    def _batch_of_tokens(self, tokens: np.ndarray) -> Tokens:
+        if not self.config.language:
+            raise UserError("this network reads exemplars and labels: give examples and labels")
+        rows = tokens[None] if tokens.ndim == 1 else tokens
+        if rows.ndim != 2 or rows.shape[1] < 2:
+            raise UserError(f"tokens {tokens.shape}: give [B, T] or [T], of 2 tokens or more")
+        _refuse_out_of_range(rows, self.config.labels, "token")
+        return Tokens(jnp.asarray(rows, jnp.int32))
+
+    # --- looking ----------------------------------------------------------------------------------
+
+    def activations(self, batch: Sequences, clamp: Held = OWN) -> Activations:
+        """Every site of the network, batch first (`Activations` has the shapes)."""
+        return public(forward(self.params, batch, self._holds(clamp)))
+
+    def loss(self, batch: Sequences, clamp: Held = OWN) -> float:
+        """The task's loss on a batch."""
+        task = self._task()
+        objective = task.objective()
+        sites = forward(self.params, batch, self._holds(clamp), objective.rows)
+        return float(objective.loss(sites, batch, task.arrays()))
+
+    def scores(self, batch: Sequences, clamp: Held = OWN) -> dict[str, float]:
+        """The task's metrics on a batch by name, such as loss and accuracy."""
+        task = self._task()
+        objective = task.objective()
+        sites = forward(self.params, batch, self._holds(clamp), objective.rows)
+        found = np.asarray(objective.scores(sites, batch, task.arrays()))
+        return dict(zip(objective.metrics, found.tolist(), strict=True))
+
+    # --- intervening ------------------------------------------------------------------------------
+
+    def patch(
+        self,
+        batch: Sequences,
+        source: Sequences | Activations | Network,
+        site: str,
+        layer: int | Sequence[int] | None = None,
+        heads: int | Sequence[int] | None = None,
+        positions: int | Sequence[int] | None = None,
+        clamp: Held = OWN,
+    ) -> Activations:
+        """Activation patching: a site as it is in another pass, and all that follows from it.
+
+        Args:
+            batch: the sequences.
+            source: where the site's values come from: other sequences (this network's pass on
+                them), another network (its pass on `batch`), or `Activations` at hand.
+            site: which site, such as "z", "resid_post" or "pattern".
+            layer: which layer, or several; None: all of them.
+            heads: which heads, at sites that have heads; None: all.
+            positions: which positions, negative ones from the end; None: all.
+            clamp: what is held in both passes (another network keeps its own).
+
+        Raises:
+            UserError: something named is not in the network, or the passes differ in size.
+        """
+        holds, sites = self._holds(clamp), self._source(batch, source, clamp)
+        return public(patched(self.params, batch, holds, sites, site, layer, heads, positions))
+
+    def patch_path(
+        self,
+        batch: Sequences,
+        source: Sequences | Activations | Network,
+        writer: tuple[int, int],
+        reader: tuple[int, int] | Sequence[tuple[int, int]] | str,
+        inputs: Sequence[str] = INPUTS,
+        clamp: Held = OWN,
+    ) -> Activations:
+        """Path patching: a later head reads from an earlier one what that writes in another pass.
+
+        Only the direct path counts: what lies between the two keeps what it had.
+
+        Args:
+            batch, source, clamp: as in `patch`.
+            writer: (layer, head).
+            reader: (layer, head) of a later layer, several of one layer, or "logits".
+            inputs: through which of "q", "k" and "v" it reads; all three by default.
+
+        Raises:
+            UserError: heads are not in the network or not in this order, or the passes differ in
+                size.
+        """
+        holds, sites = self._holds(clamp), self._source(batch, source, clamp)
+        return public(path_patched(self.params, batch, holds, sites, writer, reader, inputs))
+
+    def head_logits(self, batch: Sequences, clamp: Held = OWN) -> xr.Dataset:
+        """What each head adds to the logits by itself, through the final norm as it is.
+
+        Returns:
+            `heads` [layer, head, sequence, position, label], `mlp` [layer, ...], `embedding`
+            [sequence, position, label] and `bias` [label] sum to `logits`, but for what a clamp put
+            on the stream or on the logits, which is `held`. A few-shot network answers at the last
+            position. See `model.attribution.logit_parts`.
+        """
+        parts = logit_parts(self.params, self.activations(batch, clamp))
+        each = ("sequence", "position", "label")
+        dims = {
+            "heads": ("layer", "head", *each),
+            "mlp": ("layer", *each),
+            "bias": ("label",),
+        }
+        sizes = zip(dims["heads"], parts["heads"].shape, strict=True)
+        return xr.Dataset(
+            {name: (dims.get(name, each), np.asarray(value)) for name, value in parts.items()},
+            {dim: np.arange(size) for dim, size in sizes},
+        )
+
+    # --- helpers ----------------------------------------------------------------------------------
+
+    def _task(self) -> Task:
+        if self.task is None:
+            raise UserError("this network has no task: give one, Network(params, task=...)")
+        return self.task
+
+    def _holds(self, clamp: Held) -> Holds:
+        if clamp is None:
+            return Holds()
+        if isinstance(clamp, str):
+            if clamp != OWN:
+                raise UserError(f'clamp is {clamp!r}: give "own", None or a clamp')
+            clamp = self.clamp
+        return clamp.arrays(self.config).at(self.seen)
+
+    def _source(
+        self, batch: Sequences, source: Sequences | Activations | Network, clamp: Held
+    ) -> Sites:
+        if isinstance(source, Activations):
+            return from_public(source, self.config)
+        if isinstance(source, Network):
+            if source.config != self.config:
+                raise UserError(
+                    f"the other network is {source.config}, this one {self.config}: give one of "
+                    "the same shape"
+                )
+            return forward(source.params, batch, source._holds(OWN))
+        return forward(self.params, source, self._holds(clamp))
+
+    # --- showing itself ---------------------------------------------------------------------------
+
+    def _rows(self) -> dict[str, str]:
+        config = self.config
+        size = sum(np.size(leaf) for leaf in jax.tree.leaves(self.params))
+        unit = "" if self.task is None else f" {self.task.unit}"
+        mlp = "" if config.mlp_ratio is None else " and MLPs"
+        return {
+            "run": self.name or "weights at hand",
+            "seen": f"{self.seen:,.0f}{unit}",
+            "clamp": self.clamp.describe(),
+            "shape": f"{config.layers} layers of {config.heads} heads{mlp}, d_model "
+            f"{config.d_model}, {size:,} parameters",
+        }
+
+    def __repr__(self) -> str:
+        rows = self._rows()
+        return f"Network({rows['run']}; {rows['seen']} seen; {rows['shape']})"
+
+    def _repr_html_(self) -> str:
+        return table("Network", self._rows())
+
+
+def _refuse_out_of_range(given: np.ndarray, count: int, what: str) -> None:
+    if not np.issubdtype(given.dtype, np.integer) or given.min() < 0 or given.max() >= count:
+        raise UserError(
+            f"{what}s {given.min()} to {given.max()}: give whole numbers, 0..{count - 1}"
+        )

@@ -1,0 +1,349 @@
+"""A network to look inside: what patches and parts of logits must be, and what is refused."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from networks import network, sequences, small
+
+import ih_jax as ih
+from ih_jax.clamps.apply import apply
+from ih_jax.data.images.features import of_gaussian
+
+TOLERANCE = {"rtol": 2e-4, "atol": 2e-5}
+
+
+def look_at(**settings):
+    return ih.Network(network(small(layers=3, **settings)))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    task = ih.fewshot(
+        of_gaussian(12, 8, exemplars=2),
+        classes=8,
+        test_classes=4,
+        val_exemplars=1,
+        batch=8,
+        evaluation_sequences=16,
+    )
+    clamps = {"none": None, "match": ih.induction(1, 1)}
+    study = ih.sweep(
+        task, clamp=clamps, init=[3, 4], d_model=16, heads=2, sequences=80, checkpoints=[0, 40, 80]
+    )
+    return study.train(tmp_path_factory.mktemp("networks"), progress=False)
+
+
+# --- a network of a run -------------------------------------------------------------------------
+
+
+def test_the_network_of_a_run_is_its_weights_clamp_and_task(trained):
+    found = trained.network(clamp="match", init=4)
+    number = trained.run(clamp="match", init=4)
+    assert found.seen == 80
+    assert found.clamp == ih.induction(1, 1)
+    np.testing.assert_array_equal(found.params.W_E, trained.params(number, 10).W_E)
+    early = trained.network(clamp="match", init=4, sequences=40)
+    np.testing.assert_array_equal(early.params.W_E, trained.network(run=number, step=5).params.W_E)
+    batch = found.batch(16, seed=2)
+    own = apply(found.params, batch, found.clamp)
+    np.testing.assert_array_equal(found.activations(batch).logits, own.logits)
+    free = apply(found.params, batch)
+    np.testing.assert_array_equal(found.activations(batch, clamp=None).logits, free.logits)
+    assert not np.array_equal(own.logits, free.logits)
+    recorded = trained.results["loss"].sel(clamp="match", init=4, sequences=80)
+    scores = found.scores(found.batch(500, set="fsl_train"))
+    assert list(scores) == ["loss", "accuracy", "in_context_accuracy"]
+    assert abs(scores["loss"] - float(recorded)) < 0.3
+    assert found.loss(batch) == pytest.approx(found.scores(batch)["loss"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"clamp": "non"}, "unknown clamp 'non': did you mean 'none'"),
+        ({"clamp": "none", "init": 9}, "unknown init '?9'?: .*give one of 3, 4"),
+        ({"clamp": "none"}, r"2 runs have clamp='none': give one of each of \['init=\[3, 4\]'\]"),
+        ({"inits": 3}, "unknown axis 'inits': did you mean 'init'"),
+        ({"run": 0, "sequences": 41}, "no checkpoint at 41 sequences: .* are at 0, 40, 80"),
+        ({"run": 0, "step": 7}, "not kept at step 7"),
+        ({"run": 0, "init": 3}, "give either"),
+        ({"run": 0, "step": 5, "sequences": 40}, "give either"),
+    ],
+)
+def test_a_network_that_is_not_there_is_refused_in_one_line(trained, asked, message):
+    with pytest.raises(ih.UserError, match=message) as error:
+        trained.network(**asked)
+    assert "\n" not in str(error.value)
+
+
+def test_trajectories_and_networks_show_themselves(trained):
+    text = repr(trained)
+    for part in (str(trained.folder), "clamp: none, match", "init: 3, 4", "3, 0 to 80 sequences"):
+        assert part in text
+        assert part in trained._repr_html_()
+    assert "finished yes" in text
+    found = trained.network(clamp="match", init=4)
+    assert "clamp match, init 4" in repr(found)
+    assert "80 sequences" in repr(found)
+    assert "2 layers of 2 heads" in found._repr_html_()
+    assert "&lt;" in ih.Network(found.params, name="<b>")._repr_html_()
+
+
+# --- batches ------------------------------------------------------------------------------------
+
+
+def test_batches_of_ones_own(trained):
+    found = trained.network(run=0)
+    ours = found.batch(4)
+    again = found.batch_of(ours.examples, ours.labels)
+    np.testing.assert_allclose(
+        found.activations(again).logits, found.activations(ours).logits, **TOLERANCE
+    )
+    one = found.batch_of(np.ones((3, 8)), [0, 1, 1])
+    assert found.activations(one).logits.shape == (1, 5, 5)
+    for wrong, message in (
+        ({"examples": np.ones((3, 7)), "labels": [0, 1, 1]}, r"give \[B, P, 8\]"),
+        ({"examples": np.ones((3, 8)), "labels": [0, 1, 5]}, "0..4"),
+        ({"examples": np.ones((3, 8))}, "give examples and labels, or text, or tokens"),
+        ({"tokens": [0, 1]}, "reads exemplars and labels"),
+        ({"text": "x"}, "not trained on a text"),
+    ):
+        with pytest.raises(ih.UserError, match=message):
+            found.batch_of(**wrong)
+    with pytest.raises(ih.UserError, match="unknown evaluation set 'fsl_tran'"):
+        found.batch(4, set="fsl_tran")
+    with pytest.raises(ih.UserError, match="has no task"):
+        look_at().batch(4)
+
+
+def test_a_text_is_read_with_the_tokens_of_its_recipe(tmp_path):
+    from ih_jax.data.languages.text import Text
+
+    (tmp_path / "text.txt").write_text("to be or not to be, that is the question " * 60)
+    task = ih.language(Text(str(tmp_path / "text.txt"), length=24))
+    config = task.config(heads=2, d_model=16, max_positions=24)
+    found = ih.Network(ih.init(jax.random.key(0), config), task=task)
+    batch = found.batch_of(text="to be")
+    assert batch.tokens.shape == (1, 6)
+    assert batch.tokens[0].tolist() == [task.data.bos, *b"to be"]
+    np.testing.assert_array_equal(found.batch_of(tokens=batch.tokens).tokens, batch.tokens)
+    assert found.batch_of(text=["to be", "or no"]).tokens.shape == (2, 6)
+    with pytest.raises(ih.UserError, match="as many"):
+        found.batch_of(text=["to be", "or"])
+    assert found.activations(found.batch(2)).pattern[0].shape == (2, 2, 24, 24)
+
+
+# --- activation patching ------------------------------------------------------------------------
+
+CONFIGS = [
+    {},
+    {"positions": "shortformer", "norm": False},
+    {"positions": "learned", "mlp_ratio": 2.0, "smeared_keys": True},
+]
+
+
+@pytest.mark.parametrize("settings", CONFIGS)
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"site": "resid_post", "layer": 2},
+        {"site": "resid_pre", "layer": 0},
+        {"site": "logits"},
+        {"site": "attn_out", "positions": range(5)},
+    ],
+)
+def test_a_patch_of_all_that_counts_gives_the_sources_logits(settings, where):
+    found = look_at(**settings)
+    a, b = (sequences(found.config, seed=seed) for seed in (1, 2))
+    logits = found.activations(b).logits
+    patched = found.patch(a, b, **where).logits
+    if where["site"] == "attn_out":  # only if the stream begins alike
+        assert not np.allclose(patched, logits, **TOLERANCE)
+        assert not np.allclose(patched, found.activations(a).logits, **TOLERANCE)
+    else:
+        np.testing.assert_allclose(patched, logits, **TOLERANCE)
+
+
+@pytest.mark.parametrize("settings", CONFIGS)
+def test_a_patch_changes_what_it_names_and_what_follows(settings):
+    found = look_at(**settings)
+    a, b = (sequences(found.config, seed=seed) for seed in (1, 2))
+    mine, other = found.activations(a), found.activations(b)
+    patched = found.patch(a, b, "z", layer=1, heads=[2], positions=[-1, 1])
+    expected = np.array(mine.z[1])
+    expected[:, [1, 4], 2] = np.asarray(other.z[1])[:, [1, 4], 2]
+    np.testing.assert_allclose(patched.z[1], expected, **TOLERANCE)
+    np.testing.assert_allclose(patched.z[0], mine.z[0], **TOLERANCE)
+    block = found.params.blocks[1].attention
+    attn_out = np.einsum("bthe,hed->btd", expected, block.W_O)
+    np.testing.assert_allclose(patched.attn_out[1], attn_out, **TOLERANCE)
+    assert not np.allclose(patched.logits, mine.logits, **TOLERANCE)
+    assert np.allclose(patched.logits[:, 0], mine.logits[:, 0], **TOLERANCE)  # causality
+
+
+def test_a_patch_with_itself_changes_nothing_and_reads_any_source():
+    found = look_at()
+    batch = sequences(found.config)
+    mine = found.activations(batch)
+    for source in (batch, mine, found):
+        patched = found.patch(batch, source, "pattern", layer=[0, 2], heads=1)
+        np.testing.assert_allclose(patched.logits, mine.logits, **TOLERANCE)
+    other = ih.Network(network(found.config, seed=5))
+    put_in = found.patch(batch, other, "resid_post", layer=2)
+    W = dataclasses.replace(
+        other.params, W_U=found.params.W_U, b_U=found.params.b_U, norm=found.params.norm
+    )
+    np.testing.assert_allclose(put_in.logits, apply(W, batch).logits, **TOLERANCE)
+
+
+def test_an_ablated_head_stays_so_but_for_what_is_patched():
+    found = dataclasses.replace(look_at(), clamp=ih.ablate(0, [1]))
+    a, b = (sequences(found.config, seed=seed) for seed in (1, 2))
+    assert not np.any(found.patch(a, b, "z", layer=0).z[0][:, :, 1])
+    free = found.activations(b, clamp=None)
+    assert np.any(found.patch(a, free, "z", layer=0).z[0][:, :, 1])
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ({"site": "Z"}, "unknown site 'Z': did you mean 'z'"),
+        ({"site": "z", "layer": 3}, r"layer 3 is out of range: give 0\.\.2"),
+        ({"site": "z", "heads": [4]}, r"head 4 is out of range: give 0\.\.3"),
+        ({"site": "resid_post", "heads": [0]}, "has no heads"),
+        ({"site": "z", "positions": 5}, r"position 5 is out of range: give 0\.\.4"),
+        ({"site": "mlp_out"}, "no MLPs"),
+    ],
+)
+def test_a_patch_names_what_is_there(where, message):
+    found = look_at()
+    with pytest.raises(ih.UserError, match=message):
+        found.patch(sequences(found.config), sequences(found.config, seed=1), **where)
+
+
+def test_sources_have_the_size_of_the_batch():
+    found = look_at()
+    with pytest.raises(ih.UserError, match="4 sequences of 5 positions at z, the batch 6 of 5"):
+        found.patch(sequences(found.config), sequences(found.config, 4), "z")
+    with pytest.raises(ih.UserError, match="give one of the same shape"):
+        found.patch(sequences(found.config), ih.Network(network(small())), "z")
+
+
+# --- path patching ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", CONFIGS)
+def test_a_path_into_all_heads_of_the_next_layer_is_activation_patching_for_them(settings):
+    found = look_at(**{**settings, "mlp_ratio": None})  # nothing between the two layers
+    a, b = (sequences(found.config, seed=seed) for seed in (1, 2))
+    by_path = found.patch_path(a, b, (0, 2), [(1, h) for h in range(4)])
+    whole = found.patch(a, b, "z", layer=0, heads=[2])
+    np.testing.assert_allclose(by_path.z[1], whole.z[1], **TOLERANCE)
+    np.testing.assert_allclose(by_path.pattern[1], whole.pattern[1], **TOLERANCE)
+    assert not np.allclose(by_path.logits, whole.logits, **TOLERANCE)  # the path to the logits
+    assert not np.allclose(by_path.z[1], found.activations(a).z[1], **TOLERANCE)
+
+
+@pytest.mark.parametrize("settings", CONFIGS)
+def test_a_path_into_one_input_of_one_head(settings):
+    found = look_at(**settings)
+    a, b = (sequences(found.config, seed=seed) for seed in (1, 2))
+    mine, other = found.activations(a), found.activations(b)
+    attention = found.params.blocks[0].attention
+    change = np.einsum("bte,ed->btd", other.z[0][:, :, 2] - mine.z[0][:, :, 2], attention.W_O[2])
+    norm, late = found.params.blocks[2].norm1, found.params.blocks[2].attention
+    stream = np.asarray(mine.resid_pre[2]) + change  # past layer 1, which keeps what it had
+    if norm is not None:
+        centred = stream - stream.mean(-1, keepdims=True)
+        scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+        stream = scaled * np.asarray(norm.scale) + np.asarray(norm.bias)
+    v = stream @ np.asarray(late.W_V[3])
+    patched = found.patch_path(a, b, (0, 2), (2, 3), inputs="v")
+    np.testing.assert_allclose(patched.v[2][:, :, 3], v, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(patched.v[2][:, :, :3], mine.v[2][:, :, :3], **TOLERANCE)
+    np.testing.assert_allclose(patched.pattern[2], mine.pattern[2], **TOLERANCE)
+    np.testing.assert_allclose(patched.resid_pre[2], mine.resid_pre[2], **TOLERANCE)
+    z = np.einsum("bqk,bke->bqe", mine.pattern[2][:, 3], v)
+    np.testing.assert_allclose(patched.z[2][:, :, 3], z, rtol=1e-3, atol=1e-4)
+    by_key = found.patch_path(a, b, (0, 2), (2, 3), inputs=["k"])
+    np.testing.assert_allclose(by_key.v[2], mine.v[2], **TOLERANCE)
+    assert not np.allclose(by_key.pattern[2][:, 3], mine.pattern[2][:, 3], **TOLERANCE)
+
+
+def test_a_path_to_the_logits_without_a_norm_adds_what_the_head_writes():
+    found = look_at(norm=False)
+    a, b = (sequences(found.config, seed=seed) for seed in (1, 2))
+    mine, other = (found.head_logits(each).heads.sel(layer=1, head=0) for each in (a, b))
+    patched = found.patch_path(a, b, (1, 0), "logits").logits
+    expected = found.activations(a).logits + (other - mine).values
+    np.testing.assert_allclose(patched, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (((1, 0), (1, 1)), "heads of one layer, 2 or later"),
+        (((0, 0), [(1, 1), (2, 1)]), "heads of one layer, 1 or later"),
+        (((0, 4), (1, 1)), r"head \(0, 4\) is not in the model"),
+        ((2, (1, 1)), r"head 2: give \(layer, head\)"),
+        (((0, 0), "logit"), 'or "logits"'),
+        (((0, 0), (1, 1), "x"), "give some of q, k, v"),
+        (((0, 0), []), "no reader"),
+    ],
+)
+def test_a_path_goes_from_a_head_to_a_later_one(path, message):
+    found = look_at()
+    with pytest.raises(ih.UserError, match=message):
+        found.patch_path(sequences(found.config), sequences(found.config, seed=1), *path)
+
+
+# --- what heads add to logits -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", CONFIGS)
+def test_parts_sum_to_the_logits_and_nothing_is_held(settings):
+    found = look_at(**settings)
+    batch = sequences(found.config)
+    parts = found.head_logits(batch)
+    assert parts.heads.dims == ("layer", "head", "sequence", "position", "label")
+    assert parts.heads.shape == (3, 4, 6, 5, 4)
+    np.testing.assert_allclose(parts.held, 0, atol=2e-4)
+    whole = parts.heads.sum(("layer", "head")) + parts.mlp.sum("layer")
+    whole = (whole + parts.embedding + parts.bias).transpose("sequence", "position", "label")
+    np.testing.assert_allclose(whole, found.activations(batch).logits, rtol=1e-3, atol=2e-4)
+
+
+def test_a_head_adds_its_output_through_the_norm_as_it_is():
+    found = look_at()
+    batch = sequences(found.config)
+    seen, params = found.activations(batch), found.params
+    final = np.asarray(seen.resid_post[-1])
+    deviation = np.sqrt(final.var(-1, keepdims=True) + 1e-5)
+    written = np.einsum("bte,ed->btd", seen.z[1][:, :, 3], params.blocks[1].attention.W_O[3])
+    centred = (written - written.mean(-1, keepdims=True)) / deviation
+    expected = (centred * np.asarray(params.norm.scale)) @ np.asarray(params.W_U).T
+    parts = found.head_logits(batch)
+    np.testing.assert_allclose(parts.heads.sel(layer=1, head=3), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_what_a_clamp_puts_on_the_stream_is_told_apart():
+    clamp = ih.hold("resid_post", jnp.ones(16), layer=1) & ih.ablate(0, [2])
+    found = dataclasses.replace(look_at(), clamp=clamp)
+    parts = found.head_logits(sequences(found.config))
+    assert not np.any(parts.heads.sel(layer=0, head=2))
+    assert np.abs(parts.held).max() > 0.1
+
+
+def test_language_networks_too():
+    found = look_at(features=0, labels=11)
+    tokens = np.random.default_rng(0).integers(0, 11, (3, 12))
+    batch = found.batch_of(tokens=tokens)
+    parts = found.head_logits(batch)
+    np.testing.assert_allclose(parts.held, 0, atol=5e-4)
+    other = found.batch_of(tokens=tokens[:, ::-1])
+    last = found.config.layers - 1
+    patched = found.patch(batch, other, "resid_post", layer=last)
+    np.testing.assert_allclose(patched.logits, found.activations(other).logits, **TOLERANCE)
