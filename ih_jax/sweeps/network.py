@@ -23,8 +23,7 @@ from ih_jax.clamps.apply import forward
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.holds import Holds
 from ih_jax.clamps.patching import INPUTS, patched, path_patched
-from ih_jax.data.batches import Sequences, Tokens
-from ih_jax.data.fewshot import Batch
+from ih_jax.data.batches import Batch, Sequences, Tokens
 from ih_jax.data.languages import text as texts
 from ih_jax.errors import UserError, unknown
 from ih_jax.model.activations import Activations, from_public, public
@@ -86,7 +85,7 @@ class Network:
         arrays, objective = task.arrays(), task.objective()
         chosen = arrays.train if set == TRAIN else arrays.evaluation[names.index(set)]
         source = jax.tree.map(jnp.asarray, chosen)
-        if not bool(objective.there_are(source)):
+        if not bool(objective.has_sequences(source)):
             raise UserError(f"evaluation set {set!r} has no sequences: give another")
         return objective.sample(jax.random.key(seed), source, sequences)
 
