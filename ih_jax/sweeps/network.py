@@ -82,7 +82,7 @@ class Network:
         names = task.evaluation_names
         if set != TRAIN and set not in names:
             raise unknown("evaluation set", set, (TRAIN, *names))
-        arrays, objective = task.arrays(), task.objective()
+        arrays, objective = task.run_arrays(), task.objective()
         chosen = arrays.train if set == TRAIN else arrays.evaluation[names.index(set)]
         source = jax.tree.map(jnp.asarray, chosen)
         if not bool(objective.has_sequences(source)):
@@ -163,14 +163,14 @@ class Network:
         task = self._task()
         objective = task.objective()
         sites = forward(self.params, batch, self._holds(clamp), objective.rows)
-        return float(objective.loss(sites, batch, task.arrays()))
+        return float(objective.loss(sites, batch, task.run_arrays()))
 
     def scores(self, batch: Sequences, clamp: Held = OWN) -> dict[str, float]:
         """The task's metrics on a batch by name, such as loss and accuracy."""
         task = self._task()
         objective = task.objective()
         sites = forward(self.params, batch, self._holds(clamp), objective.rows)
-        found = np.asarray(objective.scores(sites, batch, task.arrays()))
+        found = np.asarray(objective.scores(sites, batch, task.run_arrays()))
         return dict(zip(objective.metrics, found.tolist(), strict=True))
 
     # --- intervening ------------------------------------------------------------------------------
