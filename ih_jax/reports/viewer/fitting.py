@@ -1,0 +1,96 @@
+"""What of a sweep is looked at, so that the page stays small: runs, checkpoints and sequences.
+
+Curves and scores of heads are small. Patterns are not: those of a language model of 64 tokens have
+2,080 numbers a head, sequence and checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ih_jax.model.params import Config
+from ih_jax.reports.viewer.looking import Kind
+
+MOST_RUNS = 400  # in the table and among the curves
+MOST_SCORED = 200  # checkpoints of a run, for scores
+MOST_DETAILED = 128  # checkpoints of a run, for patterns
+FEWEST_DETAILED = 12
+SHRINKS = 0.45  # by deflation, about (measured: 0.2 to 0.5)
+BASE64 = 4 / 3
+SEQUENCES: dict[Kind, tuple[int, ...]] = {  # shown one by one, from best to least
+    "fewshot": (8, 6, 4, 3),
+    "language": (3, 2, 1),
+    "other": (3, 2, 1),
+}
+
+
+@dataclass(frozen=True)
+class Room:
+    """How much of each network is looked at."""
+
+    runs: int  # with patterns, from the first on
+    checkpoints: int  # of each of them
+    sequences: int
+
+
+def bytes_of(kind: Kind, config: Config, T: int) -> float:
+    """Of one sequence of one network in the page, about."""
+    heads = config.layers * config.heads
+    pairs = heads * T * (T + 1) / 2
+    rest = T * (8 + heads) if kind == "language" else (2 * T + heads) * config.labels
+    return (pairs + rest) * SHRINKS * BASE64
+
+
+def room(kind: Kind, sizes: Sequence[float], checkpoints: int, budget: float) -> Room:
+    """The most that fits: first many sequences and checkpoints, then fewer, then fewer runs.
+
+    Args:
+        kind: of the task.
+        sizes: `bytes_of` each run.
+        checkpoints: the most that a run has.
+        budget: bytes.
+    """
+    wanted = max(1, min(checkpoints, MOST_DETAILED))
+    few = min(wanted, FEWEST_DETAILED)
+    total = float(sum(sizes))
+    for sequences in SEQUENCES[kind]:
+        fits = int(budget / max(total * sequences, 1e-9))
+        # Fewer sequences before less than a third of the checkpoints.
+        enough = wanted if kind == "fewshot" else max(few, wanted // 3)
+        if fits >= enough or (sequences == SEQUENCES[kind][-1] and fits >= few):
+            return Room(len(sizes), min(fits, wanted), sequences)
+    least = SEQUENCES[kind][-1]
+    within = np.cumsum(sizes) * least * few <= budget
+    return Room(max(1, int(within.sum())), few, least)
+
+
+def spread(
+    steps: Sequence[int], count: int, at: Sequence[float], loss: Sequence[float]
+) -> list[int]:
+    """`count` of the steps, close together where the loss changes; the first and last among them.
+
+    Half of the weight is the way that the loss has gone, half is even.
+
+    Args:
+        steps: of checkpoints, rising.
+        count: how many to keep.
+        at: steps of evaluations, rising.
+        loss: at these; may be NaN.
+    """
+    if len(steps) <= count:
+        return list(steps)
+    even = np.linspace(0, 1, len(steps))
+    known = np.isfinite(np.asarray(loss, float))
+    way = even
+    if known.sum() > 2:
+        at_, loss_ = np.asarray(at, float)[known], np.asarray(loss, float)[known]
+        own = np.interp(steps, at_, loss_)
+        gone = np.concatenate([[0], np.cumsum(np.abs(np.diff(own)))])
+        way = gone / gone[-1] if gone[-1] > 0 else even
+    place = (even + way) / 2
+    chosen = np.searchsorted(place, np.linspace(0, 1, count)).clip(0, len(steps) - 1)
+    chosen[0], chosen[-1] = 0, len(steps) - 1
+    return [steps[i] for i in sorted(set(chosen.tolist()))]

@@ -1,0 +1,120 @@
+"""Folders as a page: `ih-jax view`, `Trajectories.view` and the object that notebooks show."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ih_jax.errors import UserError
+from ih_jax.reports.viewer import gathering, packing
+from ih_jax.reports.viewer.gathering import Gathered, Told
+from ih_jax.reports.viewer.page import page
+from ih_jax.sweeps import store
+from ih_jax.sweeps.trajectory import Trajectories
+
+MEGABYTES = 15.0
+OWN_BYTES = 300_000  # of script, style and library
+HEIGHT = 860  # pixels in a notebook
+
+
+@dataclass(frozen=True)
+class View:
+    """A page that shows itself in a notebook; `save` writes it."""
+
+    html: str
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the page, whole or not at all, and says where."""
+        path = Path(path)
+        temporary = path.with_name(path.name + ".writing")
+        temporary.write_text(self.html, encoding="utf-8")
+        os.replace(temporary, path)
+        return path
+
+    def __repr__(self) -> str:
+        return f"View({len(self.html) / 1e6:.1f} MB; .save(path) writes it as HTML)"
+
+    def _repr_html_(self) -> str:
+        inside = html.escape(self.html, quote=True)
+        return (
+            f'<iframe srcdoc="{inside}" title="ih-jax view" '
+            f'style="width:100%;height:{HEIGHT}px;border:0"></iframe>'
+        )
+
+
+def view(
+    source: Trajectories | str | Path,
+    *,
+    runs: Sequence[int] | None = None,
+    megabytes: float = MEGABYTES,
+    told: Told = lambda what: None,
+) -> View:
+    """The page of a sweep, or of an experiment's trainings.
+
+    Args:
+        source: a sweep, its folder, or the folder of an experiment.
+        runs: which runs of a sweep, by number; None: all that fit.
+        megabytes: how large the page may be.
+        told: is called with what is being done.
+
+    Raises:
+        UserError: the folder is of something else, or nothing can be shown.
+    """
+    if megabytes < 1:
+        raise UserError(f"{megabytes} megabytes is too little for a page: give 1 or more")
+    title, sweeps = _sweeps(source)
+    if runs is not None and len(sweeps) > 1:
+        raise UserError(
+            f"{title} has {len(sweeps)} trainings: give the folder of one of them to choose runs"
+        )
+    room = megabytes * 1e6 - OWN_BYTES
+    share = [len(each.study.runs) for each in sweeps]
+    gathered = [
+        gathering.gather(each, budget=room * n / sum(share), runs=runs, told=told)
+        for each, n in zip(sweeps, share, strict=True)
+    ]
+    for _ in range(8):
+        text = _written(title, gathered)
+        if len(text) <= megabytes * 1e6:
+            return View(text)
+        told(f"{len(text) / 1e6:.1f} MB is more than {megabytes:g} MB: keeping fewer checkpoints")
+        keep = 0.92 * room / (len(text) - OWN_BYTES)
+        gathered = [gathering.thinned(each, keep) for each in gathered]
+    raise UserError(
+        f"the page takes {len(text) / 1e6:.1f} MB, more than {megabytes:g}: choose fewer runs with "
+        "runs, or give it more megabytes"
+    )
+
+
+def _written(title: str, gathered: Sequence[Gathered]) -> str:
+    blobs = {}
+    for number, each in enumerate(gathered):
+        for name, arrays in each.blobs.items():
+            if arrays:
+                blobs[f"{number}/{name}"] = packing.blob(arrays)
+    return page(title, [each.about for each in gathered], blobs)
+
+
+def _sweeps(source: Trajectories | str | Path) -> tuple[str, list[Trajectories]]:
+    """What the page is called, and the sweeps on it."""
+    if isinstance(source, Trajectories):
+        return source.folder.name, [source]
+    folder = Path(source)
+    card = store.read_card(folder)
+    if "trainings" not in card:
+        return folder.name, [Trajectories(folder)]
+    found = []
+    for training in card["trainings"]:
+        where = folder / training["folder"]
+        if not (where / "card.json").is_file():
+            raise UserError(
+                f"{folder} was measured on {training['name']}, which is not at {where}: run the "
+                "experiment again, or give the folder of a sweep"
+            )
+        found.append(Trajectories(where))
+    if not found:
+        raise UserError(f"{folder} has no trainings to show: give the folder of a sweep")
+    return str(card.get("experiment", folder.name)), found
