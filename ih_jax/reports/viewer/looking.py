@@ -21,8 +21,7 @@ from jax import Array
 
 from ih_jax.clamps.apply import forward
 from ih_jax.clamps.holds import Holds
-from ih_jax.data.batches import Tokens
-from ih_jax.data.fewshot import Batch
+from ih_jax.data.batches import Batch, Tokens
 from ih_jax.measures import circuits, context, heads
 from ih_jax.model.params import Config, Params
 from ih_jax.model.sites import Sites

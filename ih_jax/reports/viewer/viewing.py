@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import html
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ih_jax import files
 from ih_jax.errors import UserError
 from ih_jax.reports.viewer import gathering, packing
 from ih_jax.reports.viewer.gathering import Gathered, Told
@@ -29,9 +29,7 @@ class View:
     def save(self, path: str | Path) -> Path:
         """Writes the page, whole or not at all, and says where."""
         path = Path(path)
-        temporary = path.with_name(path.name + ".writing")
-        temporary.write_text(self.html, encoding="utf-8")
-        os.replace(temporary, path)
+        files.write_text(path, self.html)
         return path
 
     def __repr__(self) -> str:
