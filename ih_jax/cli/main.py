@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
-from ih_jax.cli import commands, data, options, run
+from ih_jax.cli import commands, data, options, page, run
 from ih_jax.cli.parsing import parse
 from ih_jax.errors import UserError
 from ih_jax.sweeps import engine, store
@@ -23,6 +23,7 @@ CALLED: dict[type, Callable[[Any], None]] = {
     options.Heads: commands.measure_heads,
     options.MakeFeatures: data.make_features,
     options.Data: data.show_data,
+    options.View: page.write_page,
 }
 
 

@@ -190,3 +190,25 @@ class Heads:
     """Seed of the random tokens that the network is shown."""
     quiet: bool = False
     """Do not show progress."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Write a page that shows how the networks of a run formed, for a browser.
+
+    One HTML file that works without an internet connection. A sweep that is still training is
+    shown as far as it is.
+    """
+
+    folder: Positional[Path]
+    """A sweep, or an experiment that `ih-jax run` wrote."""
+    out: Path | None = None
+    """The file; by default view.html in the folder."""
+    open: bool = False
+    """Open it in the browser."""
+    runs: tuple[int, ...] = ()
+    """Show these runs of a sweep, by number; by default all that fit."""
+    megabytes: float = 15.0
+    """How large the file may be; what does not fit is left out, and the page says what."""
+    quiet: bool = False
+    """Do not show progress."""

@@ -26,6 +26,7 @@ COMMANDS: dict[str, Any] = {
     "import": options.Import,
     "export": options.Export,
     "heads": options.Heads,
+    "view": options.View,
 }
 Command = (
     Annotated[options.Run, tyro.conf.subcommand("run")]
@@ -37,6 +38,7 @@ Command = (
     | Annotated[options.Import, tyro.conf.subcommand("import")]
     | Annotated[options.Export, tyro.conf.subcommand("export")]
     | Annotated[options.Heads, tyro.conf.subcommand("heads")]
+    | Annotated[options.View, tyro.conf.subcommand("view")]
 )
 
 

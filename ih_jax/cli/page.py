@@ -1,0 +1,30 @@
+"""`ih-jax view`."""
+
+from __future__ import annotations
+
+import webbrowser
+
+from rich.console import Console
+
+from ih_jax.cli.options import View
+from ih_jax.reports.viewer import viewing
+from ih_jax.sweeps import engine
+
+console = Console()
+
+
+def write_page(command: View) -> None:
+    """Write the page of a run, and open it if that is asked for."""
+    engine.use_compilation_cache()
+    path = command.out or command.folder / "view.html"
+    with Console(quiet=command.quiet, stderr=True).status("reading") as status:
+        found = viewing.view(
+            command.folder,
+            runs=command.runs or None,
+            megabytes=command.megabytes,
+            told=lambda what: status.update(f"{what} ..."),
+        )
+        found.save(path)
+    console.print(f"{path} ({len(found.html) / 1e6:.1f} MB)", soft_wrap=True)
+    if command.open:
+        webbrowser.open(path.absolute().as_uri())
