@@ -51,8 +51,7 @@ class Batch:
         it does not split like that, or where each sequence has exemplars of its own.
         """
         count = len(self.labels)
-        sizes = range(min(at_once, count), few - 1, -1)
-        size = next((n for n in sizes if count % n == 0), count)
+        size = size_of_pieces(count, at_once, few)
         if self.rows is None or size == count:
             return function(self)
         pieces = tuple(x.reshape(count // size, size, -1) for x in (self.rows, self.labels))
@@ -119,9 +118,18 @@ def mean_over_pieces(function: Callable[[S], Any], batch: S, count: int, at_once
     after the other, so that memory does not grow with the batch. Every array of the batch has the
     sequences along its first axis.
     """
-    size = next(n for n in range(min(at_once, count), 0, -1) if count % n == 0)
+    size = size_of_pieces(count, at_once)
     if size == count:
         return function(batch)
     pieces = jax.tree.map(lambda x: x.reshape(count // size, size, *x.shape[1:]), batch)
     found = jax.lax.map(function, pieces)
     return jax.tree.map(lambda x: x.mean(0), found)
+
+
+def size_of_pieces(count: int, most: int, least: int = 1) -> int:
+    """The largest size from `least` to `most` of equal pieces that make up `count`.
+
+    `count` itself, one piece, where there is no such size.
+    """
+    sizes = range(min(most, count), max(least, 1) - 1, -1)
+    return next((size for size in sizes if count % size == 0), count)

@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from ih_jax.data import fewshot
-from ih_jax.data.batches import Batch, Tokens
+from ih_jax.data.batches import Batch, Tokens, size_of_pieces
 from ih_jax.errors import UserError
 from ih_jax.tasks.base import Task
 from ih_jax.tasks.fewshot import FewShot
@@ -83,7 +83,7 @@ def each_piece(function: Callable[[Tokens, Array], Any], batch: Tokens, beside: 
     over sequences. `beside` is [B, ...], something of each sequence.
     """
     count = len(batch.tokens)
-    size = next(n for n in range(min(at_once(batch), count), 0, -1) if count % n == 0)
+    size = size_of_pieces(count, at_once(batch))
     parts = [x.reshape(count // size, size, *x.shape[1:]) for x in (batch.tokens, beside)]
     return jax.lax.map(lambda part: function(Tokens(part[0]), part[1]), parts)
 

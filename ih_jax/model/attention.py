@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ih_jax.data.batches import size_of_pieces
+
 AT_ONCE = {"cpu": 4}  # sequences; elsewhere all
 SPANS = 2  # of queries; each sees the keys up to its own end
 
@@ -67,8 +69,7 @@ def _by_pieces(
 ) -> tuple[Array, ...]:
     """`function` of a few sequences after the other."""
     B = len(own[0])
-    most = min(B, AT_ONCE.get(jax.default_backend(), B))
-    size = next(n for n in range(most, 0, -1) if B % n == 0)
+    size = size_of_pieces(B, AT_ONCE.get(jax.default_backend(), B))
     if size == B:
         return function(*own)
     pieces = [x.reshape(B // size, size, *x.shape[1:]) for x in own]

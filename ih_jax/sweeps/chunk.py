@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ih_jax.data.batches import size_of_pieces
 from ih_jax.sweeps.loop import (
     ALL_SETS,
     TRAIN_SET,
@@ -157,7 +158,7 @@ def runs_at_once(width: int, tokens: int, platform: str) -> int:
     that.
     """
     most = min(width, max(TOKENS_PER_STEP.get(platform, width * tokens) // tokens, 1))
-    return next((n for n in range(most, most // 2, -1) if width % n == 0), width)
+    return size_of_pieces(width, most, least=most // 2 + 1)
 
 
 def compiler_options(platform: str, tokens: int) -> dict[str, str]:
