@@ -1,8 +1,8 @@
-"""Numbers of which only bounds are known: comparisons, medians, ratios and rates of them.
+"""Numbers known only within bounds: their comparisons, medians, ratios and rates.
 
-A run that has not learned by the end of its training tells only that its time is longer than that.
+A run that has not learned by the end of training only tells us that its time is longer than that.
 So every quantity is a pair of bounds on a number, equal where the number is known. Bounds pass
-through medians and ratios exactly, and a comparison that they do not settle is None: `every` and
+through medians and ratios exactly, and a comparison that they leave open is None: `every` and
 the verdicts follow three-valued (Kleene) logic.
 """
 
@@ -69,14 +69,14 @@ def every(verdicts: Iterable[bool | None]) -> bool | None:
 
 
 def ratio(a: Bounds, b: Bounds) -> Bounds:
-    """Of two positive numbers (0 only as a lower bound of what is not known)."""
+    """The ratio of two positive numbers (0 only as the lower bound of an unknown one)."""
     return Bounds(
         a.low / b.high if b.high < math.inf else 0.0, a.high / b.low if b.low > 0 else math.inf
     )
 
 
 def median(values: Sequence[Bounds]) -> Bounds:
-    """Known where fewer than half are censored. NaN if there are no values."""
+    """The median: known if fewer than half are censored, NaN if there are no values."""
     if not values:
         return Bounds(math.nan, math.nan)
     # Of an even number the mean of the middle two, so one infinite bound makes it infinite.
@@ -84,7 +84,7 @@ def median(values: Sequence[Bounds]) -> Bounds:
 
 
 def rate(verdicts: Sequence[bool | None]) -> tuple[tuple[int, int], tuple[float, float] | None]:
-    """(k, n) seeds in which it is seen to hold, and the rate's 95% interval (Clopper-Pearson).
+    """(k, n): it is seen to hold in k of n seeds; and the rate's 95% interval (Clopper-Pearson).
 
     Seeds that cannot tell count against it at the lower end and for it at the upper.
     """

@@ -1,8 +1,8 @@
 """Claims: sentences of a paper made checkable, and what decides them.
 
-A claim is written before the runs that decide it. It gives a `Finding`: it holds, it does not, or
-the results cannot tell, which is common and honest (see `bounds`). Diverged runs are left out, and
-the finding says which.
+A claim is written before the runs that decide it. Deciding it gives a `Finding`: it holds, it does
+not hold, or the results cannot tell, which is common and honest (see `bounds`). Diverged runs are
+left out, and the finding says which.
 
 "Per seed" means per value of `init`, the only thing that varies within a clamp.
 """
@@ -41,7 +41,7 @@ VERDICTS: dict[bool | None, Verdict] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """What the results say of one claim."""
+    """What the results say about one claim."""
 
     verdict: Verdict
     ours: str  # beside the paper's number
@@ -53,13 +53,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence, of a paper or of one's own, with what is computed to decide it."""
+    """One sentence, from a paper or your own, and the computation that decides it."""
 
     name: str
     text: str
     decide: Callable[[xr.Dataset], Finding]  # such as `seeds_ordered(...)` gives
     paper: str = ""  # the paper's number
-    grade: Grade | None = None  # of the paper's own evidence, where it gives one
+    grade: Grade | None = None  # the paper's grade for its own evidence, if it gives one
 
 
 class Faster(NamedTuple):
@@ -78,8 +78,8 @@ class Faster(NamedTuple):
 def decide(claims: Iterable[Claim], results: xr.Dataset) -> list[tuple[Claim, Finding]]:
     """Every claim with its finding.
 
-    NaN is what a claim finds that has nothing to compare (no previous-token head, say), and makes a
-    verdict: NumPy need not warn of it as well.
+    A claim with nothing to compare (no previous-token head, say) finds NaN, which becomes a
+    verdict: NumPy need not warn about it as well.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -201,9 +201,9 @@ def in_seeds(
 
     Args:
         what: the number's name.
-        values: the number by seed; NaN where it was not measured, which is left out and said.
+        values: the number by seed; NaN where it was not measured, which is left out and reported.
         test: True, False, or None where the bounds do not settle it.
-        remarks: what else a reader must know.
+        remarks: what else a reader should know.
         form: how one number is written.
     """
     measured = {seed: value for seed, value in values.items() if not math.isnan(value.low)}
@@ -230,5 +230,5 @@ def over_seeds(verdicts: Mapping[int, bool | None], remarks: Sequence[str] = ())
 
 
 def verdict_of(verdicts: Iterable[bool | None]) -> Verdict:
-    """What becomes of a claim that says all of these (`bounds.every`)."""
+    """The verdict on a claim that asserts all of these (`bounds.every`)."""
     return VERDICTS[every(verdicts)]

@@ -87,7 +87,7 @@ def plateau(sequences: ArrayLike, loss: ArrayLike, level: float = LEARNED) -> Pl
     The speed s(n) = -d ln(loss) / dn is the slope of a straight line fitted to ln(loss) over the
     evaluations within REACH n of n, or within SHORTEST times the time to `level`, or over the
     FEWEST nearest, whichever is widest. Such a window is the same on uniform and geometric grids,
-    and asks of a plateau that it last a fair share of the time that led to it and a visible one of
+    and requires a plateau to last a fair share of the time that led to it and a visible share of
     the whole; a line, unlike an average, is unbiased at both ends.
 
     A valley is an evaluation i with a higher speed both before and after it, and its depth is the
@@ -147,7 +147,7 @@ class Learning(NamedTuple):
         return [ratio(a[seed], b[seed]) for seed in a if seed in b]
 
     def remarks(self, clamps: Iterable[str]) -> list[str]:
-        """What a reader must know of these clamps."""
+        """What a reader should know about these clamps."""
         said = [
             f"no run is called {clamp!r}"
             for clamp in dict.fromkeys(clamps)
@@ -192,13 +192,15 @@ def one_setting(results: xr.Dataset) -> xr.Dataset:
     for dim in loss.dims:
         if dim not in ("clamp", "init", "sequences") and loss.sizes[dim] > 1:
             given = ", ".join(str(value) for value in loss[dim].values.tolist())
-            raise UserError(f"{dim} varies ({given}): claims are for one; select it with .sel()")
+            raise UserError(
+                f"{dim} varies ({given}): claims are about a single one; select it with .sel()"
+            )
     extra = [dim for dim in loss.dims if dim not in ("clamp", "init", "sequences")]
     return results.squeeze(extra)
 
 
 def time_of(curve: xr.DataArray, level: float = LEARNED) -> Bounds:
-    """When a loss curve, [sequences], falls below a level; from its last evaluation on if not."""
+    """When a loss curve, [sequences], falls below a level; if never, after its last evaluation."""
     time = time_to(curve["sequences"].values, curve.values, level)
     return Bounds(time.sequences, math.inf if time.censored else time.sequences)
 
@@ -242,5 +244,5 @@ def _log(loss: Floats) -> Floats:
 
 
 def listed(seeds: Sequence[int]) -> str:
-    """As a sentence names them: 5, 6, 7."""
+    """As written in a sentence: 5, 6, 7."""
     return ", ".join(str(seed) for seed in seeds)

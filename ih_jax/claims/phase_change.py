@@ -1,7 +1,7 @@
 """The phase change of a language model: its window, its bump in the loss, and where networks go.
 
-Paper: Olsson et al. 2022, arguments 1 and 2 and "Per-token losses". In NumPy, of what
-`measures.context` gave over training.
+Paper: Olsson et al. 2022, arguments 1 and 2 and "Per-token losses". In NumPy, from what
+`measures.context` gives over training.
 
 Glossary: S snapshots of one run, N snapshots of many, T tokens of a sequence; nats throughout.
 Positions and indices are those of the token that is predicted, 1 to T - 1 (BOS is 0).
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from ih_jax.errors import UserError
 
 SHARE = 0.75  # of the change, that a phase change's window holds (Olsson et al. 2022, argument 1)
-LEAST = 0.15  # nats; a smaller change of the in-context learning score is none
+LEAST = 0.15  # nats; a smaller change of the in-context learning score does not count
 NEAR = 2**0.5  # half an octave of indices on either side
 STILL = 0.05  # of the travel before; a network that goes no further has no direction
 FEWEST = 5  # snapshots in which a phase change can be seen
@@ -115,7 +115,7 @@ def turning_angle(trajectory: ArrayLike, tokens: ArrayLike, window: Window) -> f
     Before: from the first snapshot to that at the window's start; after: from there to the last,
     through the window, where most of the way is made. NaN where a network, such as one without a
     phase change, all but stands still: where the way after is less than a twentieth of that before
-    (or the other way round), noise decides on its direction. The window may be another run's, to
+    (or the other way round), noise decides its direction. The window may be another run's, to
     compare with.
 
     Args:
@@ -145,8 +145,9 @@ def phase_change(
     2. Its final value is the median of the last tenth of the snapshots (three at least).
     3. Its first plateau is the median of those before the steepest fall: that over a twentieth of
        the snapshots. What a network learns early, or before the first snapshots, is left out.
-    4. A change of less than `least` nats, or a rise, is none; nor is one that is `least` only by
-       the noise of the plateau (twice its standard error, from the differences of snapshots).
+    4. A change of less than `least` nats, or a rise, does not count; nor does one that reaches
+       `least` only by the noise of the plateau (twice its standard error, from the differences
+       of snapshots).
 
     Args:
         scores: [S], nats. Snapshots of NaN (past a run's horizon) are left out.
@@ -230,10 +231,10 @@ class Bump(NamedTuple):
 
 
 def bump(loss: ArrayLike, tokens: ArrayLike) -> Bump:
-    """How far a loss curve lies above its lower convex hull at most, and where.
+    """The greatest height of a loss curve above its lower convex hull, and where it is.
 
     Olsson et al. 2022, argument 1: the phase change is the only place of the loss curve, over
-    tokens, that is not convex. 0 for a convex curve; noise gives about its own range. For convexity
+    tokens, that is not convex. 0 for a convex curve; noise gives about its own size. For convexity
     in ln(tokens) give that, from the first drop of the loss on: over ln(tokens) every curve begins
     with a shoulder, as long as the loss is that of the first weights.
 

@@ -19,7 +19,7 @@ console = Console()
 
 
 def measure_costs(command: Bench) -> None:
-    """Measure, write and print what training costs here."""
+    """Measure what training costs on this machine, write it and print it."""
     effort = timing.effort(command.widths, command.pairs)
     if command.quick:
         effort = timing.effort((1, 4, 16), 3)
@@ -33,7 +33,7 @@ def measure_costs(command: Bench) -> None:
 
 
 def import_run(command: Import) -> None:
-    """Write a run of the authors' code as a sweep."""
+    """Import a run of the authors' code as a sweep."""
     written = importing.import_run(command.folder, command.data, command.data_key, command.out)
     console.print(
         f"{written.study.name}: {len(written.steps(0))} checkpoints, clamp "
@@ -50,7 +50,7 @@ def export_network(command: Export) -> None:
 
 
 def measure_heads(command: Heads) -> None:
-    """Measure, write and print the scores of a pretrained network's heads."""
+    """Measure the scores of a pretrained network's heads, write them and print them."""
     engine.use_compilation_cache()
     told = Console(quiet=command.quiet)
     with told.status("reading weights") as status:

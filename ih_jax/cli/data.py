@@ -39,7 +39,7 @@ def make_features(command: MakeFeatures) -> None:
 
 
 def show_data(command: Data) -> None:
-    """Print and draw what a choice of data holds."""
+    """Describe a data set, and draw a picture of it."""
     engine.use_compilation_cache()
     data = file_of(command)
     features = of_glyphs() if data is None else of_file(data, command.data_key)
@@ -68,7 +68,7 @@ def show_data(command: Data) -> None:
 
 
 def file_of(command: Run | Data) -> str | None:
-    """The file of features that --data means; None for glyphs."""
+    """The feature file that --data asks for; None for glyphs."""
     if command.data != "omniglot":
         if command.images or command.weights:
             raise UserError(f"--images and --weights go with --data omniglot, not {command.data}")

@@ -30,8 +30,8 @@ CALLED: dict[type, Callable[[Any], None]] = {
 def main(arguments: list[str] | None = None) -> int:
     """Entry point.
 
-    Exit codes: 0 done, 1 the machine failed (a full disk, say), 2 a mistake in what was asked,
-    130 stopped by Ctrl-C, 141 whoever read its output went away.
+    Exit codes: 0 done; 1 the machine failed (a full disk, say); 2 the command or its data are
+    wrong; 130 stopped by Ctrl-C; 141 the program that read its output has closed the pipe.
     """
     try:
         if (sys.argv[1:] if arguments is None else arguments) == ["--version"]:
@@ -40,9 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
         command = parse(arguments, __doc__ or "")
         CALLED[type(command)](command)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read what is printed, such as `head`, has seen enough
+    except BrokenPipeError:  # what reads our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141  # as of a program that SIGPIPE ended
+        return 141  # the code of a program ended by SIGPIPE
     except (UserError, store.Damaged) as error:
         print(f"ih-jax: {error}", file=sys.stderr)
         return 2
@@ -64,7 +64,7 @@ def program() -> int:
     store.silence_late_threads()
     code = main()
     if code == 1:
-        # A save failed. Its threads would print tracebacks over our one line while Python ends.
+        # A save failed. Its threads would print tracebacks after our one line while Python exits.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -18,7 +18,7 @@ class Run:
 
     EXPERIMENT is a name that `ih-jax list` shows, "paper" for all of Singh et al. 2024, "beyond"
     for what goes beyond it, "olsson" for Olsson et al. 2022, or a Python file that defines `study`
-    or `experiment`. What was trained before, for any experiment, is not trained again.
+    or `experiment`. Networks that were trained before, for any experiment, are not trained again.
     """
 
     experiment: Positional[str]
@@ -28,10 +28,10 @@ class Run:
     seeds: int | None = None
     """Number of initialization seeds; by default 2, or 1 with --quick."""
     data: str = "glyphs"
-    """"glyphs" (drawn here, nothing to download), "omniglot" (its drawings, encoded when needed) or
-    an HDF5 file of features."""
+    """"glyphs" (generated here, nothing to download), "omniglot" (drawings, encoded on first use)
+    or the path of an HDF5 feature file."""
     data_key: str | None = None
-    """Which dataset of the file, where it holds several."""
+    """Name of the dataset in the file, if it holds several."""
     images: tuple[Path, ...] = ()
     """With --data omniglot: its folders or zip archives; by default those in IH_JAX_DATA_DIR."""
     download: bool = False
@@ -41,30 +41,30 @@ class Run:
     weights: Path | None = None
     """With --encoder resnet18: a safetensors file of ImageNet weights."""
     classes: int = 50
-    """Classes to train on."""
+    """Number of classes to train on."""
     exemplars: int = 1
-    """Exemplars per class to train on."""
+    """Number of exemplars per class to train on."""
     labels: int = 5
     """Number of labels; each sequence uses two of them."""
     clamps: tuple[str, ...] = ()
-    """Train only these of the experiment's clamps, by name."""
+    """Names of the experiment's clamps to train; by default all of them."""
     text: str | None = None
     """With olsson-text: a file or folder, or "tfds:NAME"; by default Python's standard library."""
     tokenizer: Literal["bytes", "characters", "bpe"] | None = None
-    """With olsson-text: what a token is; by default a BPE trained on the text."""
+    """With olsson-text: how text is split into tokens; by default by a BPE trained on the text."""
     scale: float = 1.0
-    """Fraction of the training to do, to try things out."""
+    """Fraction of the training to do, up to 1; a small one is for trying things out."""
     out: Path | None = None
-    """Results folder; by default results/EXPERIMENT (runs/NAME for a file). With "paper", the
-    folder of all of them; by default results."""
+    """Results folder; by default results/EXPERIMENT, or runs/NAME for a file that defines a study.
+    For a set such as "paper", the folder that holds theirs; by default results."""
     trainings: Path | None = None
-    """Folder of trained networks, to read and to add to; by default `trainings` in --out or
+    """Folder of trained networks, read and added to; by default `trainings` in --out, or in
     results."""
     resume: bool = False
     """Continue a run that was stopped."""
     share: str | None = None
     """Share the training with other processes that see the same folder: "claim" (each takes work
-    that nobody has taken), or RANK/COUNT (a fixed share, from 0/COUNT)."""
+    that no other has taken) or RANK/COUNT (a fixed share; ranks start at 0)."""
     width: int | None = None
     """Number of runs that train together in one program; by default chosen for this machine."""
     quiet: bool = False
@@ -78,7 +78,7 @@ class List:
 
 @dataclass(frozen=True)
 class Plot:
-    """Make figure and README of a results folder again, without training."""
+    """Redraw the figure and rewrite the README of a results folder, without training."""
 
     folder: Positional[Path]
     """A folder that `ih-jax run` wrote, or a folder of such folders."""
@@ -88,15 +88,15 @@ class Plot:
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure what training costs on this machine, so that sweeps choose block widths by it.
+    """Measure what training costs on this machine; sweeps then choose their block widths by it.
 
-    Takes about ten minutes; do not use the machine for anything else meanwhile.
+    Takes about ten minutes; leave the machine otherwise idle meanwhile.
     """
 
     out: Path = Path("results/bench")
-    """Where costs.json and the figure cost.png, cost.svg go."""
+    """Folder for bench.json and the figure (cost.png and cost.svg)."""
     widths: tuple[int, ...] = timing.Effort.widths
-    """Numbers of runs that train together in one program, to be timed."""
+    """Block widths to time: numbers of runs that train together in one program."""
     pairs: int = timing.Effort.pairs
     """Number of alternating timings per ratio."""
     quick: bool = False
@@ -116,23 +116,23 @@ class MakeFeatures:
     weights: Path | None = None
     """With --encoder resnet18: a safetensors file of ImageNet weights."""
     upright: bool = False
-    """Only upright characters, without rotated and mirrored ones as further classes."""
+    """Keep upright characters only; do not add rotated and mirrored ones as further classes."""
     drawings: int = omniglot.KEPT
     """Number of drawings per character."""
     seed: int = 0
-    """Seed of the order of classes."""
+    """Seed that decides the order of classes."""
     out: Path | None = None
-    """The file; by default one in the cache folder."""
+    """Path of the feature file; by default in the cache folder."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """Describe data: classes, drawings, norms, how far apart classes are; and draw a picture."""
+    """Describe data (classes, drawings, norms, distances between classes) and draw a picture."""
 
     data: Positional[str] = "glyphs"
     """"glyphs", "omniglot" or an HDF5 file of features."""
     data_key: str | None = None
-    """Which dataset of the file, where it holds several."""
+    """Name of the dataset in the file, if it holds several."""
     images: tuple[Path, ...] = ()
     """With omniglot: its folders or zip archives; by default those in IH_JAX_DATA_DIR."""
     download: bool = False
@@ -142,7 +142,7 @@ class Data:
     weights: Path | None = None
     """With --encoder resnet18: a safetensors file of ImageNet weights."""
     out: Path = Path("data.png")
-    """The picture: drawings if there are any, otherwise how similar classes are."""
+    """Path of the picture: drawings if there are any, otherwise how similar classes are."""
 
 
 @dataclass(frozen=True)
@@ -150,35 +150,36 @@ class Import:
     """Read a run of the authors' code (icl-dynamics) and import it as a sweep."""
 
     folder: Positional[Path]
-    """The run's folder: config.json, checkpoints/*.eqx, log.h5."""
+    """The run's folder, with config.json, checkpoints/*.eqx and log.h5."""
     data: str
     """HDF5 file of the features that it was trained on."""
     out: Path
-    """A new folder, which `ih_jax.load` and every measure can read."""
+    """The new folder, which `ih_jax.load` and every measure can read."""
     data_key: str | None = None
-    """Which dataset of the file, where it holds several."""
+    """Name of the dataset in the file, if it holds several."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """Write a network as safetensors, with the names and config of TransformerLens."""
+    """Write a network as safetensors, with the names and config that TransformerLens uses."""
 
     folder: Positional[Path]
-    """A sweep: the folder that holds its card.json and trajectory."""
+    """Folder of a sweep, with card.json and trajectory/."""
     out: Path
-    """The file."""
+    """Path of the safetensors file."""
     run: int = 0
-    """Which run, by number."""
+    """Number of the run."""
     step: int | None = None
-    """Which checkpoint; by default the last."""
+    """Step of the checkpoint; by default the last."""
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Find induction and previous-token heads of a pretrained network.
+    """Find the induction heads and previous-token heads of a pretrained network.
 
-    GPT-2, GPT-NeoX (Pythia), Llama, Mistral, Qwen 2 and 3. Scores of Olsson et al. 2022, with a
-    table and a figure. Needs no PyTorch, and no internet connection unless the model is on the hub.
+    Reads GPT-2, GPT-NeoX (Pythia), Llama, Mistral, and Qwen 2 and 3; writes the scores of Olsson et
+    al. 2022 as a table and a figure. Needs no PyTorch, and no internet connection unless the model
+    is on the hub.
     """
 
     model: str
@@ -194,21 +195,21 @@ class Heads:
 
 @dataclass(frozen=True)
 class View:
-    """Write a page that shows how the networks of a run formed, for a browser.
+    """Write a web page that shows how a run's networks formed.
 
-    One HTML file that works without an internet connection. A sweep that is still training is
-    shown as far as it is.
+    It is one HTML file that works without an internet connection. A sweep that is still training is
+    shown as far as it has got.
     """
 
     folder: Positional[Path]
-    """A sweep, or an experiment that `ih-jax run` wrote."""
+    """Folder of a sweep, or of an experiment that `ih-jax run` wrote."""
     out: Path | None = None
-    """The file; by default view.html in the folder."""
+    """Path of the page; by default view.html in the folder."""
     open: bool = False
     """Open it in the browser."""
     runs: tuple[int, ...] = ()
-    """Show these runs of a sweep, by number; by default all that fit."""
+    """Numbers of the runs to show; by default all that fit."""
     megabytes: float = 15.0
-    """How large the file may be; what does not fit is left out, and the page says what."""
+    """Largest size of the file, in MB; what does not fit is left out, and the page says so."""
     quiet: bool = False
     """Do not show progress."""

@@ -14,7 +14,7 @@ console = Console()
 
 
 def write_page(command: View) -> None:
-    """Write the page of a run, and open it if that is asked for."""
+    """Write the page of a run, and open it if asked to."""
     engine.use_compilation_cache()
     path = command.out or command.folder / "view.html"
     with Console(quiet=command.quiet, stderr=True).status("reading") as status:

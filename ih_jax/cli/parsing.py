@@ -1,4 +1,4 @@
-"""From words on a command line to a command, or to one line that says what is wrong with them."""
+"""Parse a command line into a command, or into one line that says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ Command = (
 
 
 def parse(arguments: Sequence[str] | None, about: str) -> Any:
-    """The command that these words (None: those of the process) mean: an object of `options`.
+    """The command that these arguments (None: the process's own) ask for: an object of `options`.
 
     Raises:
-        UserError: an option is given twice; or, in one line, what tyro says of a mistake in a box.
+        UserError: an option is given twice, or tyro finds a mistake (its box, in one line).
         SystemExit: after --help.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -63,7 +63,7 @@ def parse(arguments: Sequence[str] | None, about: str) -> Any:
 
 
 def _refuse_twice(words: Sequence[str]) -> None:
-    """Raise UserError for an option that is given twice: all but the last would do nothing."""
+    """Raise UserError for an option that is given twice: all but the last would be ignored."""
     names = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
     for name in names:
         if names.count(name) > 1:
@@ -71,21 +71,21 @@ def _refuse_twice(words: Sequence[str]) -> None:
 
 
 def _in_one_line(box: str, words: Sequence[str]) -> str:
-    """What stands first in a box, below its title, what may have been meant, and where help is.
+    """A box's first message, what may have been meant, and where to find help.
 
-    tyro draws boxes of lines or, where the terminal may not have them, of dashes and spaces.
+    tyro draws boxes with lines or, for terminals that lack them, with dashes and spaces.
     """
     plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
     rows = [line.strip("│|╭╮╰╯─ ") for line in plain.splitlines()][1:]
     rows = ["" if set(row) <= {"-"} else row for row in rows]
     first = itertools.takewhile(bool, itertools.dropwhile(lambda row: not row, rows))
-    what = " ".join(first).rstrip(". ") or "these words mean no command"
+    what = " ".join(first).rstrip(". ") or "this is not a command"
     where = re.search(r"ih-jax(?: [a-z]+)? --help", plain)
     return f"{what}{_meant(words)}: see {where.group() if where else 'ih-jax --help'}"
 
 
 def _meant(words: Sequence[str]) -> str:
-    """The command or option nearest to the first one that is not known; else nothing."""
+    """A hint at the command or option nearest to the first unknown one; or nothing."""
     if not words:
         return ""
     if words[0] not in COMMANDS:

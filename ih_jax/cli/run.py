@@ -21,7 +21,7 @@ from ih_jax.sweeps import blocks, engine, estimate
 
 console = Console()
 
-# Options of `ih-jax run`, beside those of any run.
+# Options of `ih-jax run` that only some runs use.
 OF_FEW_SHOT = (
     "data",
     "data_key",
@@ -35,7 +35,7 @@ OF_FEW_SHOT = (
     "clamps",
 )
 OF_TEXT = ("text", "tokenizer")
-OF_EXPERIMENTS = ("quick", "seeds", "scale", "trainings")  # a study says these itself
+OF_EXPERIMENTS = ("quick", "seeds", "scale", "trainings")  # a study sets these itself
 
 
 def run(command: Run) -> None:
@@ -56,7 +56,7 @@ def run(command: Run) -> None:
 
 
 def show_experiments(command: List) -> None:
-    """Print the experiments, their source, what they train and what each alone costs here."""
+    """Print the experiments: their source, what they train, and what each alone costs here."""
     machine = estimate.this_machine()
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("experiment", "what it shows", "paper", "trainings", "networks", "minutes"):
@@ -82,7 +82,7 @@ def show_experiments(command: List) -> None:
 
 
 def plot(command: Plot) -> None:
-    """Make figure and README again: of one folder, or of all in a folder, with their index."""
+    """Redraw one results folder, or all those inside a folder and then their index."""
     folder = command.folder
     if (folder / "results.nc").is_file() or not list(folder.glob("*/results.nc")):
         print(tables.of_claims(_redraw(folder, command.file), console.is_terminal, console.width))
@@ -96,7 +96,7 @@ def plot(command: Plot) -> None:
     console.print(f"all claims: {index}")
     for left_out in sorted({path.parent for path in folder.glob("*/results.nc")}):
         if left_out.name not in found:
-            console.print(f"left as it was, since its file is gone: {left_out}")
+            console.print(f"left unchanged, because its file is gone: {left_out}")
 
 
 def _redraw(folder: Path, file: Path | None) -> tables.Findings:
@@ -149,7 +149,7 @@ def _run_study(command: Run, source: sources.Source) -> None:
 
 
 def _options(command: Run) -> Options:
-    """What the command line says of an experiment. Raises UserError for numbers out of range."""
+    """The options of an experiment. Raises UserError for numbers out of range."""
     for name, value in (("seeds", command.seeds), ("width", command.width)):
         if value is not None and value < 1:
             raise UserError(f"--{name} is {value}: give 1 or more")
@@ -177,7 +177,7 @@ def _refuse_what_ours_do_not_read(command: Run, chosen: Sequence[Experiment]) ->
 
 
 def _refuse_unread(command: Run, options: Sequence[str]) -> None:
-    """Raises UserError if one of the options, which what is run does not read, is given."""
+    """Raise UserError if one of these options, none of which this run uses, is given."""
     for name in options:
         if getattr(command, name) != getattr(Run, name):
             raise UserError(

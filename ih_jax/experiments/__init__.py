@@ -1,1 +1,1 @@
-"""Experiments: a folder a paper, a file a figure."""
+"""Experiments: one folder per paper, one file per figure."""

@@ -1,4 +1,4 @@
-"""Experiments: a file a figure, each saying what is trained, measured, claimed and drawn.
+"""Experiments: one file per figure, which says what is trained, measured, claimed and drawn.
 
 Several figures read the same networks, so a `Training` is an object that experiments hold: it
 happens once, and every experiment that holds it measures and draws what it likes.
@@ -27,7 +27,7 @@ Found = Mapping[str, Trajectories]  # trained, by the name of the training
 
 @dataclass(frozen=True)
 class Options:
-    """What whoever runs an experiment may change."""
+    """What can be changed when an experiment is run."""
 
     seeds: int = 2  # init seeds, from the paper's first on
     data: str | None = None  # exemplars' features (HDF5); None: the embedded glyphs
@@ -46,7 +46,7 @@ class Options:
         return list(range(FIRST_SEED, FIRST_SEED + self.seeds))
 
     def task(self, **settings: Any) -> FewShot:
-        """What is learned; `settings` are fields of `FewShot` that are not as the options say.
+        """The task to learn; `settings` are fields of `FewShot` that override these options.
 
         Raises UserError for data that is missing or too small.
         """
@@ -58,7 +58,7 @@ class Options:
         return round(self.scale * (quick if self.quick and quick is not None else sequences))
 
     def choose(self, clamps: Mapping[str, Clamp]) -> dict[str, Clamp]:
-        """The chosen clamps. Raises UserError, with the nearest, for a name that is none."""
+        """The chosen clamps. Raises UserError, suggesting the nearest, for an unknown name."""
         for name in self.clamps:
             if name not in clamps:
                 raise unknown("clamp", name, clamps)
@@ -67,7 +67,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers that no claim decides."""
+    """Further numbers, which no claim is about."""
 
     title: str
     header: Sequence[str]
@@ -81,8 +81,8 @@ class Training:
     Args:
         name: what `found` calls it; also the beginning of its folder's name.
         sweep: a study, or `sweep(options, found)`, which gives one. `found` has the trainings in
-            `needs`. It is empty while only the cost is asked for: a function that then raises
-            KeyError has a cost that is known later.
+            `needs`. It is empty when only the cost is asked for: if the function then raises
+            KeyError, the cost is known later.
         needs: trainings whose networks decide what is trained here, such as which head is clamped.
     """
 
@@ -99,14 +99,14 @@ class Training:
 class Experiment:
     """One figure or table: what it trains, measures, claims and draws.
 
-    Only `name` and what is to be looked at are needed; a folder of results has the rest where it
-    is given.
+    Only `name` and what to measure are needed; everything else that is given appears in the folder
+    of results.
 
     Args:
         name: what `ih-jax run` calls it, and the name of its folder.
         trainings: what is trained first; what these need is trained before them.
-        measure: `measure(options, found)` gives all numbers that are claimed of or drawn, and no
-            more; figure and claims can then be made again from results.nc alone. `found` has the
+        measure: `measure(options, found)` gives every number that claims, figure or tables
+            need, and no more, so that they can be made again from results.nc alone. `found` has the
             trajectories of each training by its name. None: the results of the only training.
         claims: decided by those numbers.
         draw: the figure of those numbers. None: no figure.
@@ -115,11 +115,11 @@ class Experiment:
         paper: where the claims come from.
         summary: what it is about, a paragraph.
         differs: where the results differ from the paper, and why, if that is known.
-        seconds: what measuring and drawing take, on the machine of `sweeps.estimate`.
+        seconds: how long measuring and drawing take, on the machine of `sweeps.estimate`.
 
     Raises:
-        UserError: there is no `measure`, and not just one training; or the name is not one that a
-            folder can have.
+        UserError: there is no `measure` and not exactly one training; or a folder cannot have this
+            name.
     """
 
     name: str

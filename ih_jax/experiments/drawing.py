@@ -1,8 +1,9 @@
-"""How figures look: colours that all eyes tell apart, axes in sequences seen."""
+"""How figures look: colours that everyone can tell apart, axes in sequences seen."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -31,7 +32,7 @@ def short(n: float, _: object = None) -> str:
 
 
 def tidy(axes: Axes, title: str = "") -> None:
-    """Only the two axes that are read, quiet ticks, the title at the left."""
+    """Keep only the left and bottom spines, with grey ticks and the title at the left."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(color=FAINT)
     if title:
@@ -45,7 +46,7 @@ def over_sequences(axes: Axes, label: str = "sequences seen") -> None:
 
 
 def chance(axes: Axes) -> None:
-    """A dashed line at ln 2: the right one of two labels, by chance."""
+    """A dashed line at ln 2: the loss of picking one of two labels at random."""
     axes.axhline(LN2, ls="--", lw=0.8, color=FAINT, zorder=0)
 
 
@@ -55,13 +56,13 @@ def curves(
     colour: str,
     label: str | None = None,
     every: bool = True,
-    **line: object,
+    **line: Any,
 ) -> None:
     """A bold median over `init`, and every seed thin; along the other dim."""
     (along,) = (dim for dim in values.dims if dim != "init")
     x, y = values[along].values, values.transpose(along, "init").values
     known = np.isfinite(y).all(axis=1)
-    axes.plot(x[known], np.median(y[known], axis=1), color=colour, lw=2.0, label=label, **line)  # type: ignore[arg-type]
+    axes.plot(x[known], np.median(y[known], axis=1), color=colour, lw=2.0, label=label, **line)
     for curve in y.T if every and y.shape[1] > 1 else ():
         kept = np.isfinite(curve)
         axes.plot(x[kept], curve[kept], color=colour, lw=0.6, alpha=0.35, zorder=1)

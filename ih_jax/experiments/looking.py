@@ -1,4 +1,4 @@
-"""How experiments look at networks: on which sequences, and at which checkpoints."""
+"""What experiments measure networks on: which sequences, and which checkpoints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ih_jax.sweeps.measuring import Measure
 from ih_jax.sweeps.trajectory import Trajectories
 from ih_jax.tasks.base import Task
 
-QUICK_EVERY = 7  # of all sequences, every so-manyth is looked at with --quick
+QUICK_EVERY = 7  # with --quick, every seventh sequence is used
 HEADS = 8  # of a layer
 
 

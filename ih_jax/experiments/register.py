@@ -1,4 +1,4 @@
-"""The experiments of this package: those of each paper in its order, and the sets they make."""
+"""The experiments of this package, in the order of their papers, and the sets they form."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def registry() -> dict[str, Experiment]:
 
 
 def find(name: str) -> Experiment:
-    """The experiment of this name. Raises UserError, with the nearest, for another."""
+    """The experiment of this name. Raises UserError, suggesting the nearest, for an unknown one."""
     known = registry()
     if name not in known:
         raise unknown("experiment", name, (*SETS, *known))

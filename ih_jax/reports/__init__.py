@@ -1,1 +1,1 @@
-"""Experiments run, and their results as folders that a person reads."""
+"""Running experiments, and writing their results as folders for people to read."""

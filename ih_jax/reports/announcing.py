@@ -1,4 +1,4 @@
-"""What training will take, in numbers and in the words of a terminal."""
+"""What training will cost, in numbers and as a terminal shows it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ih_jax.sweeps.study import Study
 
 @dataclass(frozen=True)
 class Price:
-    """What experiments take when nothing is trained for them yet."""
+    """What experiments cost when none of their networks are trained yet."""
 
     networks: int
     seconds: float
 
 
 def price(experiments: Sequence[Experiment], options: Options, machine: estimate.Machine) -> Price:
-    """What training and measuring take, each training once."""
+    """What training and measuring cost, each training counted once."""
     studies = [training.study(options, {}) for training in trainings_of(experiments)]
     training = sum(estimate.training_seconds(study, machine) for study in studies)
     measuring = sum(each.seconds(options) for each in experiments) / machine.speed
@@ -43,10 +43,10 @@ def announce(
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     for each in plan:
         if each.study is None:
-            table.add_row(each.name, "", "", "known once what it needs is trained")
+            table.add_row(each.name, "", "", "cost unknown until the trainings it needs are done")
             continue
         minutes = estimate.training_seconds(each.study, machine) / 60
-        takes = "trained already" if each.done else _minutes(minutes)
+        takes = "already trained" if each.done else _minutes(minutes)
         table.add_row(each.name, _axes(each.study), size(each.study), takes)
     todo = [each.study for each in plan if not each.done and each.study is not None]
     training = sum(estimate.training_seconds(study, machine) for study in todo)

@@ -1,4 +1,4 @@
-"""An experiment whose networks are trained: measured, decided and drawn, with a card of it all."""
+"""Finish an experiment whose networks are trained: measure, decide, draw and write its card."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from ih_jax.sweeps import cards, store
 
 @dataclass(frozen=True)
 class MadeBy:
-    """What asked for an experiment."""
+    """How an experiment was asked for."""
 
     options: Options
     command: str
     file: Path | None  # that defines it; None: this package does
-    resume: bool  # results that stand there, by the same code of the same networks, are kept
+    resume: bool  # keep results that the same code has made of the same networks
 
 
 def finish(
     experiment: Experiment, found: Found, folder: Path, made_by: MadeBy, console: Console
 ) -> Findings:
-    """Measure, decide and draw an experiment, and return what its claims came to."""
+    """Measure, decide and draw an experiment, and return its findings."""
     card = _card(experiment, found, folder, made_by)
     before = store.read_card(folder) if (folder / "card.json").exists() else {}
     same_code = _same(before, card, "versions", "commit", "code")
     if made_by.resume and before.get("finished") and same_code:
-        console.print(f"{experiment.name}: results stand in {folder}/")
+        console.print(f"{experiment.name}: its results are already in {folder}/")
         return report.findings(experiment, folder)
     console.print(f"measuring {experiment.name}")
     began = time.monotonic()
@@ -81,7 +81,7 @@ def _card(experiment: Experiment, found: Found, folder: Path, made_by: MadeBy) -
 
 
 def _same(before: Mapping[str, Any], card: Mapping[str, Any], *more: str) -> bool:
-    """Whether earlier results are of the same options and trainings (and of the same code)."""
+    """Whether earlier results have the same options and trainings (and the same code)."""
     now = json.loads(json.dumps(card))
     made = [{k: each.get(k) for k in ("name", "digest")} for each in before.get("trainings", [])]
     wanted = [{k: each[k] for k in ("name", "digest")} for each in now["trainings"]]
@@ -89,7 +89,7 @@ def _same(before: Mapping[str, Any], card: Mapping[str, Any], *more: str) -> boo
 
 
 def _said(card: Mapping[str, Any], found: Found, seconds: float) -> dict[str, Any]:
-    """What of the cards a reader of the results wants to know."""
+    """What a reader of the results wants to know from the cards."""
     said: dict[str, Any] = {"command": card["command"]}
     if found:
         words: dict[str, list[str]] = {}

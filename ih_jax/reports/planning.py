@@ -1,9 +1,9 @@
-"""What is to be trained: in which order, into which folders, and how far each training is.
+"""What to train: in which order, into which folders, and how far each training has got.
 
-    TRAININGS/NAME-DIGEST/    a training as `Sweep.train` writes it; DIGEST is of its study
+    TRAININGS/NAME-DIGEST/    a training as `Sweep.train` writes it; DIGEST identifies its study
 
-The same study is found again by its digest and another never mixes in, so experiments share what
-was trained, in one call or in many.
+A study is found again by its digest and never confused with another, so experiments share what was
+trained, in one call or in many.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from ih_jax.sweeps.trajectory import Trajectories
 
 @dataclass(frozen=True)
 class Planned:
-    """One training and how far it is."""
+    """One training and how far it has got."""
 
     name: str
-    # Where what it needs is not trained yet, one of the same cost; None: that is not known yet.
+    # If what it needs is not trained yet, one of the same cost; None: not known yet.
     study: Sweep | None
-    folder: Path | None  # None where it is not known yet, for the same reason
+    folder: Path | None  # None: not known yet, for the same reason
     begun: bool = False
     trajectories: Trajectories | None = None  # once it is trained
 
@@ -40,14 +40,14 @@ class Planned:
 
 
 def trainings_of(experiments: Sequence[Experiment]) -> tuple[Training, ...]:
-    """All that these experiments hold, in order."""
+    """All the trainings that these experiments need, in order."""
     return in_order(training for experiment in experiments for training in experiment.trainings)
 
 
 def in_order(trainings: Iterable[Training]) -> tuple[Training, ...]:
     """These trainings and all that they need, each after what it needs.
 
-    Raises UserError for two of one name.
+    Raises UserError if two have the same name.
     """
     known: dict[str, Training] = {}
     order: TopologicalSorter[str] = TopologicalSorter()
@@ -67,7 +67,7 @@ def in_order(trainings: Iterable[Training]) -> tuple[Training, ...]:
 
 
 def look(training: Training, options: Options, found: Found, folder: Path) -> Planned:
-    """What is there of a training.
+    """How far a training has got.
 
     Args:
         training: which.
@@ -92,7 +92,7 @@ def look(training: Training, options: Options, found: Found, folder: Path) -> Pl
 def plan(
     trainings: Sequence[Training], options: Options, folder: Path
 ) -> tuple[list[Planned], dict[str, Trajectories]]:
-    """How far each training is, and those that are done, by name."""
+    """How far each training has got, and the finished ones by name."""
     planned: list[Planned] = []
     found: dict[str, Trajectories] = {}
     for training in trainings:

@@ -12,17 +12,17 @@ from ih_jax.experiments.base import Experiment
 from ih_jax.reports.tables import Findings, counts, markdown, seeds
 
 HOW_TO_READ = (
-    "A claim is undecidable where the results cannot tell: a run that has not learned by the end "
-    "of its training has a time known only to be longer, written >. Ratios are paired within "
-    "seeds; their interval is the sign test's, of the median. Two numbers, 1.2-3, are the bounds "
-    "that noise leaves."
+    "A claim is undecidable if the results cannot tell: of a run that has not learned by the end "
+    "of its training we only know that its time is longer, written >. Ratios are paired within "
+    "seeds; their interval is that of the sign test for the median. Two numbers, such as 1.2-3, "
+    "are the bounds that noise leaves."
 )
 
 
 def of_experiment(
     experiment: Experiment, results: xr.Dataset, card: Mapping[str, Any], findings: Findings
 ) -> str:
-    """What an experiment is, what became of its claims, and what was run."""
+    """What an experiment is about, the verdicts on its claims, and what was run."""
     command = card.get("command", f"ih-jax run {experiment.name}")
     title = experiment.title or experiment.name
     source = f"{experiment.paper}. " if experiment.paper else ""
@@ -33,7 +33,7 @@ def of_experiment(
         parts += ["## Claims", _claims(findings)]
         parts += ["\n".join(_sentence(claim, finding) for claim, finding in findings), HOW_TO_READ]
     if experiment.differs:
-        parts += ["## Where ours differs from the paper", experiment.differs]
+        parts += ["## Where our results differ from the paper", experiment.differs]
     for made in experiment.tables(results):
         parts += [f"## {made.title}", markdown(made.header, made.rows)]
     return "\n\n".join([*parts, "## What was run", _what_was_run(card)]) + "\n"
@@ -53,7 +53,7 @@ def of_folder(all_findings: Mapping[str, Findings]) -> str:
         for number, (claim, finding) in enumerate(own)
     ]
     text = [
-        "# Claims, and what became of them",
+        "# Claims and their verdicts",
         f"{counts(all_findings)}. Each was written before the runs that decide it; its text, "
         "intervals over seeds and figure are in the experiment's folder.",
         markdown(("experiment", "claim", "paper", "ours", "verdict"), rows),
@@ -89,7 +89,7 @@ def _what_was_run(card: Mapping[str, Any]) -> str:
         if isinstance(value, list | tuple | range):
             value = ", ".join(str(item) for item in value)
         said.append((name.replace("_", " "), str(value)))
-    return markdown(("", ""), said) if said else "The card says nothing."
+    return markdown(("", ""), said) if said else "The card records nothing."
 
 
 def _duration(seconds: float) -> str:

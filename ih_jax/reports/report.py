@@ -1,7 +1,7 @@
 """A finished experiment as a folder: results.nc, figure.png, figure.svg and a README.
 
-All but the results is made again from results.nc alone, by `redraw`. A file appears under its name
-only when it is whole.
+Everything but the results can be made again from results.nc alone, with `redraw`. A file appears
+under its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def write(
     card: Mapping[str, Any],
     file: Path | None = None,
 ) -> Findings:
-    """Write the folder and return what the claims came to.
+    """Write the folder and return the findings.
 
     Args:
         folder: made if it is not there.
@@ -64,13 +64,13 @@ def read(folder: str | os.PathLike[str]) -> xr.Dataset:
 
 
 def redraw(folder: str | os.PathLike[str], experiment: Experiment) -> Findings:
-    """Make figure and README again from results.nc, with the claims as they now stand."""
+    """Make figure and README again from results.nc, with the claims as they are now."""
     results = read(folder)
     return _describe(Path(folder), experiment, results, json.loads(results.attrs["card"]))
 
 
 def findings(experiment: Experiment, folder: str | os.PathLike[str]) -> Findings:
-    """What the claims come to by the results in a folder, without drawing."""
+    """The findings from the results in a folder, without drawing."""
     return decide(experiment.claims, read(folder))
 
 
@@ -90,7 +90,7 @@ def write_index(folder: Path, experiments: Mapping[str, Experiment]) -> Path:
 
     Args:
         folder: theirs.
-        experiments: by the name of their folders in it, in the order of the table.
+        experiments: by the names of their folders in it, in the order of the table.
     """
     there = {name: each for name, each in experiments.items() if (folder / name).is_dir()}
     every = {name: findings(each, folder / name) for name, each in there.items()}

@@ -21,7 +21,7 @@ RESULTS = Path("results")
 
 @dataclass(frozen=True)
 class How:
-    """What of a call does not change its numbers."""
+    """The settings of a call that do not change its numbers."""
 
     out: Path | None = None  # of one experiment its folder, of several the folder of theirs
     trainings: Path | None = None  # where they are kept; None: "trainings" below `out`
@@ -43,13 +43,13 @@ class How:
 def run(experiments: Sequence[Experiment], options: Options, how: How) -> dict[str, Findings]:
     """Run experiments one after the other, each as soon as what it needs is trained.
 
-    With `how.resume`, trainings go on where they stopped, and experiments whose results stand
-    there, made by the same code of the same trainings, are not measured again.
+    With `how.resume`, trainings continue where they stopped, and experiments that the same code has
+    already measured on the same trainings are not measured again.
 
     Raises:
-        UserError: an option does not fit (experiments take no share but "claim", and then only
-            train: nothing is returned), a folder is of something else or not writable, or a
-            training was not finished and `how.resume` is not set.
+        UserError: an option does not apply (experiments accept no share but "claim", and then only
+            train: nothing is returned), a folder belongs to something else or is not writable, or
+            a training was not finished and `how.resume` is not set.
         engine.Interrupted: on Ctrl-C, after saving.
     """
     folders = {each.name: how.folder(each, len(experiments) > 1) for each in experiments}
@@ -71,8 +71,8 @@ def run(experiments: Sequence[Experiment], options: Options, how: How) -> dict[s
         for training in trainings:
             _train(training, options, found, kept, left, how)
         how.console.print(
-            "all is trained; one process now measures and draws: the same command with --resume "
-            "in the place of --share"
+            "all is trained; to measure and draw, run the same command in one process, with "
+            "--resume instead of --share"
         )
         return {}
     findings: dict[str, Findings] = {}
@@ -127,16 +127,16 @@ def _train(
 def _check_share(how: How) -> None:
     if how.share not in (None, "claim"):
         raise UserError(
-            f"--share is {how.share}: experiments train one after the other, and the next may need "
-            "all of the last: give --share claim (fixed shares are for study files)"
+            f"--share is {how.share}: experiments train one after another, and each may need all "
+            "of the one before: give --share claim (fixed shares are for study files)"
         )
 
 
 def _refuse_unfinished(planned: Planned, how: How) -> None:
     if planned.begun and not planned.done and not how.resume and not how.share:
         raise UserError(
-            f"{planned.folder} holds an unfinished training: go on with --resume, or give another "
-            "folder with --trainings"
+            f"{planned.folder} holds an unfinished training: continue it with --resume, or give "
+            "another folder with --trainings"
         )
 
 

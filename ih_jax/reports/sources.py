@@ -1,4 +1,4 @@
-"""Where an experiment is defined: in this package, or in a Python file of one's own."""
+"""Where an experiment is defined: in this package, or in a user's Python file."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def load(path: Path) -> Source:
 
 @contextlib.contextmanager
 def own_errors(path: Path, always: bool = False) -> Iterator[None]:
-    """Turn what a person's file raises into a UserError with the file and line of it.
+    """Turn what a user's file raises into a UserError that names the file and line.
 
     Args:
         path: the file.
-        always: UserErrors, too, are to say where in the file they arose.
+        always: also add the file and line to UserErrors.
     """
     try:
         yield
@@ -75,7 +75,7 @@ def own_errors(path: Path, always: bool = False) -> Iterator[None]:
         raise UserError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
     except (Interrupted, OSError) as error:
         if not isinstance(error, FileNotFoundError | IsADirectoryError):
-            raise  # the machine failed, whoever asked it to write
+            raise  # the machine failed, not the file
         raise _located(error, path) from error
     except UserError as error:
         if not always:
@@ -83,7 +83,7 @@ def own_errors(path: Path, always: bool = False) -> Iterator[None]:
         raise _located(error, path) from error
     except Exception as error:
         if not _lines_in(error, path):
-            raise  # not theirs but ours: a traceback helps
+            raise  # a bug of ours, not theirs: a traceback helps
         raise _located(error, path) from error
 
 
@@ -95,7 +95,7 @@ def _located(error: Exception, path: Path) -> UserError:
 
 
 def _lines_in(error: Exception, path: Path) -> list[int]:
-    """The lines of a file through which an error came, the innermost last."""
+    """The lines of a file in an error's traceback, the innermost last."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
     return [line for line in own if line is not None]
@@ -106,26 +106,28 @@ def experiment_of(folder: Path, file: Path | None = None) -> tuple[Experiment, P
 
     Args:
         folder: with results.nc.
-        file: the file that defines it; None: where results.nc says that it was. A file inside the
+        file: the file that defines it; None: the one that results.nc names. A file inside the
             folder is never run, since folders of results are passed around.
 
     Raises:
-        UserError: the results are of no experiment, or its file is gone or defines another one.
+        UserError: no experiment made the results, or its file is gone or defines another one.
     """
     attributes = report.read(folder).attrs
     if "experiment" not in attributes:
-        raise UserError(f"{folder}/results.nc is of no experiment: draw it with xarray instead")
+        raise UserError(
+            f"{folder}/results.nc was not made by an experiment: plot it with xarray instead"
+        )
     name = attributes["experiment"]
     if file is None and "experiment_file" not in attributes:
         return find(name), None
     path = file or Path(attributes["experiment_file"])
     if file is None and not path.is_file():
         raise UserError(
-            f"{folder} was made by {path}, which is not there: say where it is now with --file"
+            f"{folder} was made by {path}, which is gone: give its new place with --file"
         )
     if file is None and folder.resolve() in path.resolve().parents:
         raise UserError(
-            f"{folder} was made by a file inside it, which is not run unasked: read it, then give "
+            f"{folder} was made by a file inside it, which is not run unasked: check it, then give "
             f"--file {path}"
         )
     found = load(path).experiment

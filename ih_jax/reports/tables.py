@@ -31,19 +31,19 @@ def of_claims(findings: Findings, colour: bool = False, width: int = 100) -> str
 def of_all_claims(
     all_findings: Mapping[str, Findings], colour: bool = False, width: int = 100
 ) -> str:
-    """The claims of several experiments, by name, and how many came to what."""
+    """The claims of several experiments, by name, with the counts of their verdicts."""
     return f"{_terminal(list(all_findings.items()), colour, width)}\n{counts(all_findings)}\n"
 
 
 def counts(all_findings: Mapping[str, Findings]) -> str:
-    """How many claims came to what: "7 claims: 5 holds, 1 does not hold, 1 undecidable"."""
+    """How many claims got which verdict: "7 claims: 5 holds, 1 does not hold, 1 undecidable"."""
     every: list[str] = [finding.verdict for each in all_findings.values() for _, finding in each]
     said = ", ".join(f"{every.count(verdict)} {verdict}" for verdict in COLOURS)
     return f"{len(every)} claims: {said}"
 
 
 def seeds(finding: Finding) -> str:
-    """In how many seeds a claim is seen to hold, with the interval of the rate."""
+    """In how many seeds a claim is seen to hold, with an interval for the rate."""
     if finding.share is None:
         return ""
     share = "{} of {}".format(*finding.share)

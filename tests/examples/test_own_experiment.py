@@ -68,8 +68,8 @@ def test_plot_in_a_fresh_process_gives_the_same_bytes(folder):
 def test_resume_neither_trains_nor_measures_again(folder):
     resumed = ih_jax(*RUN, "--resume", cwd=folder)
     assert resumed.returncode == 0, resumed.stderr
-    assert "trained already" in resumed.stdout
-    assert "results stand in" in resumed.stdout
+    assert "already trained" in resumed.stdout
+    assert "its results are already in" in resumed.stdout
 
 
 def test_changed_code_is_measured_again_and_a_moved_file_is_named(folder):

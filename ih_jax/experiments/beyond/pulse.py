@@ -15,6 +15,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from ih_jax.claims import (
+    VERDICTS,
     Bounds,
     Claim,
     Finding,
@@ -147,10 +148,10 @@ def _dose(results: xr.Dataset) -> Finding:
             if verdict is not True:
                 said.append(f"{WORDS[given]} from {short(onset)}")
     total = sum(v is True for v in verdicts)
-    verdict = every(verdicts)
-    words = "holds" if verdict else "undecidable" if verdict is None else "does not hold"
     detail = f"not: {', '.join(said)}" if said else ""
-    return Finding(words, f"{total} of {len(verdicts)} parts and onsets", detail=detail)  # type: ignore[arg-type]
+    return Finding(
+        VERDICTS[every(verdicts)], f"{total} of {len(verdicts)} parts and onsets", detail=detail
+    )
 
 
 def _no_critical_period(given: str) -> Callable[[xr.Dataset], Finding]:

@@ -76,11 +76,12 @@ def _of_model(options: Options, trained: Trajectories, model: Model) -> xr.Datas
     losses = models.measured(trained, model, context.loss_by_token, batch, end)
     scores = context.in_context_scores(losses["loss_by_token"].values[:, 0], [(early, late)])
     results["whole"] = ("init", scores[..., 0])
-    for kind in ("patterns", "full"):
+    kinds: tuple[removal.Kind, ...] = ("patterns", "full")
+    for kind in kinds:
         joint = models.measured(
             trained,
             model,
-            removal.joint_ablation_losses(_induction, at, early, late, kind),  # type: ignore[arg-type]
+            removal.joint_ablation_losses(_induction, at, early, late, kind),
             batch,
             end,
         )

@@ -10,6 +10,9 @@ template (about 65% in the paper).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -33,7 +36,7 @@ from ih_jax.measures.probes import repeated_tokens
 from ih_jax.measures.removal import logit_attribution
 from ih_jax.model.params import Params
 from ih_jax.sweeps.measuring import Measure
-from ih_jax.tasks.language import token_losses
+from ih_jax.tasks.language import Language, token_losses
 
 COPYING = Model("literal copying", "olsson_depths", {"layers": 2, "mlp_ratio": None})
 TRANSLATING = Model("translation", "olsson_translations")
@@ -44,16 +47,18 @@ SEQUENCES = 64
 def measure(options: Options, found: Found) -> xr.Dataset:
     """Scores of every head of the three models at the end, by what they are asked to do."""
     results = xr.Dataset()
-    asked = (COPYING, TRANSLATING, MATCHING)
-    common = models.common_seeds(*(found[model.training] for model in asked))
-    for name, model, function in (
+    asked: tuple[tuple[str, Model, Callable[[Tokens, Any], Measure]], ...] = (
         ("copy", COPYING, _literal),
         ("translate", TRANSLATING, _translation),
         ("match", MATCHING, _templates),
-    ):
+    )
+    common = models.common_seeds(*(found[model.training] for _, model, _ in asked))
+    for name, model, function in asked:
         trained = found[model.training]
         batch = models.sample(trained, SEQUENCES)
-        measured = function(batch, trained.study.runs[0].task.data)  # type: ignore[attr-defined]
+        task = trained.study.runs[0].task
+        assert isinstance(task, Language)
+        measured = function(batch, task.data)
         end = models.steps_of(trained, model)[-1:]
         seen = models.measured(trained, model, measured, batch, end)
         seen = seen.isel(checkpoint=0, drop=True).sel(init=common)
@@ -162,8 +167,8 @@ def _gain(seed: xr.Dataset) -> float:
 
 def _best_at(seed: xr.Dataset, by: str, what: str) -> float:
     """`what` of the head that is best by `by`."""
-    place = seed[by].argmax(("layer", "head"))
-    return float(seed[what].isel(place))  # type: ignore[arg-type]
+    best = int(seed[by].stack(place=("layer", "head")).argmax("place"))
+    return float(seed[what].stack(place=("layer", "head"))[best])
 
 
 CLAIMS = (

@@ -8,6 +8,8 @@ the OV circuit, find the same heads without reading a token; composition forms w
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -16,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from ih_jax.claims import Claim, Finding, at_least, in_every_seed
+from ih_jax.claims import VERDICTS, Claim, Finding, at_least, in_every_seed
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
 from ih_jax.experiments.base import Experiment, Found, Options, Table
@@ -99,7 +101,7 @@ def _ov_of_induction(seed: xr.Dataset) -> float:
     return float(np.median(found)) if found.size else float("nan")
 
 
-def _forms_with(input: str) -> object:
+def _forms_with(input: str) -> Callable[[xr.Dataset], float]:
     """Share of COMPOSED models whose composition passes half its rise in the window."""
 
     def value(seed: xr.Dataset) -> float:
@@ -123,8 +125,8 @@ def _anti_copying(results: xr.Dataset) -> Finding:
         prefix, logits = flat(results.sel(init=init), "prefix_matching", "copying_logits")
         total += int((prefix >= INDUCTION).sum())
         anti += int(((prefix >= INDUCTION) & (logits < 0)).sum())
-    verdict = "holds" if anti else "does not hold" if total else "undecidable"
-    return Finding(verdict, f"{anti} of {total} heads with prefix matching of 0.5 or more")  # type: ignore[arg-type]
+    verdict = VERDICTS[anti > 0 if total else None]
+    return Finding(verdict, f"{anti} of {total} heads with prefix matching of 0.5 or more")
 
 
 CLAIMS = (
@@ -173,7 +175,7 @@ CLAIMS = (
             "window, in every model that is followed.",
             paper=said,
             grade="medium",
-            decide=in_every_seed("share of models", _forms_with(name), at_least(1.0)),  # type: ignore[arg-type]
+            decide=in_every_seed("share of models", _forms_with(name), at_least(1.0)),
         )
         for name, said in (("K", "forms at the same time"), ("Q", "not said"), ("V", "not said"))
     ),

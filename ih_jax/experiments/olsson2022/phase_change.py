@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 
 from ih_jax.claims import Claim, at_least, at_most, in_every_seed
 from ih_jax.claims import phase_change as changes
@@ -454,7 +454,7 @@ def draw(results: xr.Dataset) -> Figure:
     kinds = [[n for n in names if "MLP" not in n], [n for n in names if "MLP" in n]]
     kinds = [kind for kind in kinds if kind]
     figure = Figure(figsize=(15, 3.7 * len(kinds) + 3.2), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(len(kinds), 0.85)).tolist()  # type: ignore[union-attr]
+    above, below = np.asarray(figure.subfigures(2, 1, height_ratios=(len(kinds), 0.85)))
     rows = np.atleast_2d(above.subplots(len(kinds), 4))
     for axes, kind in zip(rows, kinds, strict=True):
         for name in kind:
@@ -489,13 +489,13 @@ def _path(axes: Axes, path: np.ndarray, colour: str, name: str) -> None:
     axes.plot(*path[-1], "o", ms=4, color=colour)
 
 
-def _heat_maps(figure: object, results: xr.Dataset) -> None:
+def _heat_maps(figure: FigureBase, results: xr.Dataset) -> None:
     names = [
         name
         for name in ("1L", "2L", "3L", "6L", "2L MLP", "1L smeared", "2L smeared")
         if name in results["model"].values
     ]
-    axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]  # type: ignore[attr-defined]
+    axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for each, name in zip(axes, names, strict=True):
         losses = results["index_loss"].sel(model=name)
         slopes = changes.derivative_by_log_index(losses.values)
@@ -515,7 +515,7 @@ def _heat_maps(figure: object, results: xr.Dataset) -> None:
         tidy(each, name)
         over_sequences(each, "tokens seen")
     axes[0].set(ylabel="token index", yscale="log")
-    figure.colorbar(image, ax=list(axes), label="d loss / d ln(index)", shrink=0.9)  # type: ignore[attr-defined]
+    figure.colorbar(image, ax=list(axes), label="d loss / d ln(index)", shrink=0.9)
 
 
 experiment = Experiment(

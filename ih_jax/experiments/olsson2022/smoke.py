@@ -10,6 +10,8 @@ on Markov chains the loss goes from uniform to a plateau at the unigram's and th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
@@ -52,7 +54,7 @@ def _change(seed: xr.Dataset) -> float:
     return 0.0 if found is None else -found.change
 
 
-def _at_end(name: str, layer: int) -> object:
+def _at_end(name: str, layer: int) -> Callable[[xr.Dataset], float]:
     return lambda seed: float(seed[name].sel(layer=layer).isel(checkpoint=-1))
 
 
@@ -80,13 +82,13 @@ CLAIMS = (
         "an induction head",
         "At the end a head of layer 1 has prefix matching of 0.5 or more.",
         paper=".75 in the tested recipe",
-        decide=in_every_seed("best", _at_end("prefix_matching", 1), at_least(0.5)),  # type: ignore[arg-type]
+        decide=in_every_seed("best", _at_end("prefix_matching", 1), at_least(0.5)),
     ),
     Claim(
         "a previous-token head",
         "At the end a head of layer 0 attends to the previous token with 0.5 or more.",
         paper=".90 in the tested recipe",
-        decide=in_every_seed("best", _at_end("previous_token", 0), at_least(0.5)),  # type: ignore[arg-type]
+        decide=in_every_seed("best", _at_end("previous_token", 0), at_least(0.5)),
     ),
     Claim(
         "chains: a plateau at unigrams",

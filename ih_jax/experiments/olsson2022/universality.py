@@ -163,8 +163,8 @@ def _not_by_number(results: xr.Dataset) -> Finding:
         float(np.median(pairs(results, name) - pairs(results, name, matched=False)))
         for name in _deep(results)
     ]
-    verdict = "holds" if min(gains) > 0.02 else "does not hold"
-    return Finding(verdict, f"gains {min(gains):.3f} to {max(gains):.3f}")  # type: ignore[arg-type]
+    verdict = VERDICTS[min(gains) > 0.02]
+    return Finding(verdict, f"gains {min(gains):.3f} to {max(gains):.3f}")
 
 
 CLAIMS = (

@@ -18,6 +18,7 @@ from ih_jax.reports.viewer import looking, packing, tokens
 from ih_jax.reports.viewer.looking import Kind
 from ih_jax.sweeps.study import RunSpec, Study
 from ih_jax.sweeps.trajectory import Trajectories
+from ih_jax.tasks.language import Language
 
 
 @dataclass
@@ -53,8 +54,8 @@ def about_sweep(
         "seen": _plain(results[task.unit].values),
         "seen_sets": _plain(results[f"eval_{task.unit}"].values),
     }
-    if kind == "language":
-        said["vocabulary"] = tokens.names(task)  # type: ignore[arg-type]
+    if isinstance(task, Language):
+        said["vocabulary"] = tokens.names(task)
     else:
         said["vocabulary"] = tokens.labels(max(run.config.labels for run in chosen))
     return said
