@@ -1,6 +1,7 @@
 """Frozen dataclasses that people register by name, and how a run card finds them again.
 
-A card keeps the name, and for a class from outside this package also where it is defined.
+A card keeps the name, the settings as JSON, and for a class from outside this package also where it
+is defined.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ import copy
 import importlib
 import sys
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import numpy as np
 
 from ih_jax.errors import UserError, unknown
 
@@ -85,3 +89,48 @@ def unchecked(instance: T, **values: Any) -> T:
 def tuples(value: Any) -> Any:
     """A setting as it was before it went through JSON: lists are tuples, which hash."""
     return tuple(tuples(each) for each in value) if isinstance(value, list | tuple) else value
+
+
+def for_card(value: Any) -> Any:
+    """A setting as JSON takes it: a dataclass as the mapping of its fields."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: for_card(getattr(value, f.name)) for f in fields(value) if f.init}
+    if isinstance(value, list | tuple | range | np.ndarray):
+        return [for_card(each) for each in value]
+    if isinstance(value, Mapping):
+        return {str(k): for_card(v) for k, v in value.items()}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def of_card(cls: type, name: str, value: Any) -> Any:
+    """The value of the field `name` of a dataclass that `for_card` wrote.
+
+    The field's annotation says which dataclasses it holds.
+    """
+    try:
+        hint = get_type_hints(cls).get(name)
+    except NameError:  # an annotation that only its own function knows
+        hint = None
+    return _of_hint(hint, value)
+
+
+def setting_of_card(cls: type, name: str, value: Any, never_axis: bool) -> Any:
+    """A study's setting, one value or an axis of several; unchanged if no field of `cls`."""
+    if name not in {f.name for f in fields(cls)}:
+        return value
+    if isinstance(value, list) and not never_axis:
+        return [of_card(cls, name, each) for each in value]
+    return of_card(cls, name, value)
+
+
+def _of_hint(hint: Any, value: Any) -> Any:
+    """`value` as its type says: of X, X | None, tuple[X, ...] or tuple[X, Y]."""
+    inner = [each for each in get_args(hint) if each is not Ellipsis]
+    if isinstance(value, Mapping):
+        for each in (hint, *inner):
+            if isinstance(each, type) and is_dataclass(each):
+                return each(**{k: of_card(each, k, v) for k, v in value.items()})
+    if isinstance(value, list | tuple):
+        types = inner if len(inner) == len(value) else [inner[0] if inner else None] * len(value)
+        return tuple(_of_hint(each, v) for each, v in zip(types, value, strict=True))
+    return value

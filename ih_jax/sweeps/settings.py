@@ -69,15 +69,6 @@ def plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def for_card(value: Any) -> Any:
-    """A setting as JSON takes it."""
-    if isinstance(value, list | tuple | range | np.ndarray):
-        return [for_card(each) for each in value]
-    if isinstance(value, Mapping):
-        return {str(k): for_card(v) for k, v in value.items()}
-    return plain(value)
-
-
 def check_settings(s: Mapping[str, Any], unit: str) -> None:
     """Raises UserError for a setting of a run that is out of range."""
     for name, accepted in (("optimiser", get_args(Optimiser)), ("schedule", get_args(Schedule))):

@@ -19,7 +19,7 @@ import numpy as np
 from ih_jax.clamps import per_seed
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.holds import Holds
-from ih_jax.data.registered import tuples
+from ih_jax.data.registered import for_card, tuples
 from ih_jax.errors import UserError
 from ih_jax.model.params import Config
 from ih_jax.sweeps.checking import check_own
@@ -32,7 +32,6 @@ from ih_jax.sweeps.packing import stack_runs
 from ih_jax.sweeps.settings import (
     MODEL_SETTINGS,
     check_settings,
-    for_card,
     is_axis,
     labels_of_axis,
     refuse_unknown,
@@ -284,13 +283,15 @@ class Study:
     @classmethod
     def from_card(cls, described: Mapping[str, Any]) -> Study:
         """The study that `describe` described. Raises UserError where its data is gone."""
+        task = of_card(described["task"], described["origin"])
+        settings = {k: task.setting_of_card(k, v) for k, v in described["settings"].items()}
         return cls(
-            of_card(described["task"], described["origin"]),
+            task,
             clamp={n: per_seed.from_json(text) for n, text in described["clamps"].items()},
             evaluate=described["evaluate"],
             checkpoints=described["checkpoints"],
             name=described["name"],
-            **described["settings"],
+            **settings,
         )
 
 

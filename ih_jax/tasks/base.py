@@ -19,8 +19,9 @@ import numpy as np
 from flax import struct
 from jax import Array
 
+from ih_jax.data import registered
 from ih_jax.data.batches import Leaf, Sequences, Tokens, Vectors
-from ih_jax.data.registered import add, defined, find, tuples, unchecked
+from ih_jax.data.registered import add, defined, find, for_card, unchecked
 from ih_jax.errors import UserError
 from ih_jax.model.activations import Activations, public
 from ih_jax.model.params import Config, Rows
@@ -246,7 +247,7 @@ class Task:
 
     def describe(self) -> dict[str, Any]:
         """For the run card, as JSON: all that decides the numbers, and where the class is."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        own = {f.name: for_card(getattr(self, f.name)) for f in fields(self) if f.init}
         return {"kind": self.kind, "defined": defined(type(self)), "settings": own}
 
     def origin(self) -> dict[str, Any]:
@@ -261,7 +262,12 @@ class Task:
     def of_card(cls, described: Mapping[str, Any], origin: Mapping[str, Any]) -> Any:
         """The task that `describe` and `origin` described. UserError where its data is gone."""
         del origin
-        return cls(**{name: tuples(value) for name, value in described["settings"].items()})
+        settings = described["settings"].items()
+        return cls(**{name: registered.of_card(cls, name, value) for name, value in settings})
+
+    def setting_of_card(self, name: str, value: Any) -> Any:
+        """A setting of a study (or its axis, a list) as it was before it went through JSON."""
+        return registered.setting_of_card(type(self), name, value, name in self.never_axes)
 
 
 @dataclass(frozen=True)

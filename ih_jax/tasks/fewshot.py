@@ -268,10 +268,15 @@ class FewShot(Task):
         return found
 
     def describe(self) -> dict[str, Any]:
-        """For the run card: every field, the data by name and checksum."""
+        """For the run card: every field, the data by name and checksum.
+
+        The order counts: trainings are found again by a digest of this.
+        """
+        of_tasks = [f.name for f in fields(Task)]
+        own = [f.name for f in fields(self) if f.name not in of_tasks]
         found = {
-            name: value
-            for name, value in vars(self).items()
+            name: getattr(self, name)
+            for name in (*own, *of_tasks)
             if name not in ("data", "mixture", "evaluation_sets")
         }
         splits = self.splits()

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ih_jax.data import registered
 from ih_jax.data.batches import Tokens
 from ih_jax.data.languages.recipe import Recipe, of_card
 from ih_jax.data.languages.synthetic import Bigrams, RandomRepeats
@@ -159,6 +160,12 @@ class Language(Task):
     def defaults(self) -> Mapping[str, Any]:
         """`DEFAULTS`, and room for the positions."""
         return {**DEFAULTS, "max_positions": self.data.length}
+
+    def setting_of_card(self, name: str, value: Any) -> Any:
+        """A setting of the task or of its recipe."""
+        of_task = {f.name for f in fields(self)}
+        cls = type(self) if name in of_task else type(self.data)
+        return registered.setting_of_card(cls, name, value, name in self.never_axes)
 
     def replace(self, **settings: Any) -> Language:
         """With other settings of the task or of its recipe."""

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ih_jax.data import registered
 from ih_jax.data.batches import Tokens
-from ih_jax.data.registered import add, defined, find, tuples, unchecked
+from ih_jax.data.registered import add, defined, find, for_card, unchecked
 from ih_jax.errors import UserError
 
 RECIPES: dict[str, type] = {}  # by class name, as run cards have it
@@ -86,7 +87,8 @@ class Recipe:
 
     def describe(self) -> dict[str, Any]:
         """For the run card, as JSON: all that decides the numbers, and where the class is."""
-        cls, own = type(self), {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        cls = type(self)
+        own = {f.name: for_card(getattr(self, f.name)) for f in fields(self) if f.init}
         where = defined(cls)
         return {"recipe": cls.__name__, **own, **({"defined": where} if where else {})}
 
@@ -119,5 +121,6 @@ def of_card(described: Mapping[str, Any]) -> Recipe:
     settings = dict(described)
     where = settings.pop("defined", {})
     cls = find(RECIPES, "recipe", settings.pop("recipe"), where)
-    found: Recipe = cls(**{name: tuples(value) for name, value in settings.items()})
+    own = {name: registered.of_card(cls, name, value) for name, value in settings.items()}
+    found: Recipe = cls(**own)
     return found
