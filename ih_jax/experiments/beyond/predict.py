@@ -6,7 +6,7 @@ million sequences). Expected, if the parts make the whole: the times that B, C a
 alone, predict the time without a clamp better than knowing classes, labels and Zipf exponent.
 
 Every seed is held out once; models are fitted to the others. The logarithm of the time has a mean
-that is linear in what a model knows, and normal noise; runs that had not learnt by the end enter
+that is linear in what a model knows, and normal noise; runs that had not learned by the end enter
 the likelihood as later than that (a censored, or Tobit, regression).
 """
 
@@ -57,7 +57,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
 
 
 def rows(results: xr.Dataset) -> dict[str, Floats]:
-    """One row a (seed, setting): seed, log time, censored, one-hot setting, log times of parts."""
+    """One row per (seed, setting): seed, log time, censored, one-hot setting, parts' log times."""
     seeds = results["init"].values.tolist()
     settings = list(itertools.product(*(results[axis].values.tolist() for axis in AXES)))
     none = results.sel(clamp="none")
@@ -83,7 +83,7 @@ def columns(data: dict[str, Floats], model: str) -> Floats:
 
 
 def log_density(y: Floats, late: Floats, mean: Floats, noise: float) -> Floats:
-    """Of the log time where it is known, of its being later where it is not."""
+    """Log density of the log time where it is known, of its being later where it is not."""
     z = (y - mean) / noise
     return np.where(late > 0, stats.norm.logsf(z), stats.norm.logpdf(z) - math.log(noise))
 
@@ -138,7 +138,7 @@ def better(model: str, than: str) -> Callable[[xr.Dataset], Finding]:
         }
         found = over_seeds(verdicts)
         whole = float(gain.mean())
-        words = f"{whole:+.2f} nats a run; {found.ours}"
+        words = f"{whole:+.2f} nats per run; {found.ours}"
         return Finding(
             "holds" if whole > 0 else "does not hold",
             words,
@@ -152,7 +152,7 @@ def better(model: str, than: str) -> Callable[[xr.Dataset], Finding]:
 
 
 def _error(results: xr.Dataset, model: str) -> float:
-    """Median over held-out runs that learnt of the factor between prediction and truth."""
+    """Median factor between prediction and truth, over held-out runs that learned."""
     found = held_out(results, model)
     off = np.abs(found["mean"].values - found["y"].values)[found["late"].values == 0]
     return float(np.exp(np.median(off))) if np.isfinite(off).any() else math.nan
@@ -209,19 +209,19 @@ def tables(results: xr.Dataset) -> list[Table]:
     return [
         Table(
             "Held-out seeds",
-            ("known", "log likelihood a run (nats)", "median factor off, of runs that learnt"),
+            ("known", "log likelihood per run (nats)", "median factor off, of runs that learned"),
             scores,
         ),
         Table(
             "Median sequences to learn",
-            (*AXES, "nothing clamped", *PARTS.values(), "not learnt by the end"),
+            (*AXES, "nothing clamped", *PARTS.values(), "not learned by the end"),
             times,
         ),
     ]
 
 
 def draw(results: xr.Dataset) -> Figure:
-    """Predicted against true times of held-out seeds, a panel a model."""
+    """Predicted against true times of held-out seeds, one panel per model."""
     figure = Figure(figsize=(12.5, 4), layout="constrained")
     ends = [float(f(results["time"].sel(clamp="none"))) for f in (np.min, np.max)]
     span = (ends[0] / 1.3, ends[1] * 1.3)
@@ -261,10 +261,10 @@ experiment = Experiment(
     summary="Time to learn without a clamp, across numbers of classes and labels, Zipf exponents "
     "of classes and seeds, predicted from the times with clamps that leave only B, only C or both "
     "to be learned, against a baseline that knows the data setting only.",
-    differs="With five seeds each model is fitted to 32 times, and a few that one held-out seed "
-    "surprises it with weigh heavily in a likelihood. Times come out within a fifth of the truth "
-    "in the median, from the parts and from the setting alike; that parts predict better than the "
-    "setting is not shown here.",
+    differs="With five seeds each model is fitted to 32 times, and a few surprises in a held-out "
+    "seed weigh heavily in a likelihood. Times come out within a fifth of the truth in the median, "
+    "from the parts and from the setting alike; that parts predict better than the setting is not "
+    "shown here.",
     measure=measure,
     claims=CLAIMS,
     draw=draw,

@@ -78,7 +78,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
 
 
 def time_by_itself(curve: xr.DataArray, onset: float, duration: float) -> Bounds:
-    """When a network has learnt, [sequences]: what it does while it is given a part is left out."""
+    """When a network has learned, [sequences], leaving out what it does while given a part."""
     n = curve["sequences"]
     stop = onset + duration
     time = time_of(curve.where((n < onset) | (n >= stop)))
@@ -297,8 +297,8 @@ experiment = Experiment(
     "Head 3 of layer 1 does the induction; time is that until the training loss falls below "
     "0.4 ln 2 without help: evaluations during the pulse do not count, its sequences do.",
     differs="A pulse that begins late can save no more than what is left of the time to learn, so "
-    "the share saved falls with the onset even where nothing is critical about when. The claims of "
-    "critical periods, written down before, do not allow for that; that they fail does not show "
+    "the share saved falls with the onset even if nothing about the timing is critical. The claims "
+    "of critical periods, written down before, do not allow for that; that they fail does not show "
     "that there is one.",
     measure=measure,
     claims=CLAIMS,

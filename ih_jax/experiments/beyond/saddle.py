@@ -26,7 +26,7 @@ EVERY, QUICK_EVERY = 49, 147  # of all sequences: 1,600 and 534 are looked at
 
 
 def measure(options: Options, found: Found) -> xr.Dataset:
-    """What `measure.saddle.curvature` gives, [init, checkpoint], without a clamp (head 3 alone)."""
+    """`measures.saddle.curvature` of the unclamped runs (head 3 alone), [init, checkpoint]."""
     trained = found["clamps"]
     batch = subset(exhaustive(trained.study.task), QUICK_EVERY if options.quick else EVERY)
     steps = trained.steps(trained.run(clamp="none", init=options.inits[0]))
@@ -43,7 +43,7 @@ def plateau(seed: xr.Dataset) -> xr.Dataset:
 
 
 def leaving(seed: xr.Dataset) -> xr.Dataset:
-    """Checkpoints in the fall: from the end of the plateau until the task is learnt."""
+    """Checkpoints in the fall: from the end of the plateau until the task is learned."""
     n, loss = seed["checkpoint"], seed["loss"]
     on = plateau(seed)["checkpoint"]
     if not on.size:

@@ -1,4 +1,4 @@
-"""Which heads carry in-context learning? Every head removed, at every look, by itself and together.
+"""Which heads carry in-context learning? Heads removed along training, one by one and together.
 
 Paper: Olsson et al. 2022, argument 3. Command: ih-jax run olsson-ablations (networks of
 olsson-phase-change). Removal is pattern-preserving unless said otherwise. Expected: removing an
@@ -138,7 +138,7 @@ def _whole(seed: xr.Dataset, name: str) -> float:
 
 
 def _removed(seed: xr.Dataset, kind: str, mlp: bool) -> float:
-    """Least share of the score that goes with all induction heads, of models that have a score."""
+    """Least share of the score lost with all induction heads, over models that have a score."""
     shares = []
     for name in names_of(seed, mlp):
         own = seed.sel(model=name)
@@ -147,7 +147,7 @@ def _removed(seed: xr.Dataset, kind: str, mlp: bool) -> float:
 
 
 def _others(seed: xr.Dataset) -> float:
-    """Largest share of the score that goes with a head that is of neither kind."""
+    """Largest share of the score lost with a head of neither kind."""
     most = []
     changed = [n for n in names_of(seed, False) if models.enough(_whole(seed, n)) < 0]
     for name in changed:
@@ -178,7 +178,7 @@ def _negative(seed: xr.Dataset) -> float:
 
 
 def _opposite(seed: xr.Dataset) -> float:
-    """Share of the heads that are of neither kind whose removal strengthens the score."""
+    """Share of the heads of neither kind whose removal strengthens the score."""
     found: list[bool] = []
     for name in names_of(seed, False) + names_of(seed, True):
         score, _, prefix, previous = _end(seed, name)
@@ -365,8 +365,8 @@ experiment = Experiment(
     "that are neither induction nor previous-token heads matter as much as single induction heads "
     "do: a tenth of the score to two thirds. All but five of these 91 (in the six models looked "
     "at) stand in layer 0, where patterns are kept and only what they write is lost, so they are "
-    "something that induction heads or the logits read; what, was not looked into. The paper's "
-    "large models have such heads too, but few. Of a language whose bigrams are half global a "
+    "something that induction heads or the logits read; what exactly was not examined. The paper's "
+    "large models have such heads too, but few. In a language whose bigrams are half global, a "
     "head may well prepare both. For the same reason fewer than half of the other heads have the "
     "opposite sign, and heads of layer 0 have effects before the window.",
     trainings=(DEPTHS, SMEARED),

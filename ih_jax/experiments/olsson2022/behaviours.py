@@ -127,7 +127,7 @@ def _translation(batch: Tokens, recipe: Translations) -> Measure:
 
 
 def _templates(batch: Tokens, recipe: Templates) -> Measure:
-    """Attention from colons to right labels, and how often the label is told, where it can be."""
+    """Attention from colons to right labels; how often a label that can be predicted is."""
     tokens = np.asarray(batch.tokens)
     right = recipe.right_labels(tokens)  # [B, T, T]
     asked: np.ndarray = right.max(-1)  # colons of a template that came before
@@ -166,7 +166,7 @@ def _gain(seed: xr.Dataset) -> float:
 
 
 def _best_at(seed: xr.Dataset, by: str, what: str) -> float:
-    """`what` of the head that is best by `by`."""
+    """`what` of the head with the highest `by`."""
     best = int(seed[by].stack(place=("layer", "head")).argmax("place"))
     return float(seed[what].stack(place=("layer", "head"))[best])
 
@@ -341,13 +341,13 @@ experiment = Experiment(
     paper="Olsson et al. 2022, argument 4",
     summary="Two-layer models asked to copy random tokens, trained to translate between two "
     "synthetic vocabularies, and trained to tell four templates apart.",
-    differs="Heads that translate do what the paper's did, attention to the source of the next "
-    "word at no fixed distance, and so completely (.93) that nothing is left for the paper's "
+    differs="Heads that translate do what the paper's did: they attend to the source of the next "
+    "word, at no fixed distance, and so completely (.93) that nothing is left for the paper's "
     "other finding: on random tokens the same heads match no prefixes. In a model of 13 billion "
     "parameters one head does both; here a language that has no literal repeats teaches none. The "
-    "templates were learnt in four of five seeds within 6,000 steps, without a head that gives "
+    "templates were learned in four of five seeds within 6,000 steps, without a head that gives "
     ".65 of its attention to right labels (.19 to .43, .34 in the seed that did not learn them): "
-    "the labels are told some other way, which was not looked into.",
+    "the labels are predicted in some other way, which was not examined.",
     trainings=(DEPTHS, TRANSLATIONS, TEMPLATES),
     measure=measure,
     claims=CLAIMS,

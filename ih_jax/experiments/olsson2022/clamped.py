@@ -173,15 +173,15 @@ experiment = Experiment(
     "always or for the first 200, 400 or 800 steps; in which layer 0 may not look at the previous "
     "token, always or for the first 2,000 of 4,000 steps; or in which one head of layer 1 is held "
     "at the induction pattern.",
-    differs="The paper has no such runs. Three things that claims do not say. A time is that of "
-    "the first crossing, so for heads given the pattern for a while it is read while they have "
-    "it; after the release the score is lost at once and comes back at 1.4, 1.7 and 2.5 million "
-    "tokens (medians, 200, 400 and 800 steps), still sooner than the 3.65 million of networks "
-    "that were never given anything: what was learnt above the given head seems to stay useful. "
-    "Denied for the first 2,000 steps, four of five networks have not changed 2,000 steps after "
-    "the release, though networks never denied need 1,800 in all: time on the plateau without the "
-    "pattern seems not to count. And given the induction pattern, the score stops at -.70, at a "
-    "loss above that of free networks; why was not looked into.",
+    differs="The paper has no such runs. Three things that the claims do not say. A time is that "
+    "of the first crossing, so for heads given the pattern for a while it is read while they still "
+    "have it; after the release the score is lost at once and comes back at 1.4, 1.7 and 2.5 "
+    "million tokens (medians, 200, 400 and 800 steps), still sooner than the 3.65 million of "
+    "networks that were never given anything: what was learned above the given head seems to stay "
+    "useful. Denied for the first 2,000 steps, four of five networks have not changed 2,000 steps "
+    "after the release, though networks never denied need 1,800 in all: time on the plateau "
+    "without the pattern seems not to count. And given the induction pattern, the score stops at "
+    "-.70, at a loss above that of free networks; why, was not examined.",
     trainings=(HELD,),
     measure=measure,
     claims=CLAIMS,

@@ -1,4 +1,4 @@
-"""What heads do, and whether weights tell it: prefix matching, copying, eigenvalues, composition.
+"""What heads do, and whether weights show it: prefix matching, copying, eigenvalues, composition.
 
 Paper: Olsson et al. 2022, arguments 4 and 5; Elhage et al. 2021 for the measures of weights.
 Command: ih-jax run olsson-heads (networks of olsson-phase-change). Expected: heads that match
@@ -255,10 +255,10 @@ def _scatter(axes: Axes, results: xr.Dataset, x: xr.DataArray, y: xr.DataArray) 
 
 experiment = Experiment(
     name="olsson-heads",
-    title="What heads do, and whether their weights tell it",
+    title="What heads do, and whether their weights show it",
     paper="Olsson et al. 2022, arguments 4 and 5",
     summary="Every head of every model at the end of training: what it attends to, what it copies, "
-    "and what its weights alone say of both.",
+    "and what its weights alone say about both.",
     differs="K-composition rises at once where the window begins, a little ahead of prefix "
     "matching, and overshoots with two layers, so that in two of five seeds a model has half of "
     "its rise up to .3 million tokens before the window. Q-composition is smaller and more "

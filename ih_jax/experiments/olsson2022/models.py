@@ -47,7 +47,7 @@ class Model:
     inits: tuple[int, ...] = ()  # only these seeds; empty: all
 
     def runs(self, trained: Trajectories) -> list[int]:
-        """Its runs, one an init."""
+        """Its runs, one per init."""
         inits = self.inits or trained.study.axes["init"]
         return [trained.run(init=seed, **{"clamp": "none", **self.labels}) for seed in inits]
 
@@ -78,7 +78,7 @@ def every(found: Found) -> list[Model]:
 
 
 def sample(trained: Trajectories, sequences: int, seed: int = 3) -> Tokens:
-    """Fresh sequences of the language that a training was on (of the held-out part of a text)."""
+    """Fresh sequences of the language that a training used (for a text, of its held-out part)."""
     task = trained.study.runs[0].task
     source = jax.tree.map(jnp.asarray, task.run_arrays().evaluation[0])
     found = task.objective().sample(jax.random.key(seed), source, sequences)
@@ -118,7 +118,7 @@ def measured(
 
 
 def side_by_side(by_model: Mapping[str, xr.Dataset]) -> xr.Dataset:
-    """Measures of several models along `model`; heads that a model has not are NaN."""
+    """Measures of several models along `model`; heads that a model lacks are NaN."""
     padded = []
     most = max((each.sizes.get("layer", 0) for each in by_model.values()), default=0)
     for each in by_model.values():
@@ -153,7 +153,7 @@ def head_scores(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]
 
 
 def watched(batch: Tokens) -> Callable[[Params, Holds, Tokens], dict[str, Array]]:
-    """A measure of a batch of this size: what one sees of a network while it learns.
+    """A measure for a batch of this size: what can be seen of a network while it learns.
 
     token_loss [T - 1] (`context.loss_by_token`), vector [4 B] (losses at four random positions of
     each sequence) and `head_scores`.
@@ -185,7 +185,7 @@ def watched(batch: Tokens) -> Callable[[Params, Holds, Tokens], dict[str, Array]
 
 
 def watch(found: Found, models: Sequence[Model]) -> dict[str, xr.Dataset]:
-    """What `watched` sees of every checkpoint of these models, by name of the model."""
+    """What `watched` gives at every checkpoint of these models, by the name of the model."""
     seen = {}
     for model in models:
         trained = found[model.training]
@@ -201,7 +201,7 @@ def common_seeds(*trained: Trajectories) -> list[int]:
 
 
 def best(scores: xr.DataArray) -> xr.DataArray:
-    """Of all heads the highest."""
+    """The highest score of all heads."""
     return scores.max(("layer", "head"))
 
 
@@ -212,12 +212,12 @@ def window_of(seed: xr.Dataset, model: str, name: str = "score") -> changes.Wind
 
 
 def enough(score: float) -> float:
-    """A final score that others are shares of; NaN where it is none: shares would be of noise."""
+    """A final score to take shares of; NaN if there is none: they would be shares of noise."""
     return score if score <= -changes.LEAST else float("nan")
 
 
 def curves(found: Found, models: Sequence[Model], **named: str) -> xr.Dataset:
-    """Curves that training wrote, [model, init, tokens], by new name; of one grid of tokens."""
+    """Curves that training wrote, [model, init, tokens], under new names; on one grid of tokens."""
     return side_by_side(
         {
             model.name: xr.Dataset(

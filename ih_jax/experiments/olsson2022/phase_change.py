@@ -206,7 +206,7 @@ def _bump_of_one_layer(seed: xr.Dataset) -> float:
 
 
 def _slope(seed: xr.Dataset, name: str, last: bool) -> float:
-    """d loss / d ln(index) beyond FAR, a line's; at the end or before the window (first seed)."""
+    """Slope of loss over ln(index) beyond FAR, at the end or before the window (first seed)."""
     losses = seed["index_loss"].sel(model=name)
     window = models.window_of(seed, name)
     end = np.inf if last or window is None else window.start
@@ -226,7 +226,7 @@ def _slope_before(seed: xr.Dataset) -> float:
 
 
 def _of_first_seed(function: Callable[[xr.Dataset], float]) -> Callable[[xr.Dataset], float]:
-    """Losses by index are kept of the first seed only."""
+    """Losses by index are kept for the first seed only."""
 
     def value(seed: xr.Dataset) -> float:
         return function(seed) if int(seed["init"]) == int(seed["first_init"]) else float("nan")
@@ -280,7 +280,7 @@ def _diverges(seed: xr.Dataset) -> float:
 
 
 def _heads_with_few(seed: xr.Dataset) -> float:
-    """As `heads_in_window`, of fifteen snapshots; NaN where there are too few even of these."""
+    """As `heads_in_window`, from fifteen snapshots; NaN where there are too few even of these."""
     few = seed.isel(checkpoint=snapshots(seed))
     if few.sizes["checkpoint"] < changes.FEWEST:
         return float("nan")
@@ -363,7 +363,7 @@ CLAIMS = (
     ),
     Claim(
         "later tokens become easier",
-        f"At the end the loss falls along the context beyond index {FAR}, by 0.05 nats or more a "
+        f"At the end the loss falls along the context beyond index {FAR}, by 0.05 nats or more per "
         "unit of ln(index), in every model of two layers or more (first seed).",
         paper="-.1 to -.3",
         grade="strong",
@@ -524,17 +524,17 @@ experiment = Experiment(
     paper="Olsson et al. 2022, argument 1",
     summary="Language models of one to six layers, without and with MLPs, read sequences in which "
     "a global table of bigrams has exceptions that hold within one sequence only. Bigrams are "
-    "learnt first; then there is a plateau; then, in models of two layers or more, a change.",
+    "learned first; then there is a plateau; then, in models of two layers or more, a change.",
     differs="The change is there in all 50 networks of two layers or more, and in none of one "
-    "layer (the one in the table is the first look: a score of noise that falls to -.1). What "
-    "does not hold fails by little, but fails. 48 of the 50 get 75% of their score within a fifth "
-    "of training (most 77% to 86%), two with two layers 74% to 75%. After their windows scores "
-    "still move by 8% to 17%: windows, told by the steepest part, end while the curve still "
-    "bends. Fifteen snapshots, spaced evenly in the logarithm of tokens, have one or two within a "
-    "window and put 72% to 77% of the score into a fifth of training: too few to tell whether it "
-    "is 75%. The slope that is too large before a window is that of one layer with MLPs (-.054). "
-    "Unlike in the paper, not all sizes change at the same time: two layers need twice the tokens "
-    "of three to six. Networks were trained in two sittings between which code changed in ways "
+    "layer (the one in the table is the first look: a score of noise that falls to -.1). What does "
+    "not hold fails by little, but fails. 48 of the 50 get 75% of their score within a fifth of "
+    "training (most 77% to 86%), two with two layers 74% to 75%. After their windows scores still "
+    "move by 8% to 17%: windows, told by the steepest part, end while the curve still bends. "
+    "Fifteen snapshots, spaced evenly in the logarithm of tokens, have one or two within a window "
+    "and put 72% to 77% of the score into a fifth of training: too few to tell whether it is 75%. "
+    "The slope that is too large before a window is that of one layer with MLPs (-.054). Unlike in "
+    "the paper, not all sizes change at the same time: two layers need twice the tokens of three "
+    "to six. The networks were trained in two sittings, between which the code changed in ways "
     "that may round differently. The wording of claims on windows was corrected once after seed 5 "
     "had been seen with --quick (commit e1971dd).",
     trainings=(DEPTHS, SMEARED),

@@ -85,7 +85,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
 
 
 def _gate(found: Found, model: Model) -> xr.Dataset:
-    """Of an R1 model: heads over training, its path, and at the end removals and weights."""
+    """For an R1 model: heads over training, its path, and at the end removals and weights."""
     trained = found[model.training]
     batch = models.sample(trained, models.EXAMPLES)
     seen = models.measured(trained, model, models.watched(batch), batch)
@@ -155,7 +155,7 @@ def _over_two_layers(seed: xr.Dataset, model: str) -> float:
 
 
 def _best(seed: xr.Dataset, what: str, model: str, layer: int = -1) -> float:
-    """Of the heads of a layer (the model's last) at the end."""
+    """The highest of a layer's heads (by default the model's last layer's) at the end."""
     own = seed[what].sel(model=model).isel(checkpoint=-1).max("head").values
     own = own[np.isfinite(own)]
     return float(own[layer])
@@ -232,7 +232,7 @@ CLAIMS = (
         "There the score reaches -0.15 nats, and yet no head has prefix matching of 0.5.",
         paper="seen in a trial of the recipe (.02)",
         decide=in_every_seed(
-            "prefix matching, or 1 where nothing is learnt",
+            "prefix matching, or 1 where nothing is learned",
             lambda s: (
                 float(s["shift"].sel(language="spans of 16", after=1))
                 if float(s["final"].sel(language="spans of 16")) <= -0.15
@@ -432,35 +432,35 @@ experiment = Experiment(
     paper="Olsson et al. 2022, prefix matching; the recipes' notes",
     summary="Two-layer models on languages that differ in what repeats within a sequence: bigrams, "
     "spans of 2 to 16 tokens on a uniform background, spans pasted into a Markov background (R1), "
-    "and blocks of random tokens (R3). Circuits are told by attention by shift after a match and "
-    "by offset.",
+    "and blocks of random tokens (R3). Circuits are told apart by their attention, by shift after "
+    "a match and by offset.",
     differs="Circuits that match the token k back are found, though not where the claims looked "
     "for them. On spans of 4 tokens the head of layer 1 attends to the third token after a match "
     "(.26 to .39 to one position; prefix matching .03; in one of five seeds to the sixth) and "
-    "layer 0 three back; on spans of 8 to the eighth (one seed: the seventh), and layer 0 seven "
-    "or eight back. On spans of 2 nothing forms within 4,000 steps, and on spans of 16, as on "
-    "blocks of 20 to 29 (R3), the shift is 1 and prefix matching sees it. So what decides is the "
-    "length of what repeats, but not monotonously: a match k back is worth most where k tokens of "
-    "context single out one earlier place and the span is still long enough to have k before it. "
-    "That reading was not put to a further test. (Scores of spans of 2 to 8 are above 0 since "
-    "early tokens have fewer earlier places to be copied from.)\n\nR1: at 3e-3 two layers change "
-    "between 11 and 26 million tokens of 65, and in two ways. In three seeds no head of layer 0 "
-    "stands out as a previous-token head: the best spreads its attention backwards (.31 to the "
-    "previous token, .20 to the one before, .12, .06). In one seed a head attends to the previous "
-    "token with .97 and another to two and three back. These four get a score of -.62 to -.65. In "
-    "the fifth, one head looks at the previous token (.84) and none further: its score stays at "
-    "-.36, that of one layer with smeared keys, which joins neighbours and no more. Two layers "
-    "with smeared keys change twice: within a million tokens, to that same level, and again at 20 "
-    "to 40 million, to -.67, when layer 0 learns to look back. So a match of the last token alone "
-    "seems worth .36 of R1's nats and a match of several the rest, which prefix matching cannot "
-    "tell apart.\n\nGates fail by this: a window (in the fourth seed a fifth of training has 72% "
-    "of the score), the previous-token head, the QK trace (all heads of layer 1 match prefixes, "
-    ".25 to .85, with traces as like as .5 to .7), others do not (in the fifth a head of layer 0 "
-    "that is neither kind takes .20). Prefix matching of the best head goes on rising after the "
-    "window and passes half its final value a little off it in two seeds. One layer's path turns "
-    "(84 degrees) in four seeds, though its score hardly moves: what is left of its way after the "
-    "window's start is a little more than a twentieth of the way before it, where a direction "
-    "begins to be counted; in the fifth it is less.",
+    "layer 0 three back; on spans of 8 to the eighth (one seed: the seventh), and layer 0 seven or "
+    "eight back. On spans of 2 nothing forms within 4,000 steps, and on spans of 16, as on blocks "
+    "of 20 to 29 (R3), the shift is 1 and prefix matching sees it. So what decides is the length "
+    "of what repeats, but not monotonously: a match k back is worth most where k tokens of context "
+    "single out one earlier place and the span is still long enough to have k before it. That "
+    "reading was not tested further. (Scores of spans of 2 to 8 are above 0 since early tokens "
+    "have fewer earlier places to be copied from.)\n\nR1: at 3e-3 two layers change between 11 and "
+    "26 million tokens of 65, and in two ways. In three seeds no head of layer 0 stands out as a "
+    "previous-token head: the best spreads its attention backwards (.31 to the previous token, .20 "
+    "to the one before, .12, .06). In one seed a head attends to the previous token with .97 and "
+    "another to two and three back. These four get a score of -.62 to -.65. In the fifth, one head "
+    "looks at the previous token (.84) and none further: its score stays at -.36, that of one "
+    "layer with smeared keys, which joins neighbours and no more. Two layers with smeared keys "
+    "change twice: within a million tokens, to that same level, and again at 20 to 40 million, to "
+    "-.67, when layer 0 learns to look back. So a match of the last token alone seems worth .36 of "
+    "R1's nats and a match of several the rest, which prefix matching cannot tell apart.\n\nThese "
+    "gates fail because of it: a window (in the fourth seed a fifth of training has 72% of the "
+    "score), the previous-token head, the QK trace (all heads of layer 1 match prefixes, .25 to "
+    ".85, with traces as alike as .5 to .7), others do not (in the fifth a head of layer 0 that is "
+    "neither kind takes .20). Prefix matching of the best head goes on rising after the window and "
+    "passes half its final value a little off it in two seeds. One layer's path turns (84 degrees) "
+    "in four seeds, though its score hardly moves: what is left of its way after the window's "
+    "start is a little more than a twentieth of the way before it, where a direction begins "
+    "to count; in the fifth it is less.",
     trainings=(DEPTHS, SPANS_TRAINED, REPEATS, RANDOM_REPEATS),
     measure=measure,
     claims=CLAIMS,

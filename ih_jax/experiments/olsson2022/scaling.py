@@ -50,7 +50,7 @@ def windows(seed: xr.Dataset) -> tuple[float, float] | None:
 
 
 def _fall(seed: xr.Dataset, name: str, begin: float, end: float) -> float:
-    """By how much the loss falls in a unit of ln(tokens), between two numbers of tokens."""
+    """By how much the loss falls per unit of ln(tokens), between two numbers of tokens."""
     loss = seed["loss"].sel(model=name)
     a, b = (float(loss.interp(tokens=each)) for each in (begin, end))
     return (a - b) / float(np.log(end / begin))
@@ -127,7 +127,7 @@ def tables(results: xr.Dataset) -> list[Table]:
 
 
 def draw(results: xr.Dataset) -> Figure:
-    """One column a model (first seed): loss, its derivative, score, and scores of every head."""
+    """One column per model (first seed): loss, its derivative, score, and scores of every head."""
     names = [str(each) for each in results["model"].values]
     seed = results.isel(init=0)
     rows = (
@@ -168,7 +168,7 @@ def draw(results: xr.Dataset) -> Figure:
 
 
 def _heads(axes: Axes, scores: xr.DataArray) -> None:
-    """A line a head, coloured by layer."""
+    """One line per head, coloured by layer."""
     for layer in range(scores.sizes["layer"]):
         for head in range(scores.sizes["head"]):
             one = scores.isel(layer=layer, head=head)
@@ -193,9 +193,9 @@ experiment = Experiment(
     differs="All models here have 64 dimensions and differ in layers only, and the language has no "
     "more to learn than a table of bigrams and what repeats: before the window deeper models fall "
     "a little faster, because the window is that of the first model and theirs come first; after "
-    "it all fall alike (rank correlations of .26 over six models are no order). The paper's "
-    "models differ in size by a factor of a thousand, on text. So the inversion is not to be seen "
-    "here, nor refuted.",
+    "it all fall alike (rank correlations of .26 over six models are no order). The paper's models "
+    "differ in size by a factor of a thousand, on text. So the inversion is neither seen here nor "
+    "refuted.",
     trainings=(DEPTHS, SMEARED),
     measure=measure,
     claims=CLAIMS,

@@ -1,4 +1,4 @@
-"""Smeared keys: give a head the previous token's key, and what one layer lacks it has.
+"""Smeared keys: with the previous token's key, one layer has what it otherwise lacks.
 
 Paper: Olsson et al. 2022, argument 2. Command: ih-jax run olsson-smeared-keys (networks of
 olsson-phase-change). Expected: a one-layer model with smeared keys changes as deeper ones do, with

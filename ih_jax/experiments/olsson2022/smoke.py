@@ -2,10 +2,10 @@
 
 Papers: Olsson et al. 2022 for the change; Edelman et al. 2024, "The Evolution of Statistical
 Induction Heads", for the chains. Command: ih-jax run olsson-smoke. On 2 CPU cores: about 1.5
-minutes for two seeds.
-Expected: on sequences with bigrams of their own (R0) the in-context learning score falls between
-500 and 1,000 steps, when an induction head forms in layer 1 upon a previous-token head in layer 0;
-on Markov chains the loss goes from uniform to a plateau at the unigram's and then to the bigram's.
+minutes for two seeds. Expected: on sequences with bigrams of their own (R0) the in-context learning
+score falls between 500 and 1,000 steps, when an induction head forms in layer 1 on top of a
+previous-token head in layer 0; on Markov chains the loss goes from uniform to a plateau at the
+unigram's and then to the bigram's.
 """
 
 from __future__ import annotations

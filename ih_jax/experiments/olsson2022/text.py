@@ -179,11 +179,11 @@ experiment = Experiment(
     "every seed: between 1 and 5 million tokens, to a score of about -.4, which is the paper's, "
     "and heads with prefix matching of .61 to .69, with one layer as with two. Two layers without "
     "do not change, in any seed, within the 16 million tokens that a law from other models would "
-    "ask for (nor within 20 million in a trial, at three times the learning rate either): their "
+    "ask for (nor within 20 million in a trial, even at three times the learning rate): their "
     "previous-token head stands at .23 to .26 and rises slowly. Two of the seeds were trained for "
     "longer by examples/long_text.py: they do not change within 98 million either (score -.15 and "
     "-.17, previous-token head .28, prefix matching .01). The claim of a window holds in three "
-    "seeds, for a wrong reason in each: the first fall of the score at the start of training.",
+    "seeds, for the wrong reason in each: the first fall of the score at the start of training.",
     trainings=(TEXT,),
     measure=measure,
     claims=CLAIMS,

@@ -1,4 +1,4 @@
-"""All that is told of the heads of a finished network: attention, copying, eigenvalues."""
+"""All scores of the heads of a finished network: attention, copying, eigenvalues."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCORES = ("previous_token", "prefix_matching", "copying", "copying_logits", "ov"
 
 @measure(dims={**dict.fromkeys(SCORES, BY_HEAD), "offset": (*BY_HEAD, "offset_back")})
 def at_the_end(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
-    """A measure: all that is told of heads, [L, H] each; attention by offset [L, H, OFFSETS]."""
+    """A measure: all scores of heads, [L, H] each; attention by offset [L, H, OFFSETS]."""
     copied = heads.copying()(params, clamp, batch)
     return {
         **models.head_scores(params, clamp, batch),

@@ -135,8 +135,8 @@ def text(options: Options, found: Found) -> ih.Sweep:
     """Real text (by default Python's standard library): one and two layers, two with smeared keys.
 
     Batches of 8 sequences of 128 tokens, since the tokens until a change grow with the square root
-    of both (Aoyama et al. 2025: some 10^5.7 of it, 16 million here); 16,000 steps, which are that.
-    Quick: 4,000.
+    of both (Aoyama et al. 2025: some 10^5.7 times that root, 16 million here), which 16,000 steps
+    reach. Quick: 4,000.
     """
     settings: dict[str, Any] = {"corpus": "python", "tokenizer": "bpe", **options.text}
     recipe = Text(**settings)

@@ -80,7 +80,7 @@ def alike(a: np.ndarray, b: np.ndarray, matched: bool = True) -> float:
 
 
 def seeds_of(results: xr.Dataset, model: str) -> list[int]:
-    """Those of which a model was trained: on the second language they are fewer."""
+    """The seeds with which a model was trained: fewer on the second language."""
     scores = results["prefix_matching"].sel(model=model, checkpoint="end")
     return [int(i) for i in scores["init"].values if scores.sel(init=i).notnull().any()]
 
@@ -200,7 +200,7 @@ CLAIMS = (
 
 
 def tables(results: xr.Dataset) -> list[Table]:
-    """Per model: where induction heads are, how many, and how alike seeds are."""
+    """Per model: where induction heads are, how many, and how alike the seeds are."""
     rows = []
     for name in (str(each) for each in results["model"].values):
         end = results.sel(model=name, checkpoint="end", init=seeds_of(results, name))
@@ -261,14 +261,14 @@ experiment = Experiment(
     paper="Olsson et al. 2022, discussion; argument 1",
     summary="Heads of all networks by what they do: over seeds, one to six layers, with and "
     "without MLPs, and on a second language (pasted spans).",
-    differs="The same arrangement stands in all 50 networks on bigrams: induction heads in the "
-    "last layers, a previous-token head in a layer below them. The first claim fails by the "
-    "second language alone, in three of its five seeds: on pasted spans induction heads form in "
-    "all (.63 to .85), but in these three layer 0 spreads its attention over the tokens before, "
-    "and no head attends to the previous one with more than .33 (olsson-repeats). In one of five "
-    "networks with five layers, and two with six, the best induction head is in the last layer "
-    "but one. Matching gains least with four layers (.008 and .011), where most layers have heads "
-    "of one kind only and there is little to match.",
+    differs="The same arrangement is found in all 50 networks on bigrams: induction heads in the "
+    "last layers, a previous-token head in a layer below them. The first claim fails on the second "
+    "language only, in three of its five seeds: on pasted spans induction heads form in all (.63 "
+    "to .85), but in these three layer 0 spreads its attention over the tokens before, and no head "
+    "attends to the previous one with more than .33 (olsson-repeats). In one of five networks with "
+    "five layers, and two with six, the best induction head is in the last layer but one. Matching "
+    "gains least with four layers (.008 and .011), where most layers have heads of one kind only "
+    "and there is little to match.",
     trainings=(DEPTHS, SMEARED, REPEATS),
     measure=measure,
     claims=CLAIMS,

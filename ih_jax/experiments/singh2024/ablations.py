@@ -63,7 +63,7 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def alone_times(seed: xr.Dataset) -> dict[int, Bounds]:
-    """When each head alone has learnt."""
+    """When each head alone has learned."""
     curves = seed["alone_loss"].rename(alone_sequences="sequences")
     return {h: time_of(curves.sel(head=h)) for h in seed["head"].values.tolist()}
 

@@ -226,11 +226,11 @@ experiment = Experiment(
     "head is ablated, or all but one, while layer 1 keeps the values of the whole network (so "
     "that only its patterns change) or its patterns. Beside it, how much of what each head of "
     "layer 0 writes each head of layer 1 can read, by its weights.",
-    differs="Committed networks have more previous-token heads than the paper's three, weaker "
-    "ones among them (a head counts from half the strongest's attention on), and their "
-    "strongest induction head is less dominant (fig. 3). So the least of them does worse "
-    "with it than the paper's. The directions all agree in most seeds, and composition "
-    "grows where it should in all.",
+    differs="The committed networks have more previous-token heads than the paper's three, weaker "
+    "ones among them (a head counts from half the strongest's attention on), and their strongest "
+    "induction head is less dominant (fig. 3). So the worst of them does worse with it than the "
+    "paper's. The directions all agree in most seeds, and composition grows where it should in "
+    "all.",
     measure=measure,
     claims=CLAIMS,
     draw=draw,

@@ -101,8 +101,8 @@ experiment = Experiment(
     "the logits see, while layer 1 keeps the patterns and values that it had; and layer 1 taken "
     "away, so that only the direct paths are left. Drawn: the loss that each adds. Every seed "
     "thin, medians bold.",
-    differs="Init 7, the slowest to learn, is not done at the end: layer 0's direct path still "
-    "helps it a little (.013 nats), and ablating layer 1 adds 1.47. The four others agree in "
+    differs="Init 7, the slowest to learn, has not finished by the end: layer 0's direct path "
+    "still helps it a little (.013 nats), and ablating layer 1 adds 1.47. The four others agree in "
     "every claim.",
     measure=measure,
     claims=CLAIMS,

@@ -147,8 +147,9 @@ experiment = Experiment(
     name="fig14",
     title="Heads added back one by one",
     paper="Singh et al. 2024, appendix, fig. 14",
-    summary="All heads of layer 1 of the trained networks of fig. 3 are ablated but the strongest, "
-    "but the two strongest, and so on; and the same without the strongest of all.",
+    summary="All heads of layer 1 of the trained networks of fig. 3 are ablated except the "
+    "strongest, then except the two strongest, and so on; and the same without the strongest of "
+    "all.",
     differs="In two of five seeds one more head raises the loss by a few percent at some place in "
     "the order. Since attention is spread over more heads (fig. 3), three do not reach "
     "what the paper's three reach.",

@@ -58,11 +58,11 @@ def pooled(name: str, test: float, ranks: bool = False) -> Callable[[xr.Dataset]
             )
             for seed in results["init"].values.tolist()
         ]
-        # Ranks treat what was not learnt by the end as the slowest, which it is.
+        # Ranks treat what was not learned by the end as the slowest, which it is.
         value = float(stats.spearmanr(a, b)[0]) if ranks else correlation(a, b)
         passed = value >= test if test > 0 else value <= test
         late = int(results["censored"].sum())
-        said = f"{late} of {a.size} heads had not learnt by the end" if name == "time" else ""
+        said = f"{late} of {a.size} heads had not learned by the end" if name == "time" else ""
         if math.isnan(value):
             return Finding("undecidable", "too few heads", detail=said)
         span = f"{min(each):.2f} to {max(each):.2f}"

@@ -244,11 +244,11 @@ experiment = Experiment(
     summary="A two-layer network with all heads free. The loss sits on a plateau where the network "
     "picks one of the two labels in the context at random, and then falls. Strength: attention of "
     "the query to right labels less that to wrong ones, mean over all training sequences.",
-    differs="On the Omniglot features of another network (EfficientNet-Lite0, rotated characters) "
-    "that stand behind the committed results, attention is spread over more heads: the "
-    "strongest has .45 to .83 where the paper's has .80 to .91. Everything that is "
-    "claimed of losses holds. The cause is not known; the features are the one thing that "
-    "differs (the model and its gradients agree with the authors' code to 1e-5).",
+    differs="The committed results are for Omniglot features of another network "
+    "(EfficientNet-Lite0, rotated characters). On these, attention is spread over more heads: the "
+    "strongest has .45 to .83 where the paper's has .80 to .91. Everything that is claimed about "
+    "losses holds. The cause is not known; the features are the one thing that differs (the model "
+    "and its gradients agree with the authors' code to 1e-5).",
     measure=measure,
     claims=CLAIMS,
     draw=draw,

@@ -214,10 +214,10 @@ experiment = Experiment(
     "alone. And networks are trained from the start with one head of layer 1 only.",
     differs="On the committed features the strongest head is less of a specialist (fig. 3), so "
     "that alone it does less (.82 to .97), and another head sometimes does better alone. What the "
-    "paper says of additivity at the top of fig. 4a does not hold in its own numbers either: in "
+    "paper says about additivity at the top of fig. 4a does not hold in its own numbers either: in "
     "its seed 5 ablating the strongest adds .036 nats, leaving only it .117. With --quick, heads "
-    "alone train for 600,000 sequences instead of a million: those not done by then are counted "
-    "as slow.",
+    "alone train for 600,000 sequences instead of a million: those not done by then are counted as "
+    "slow.",
     measure=measure_with_heads_alone,
     claims=CLAIMS,
     draw=draw,

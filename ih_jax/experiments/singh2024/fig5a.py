@@ -39,7 +39,7 @@ from ih_jax.experiments.singh2024.toy_draws import (
 BAND = (0.21, 0.23)  # losses of the paper's draw on the plateau: .227 to .218
 
 # R^2 from which a loss counts as exponential (from issue and caption, before it was computed). The
-# window is the whole curve down to `toy.FLOOR`: with b and c true, theory knows no transient.
+# window is the whole curve down to `toy_model.FLOOR`: with b and c true, theory knows no transient.
 EXPONENTIAL = 0.999
 LATER = 50  # the start of a second window, for comparison
 
@@ -95,7 +95,7 @@ def _shape(draw: xr.Dataset, clamp: str) -> tuple[bool | None, Bounds]:
 
 
 def plateau_in(clamp: str, present: bool) -> Callable[[xr.Dataset], Finding]:
-    """Decides whether the loss has a plateau by its shape (`measure.learning.plateau`)."""
+    """Decides whether the loss has a plateau by its shape (`claims.learning.plateau`)."""
 
     def verdict(draw: xr.Dataset) -> bool | None:
         seen, _ = _shape(draw, clamp)
@@ -213,9 +213,9 @@ def tables(results: xr.Dataset) -> list[Table]:
 
 
 def draw(results: xr.Dataset) -> Figure:
-    """Left, the paper's figure; middle, the same losses on a log axis; right, when learnt."""
+    """Left, the paper's figure; middle, the same losses on a log axis; right, when learned."""
     figure = Figure(figsize=(12.6, 3.9), layout="constrained")
-    linear, log, learnt = figure.subplots(1, 3, width_ratios=(1, 1, 0.85))
+    linear, log, learned = figure.subplots(1, 3, width_ratios=(1, 1, 0.85))
     loss = results["loss"]
     for axes in (linear, log):
         for clamp, colour in COLOURS.items():
@@ -240,8 +240,8 @@ def draw(results: xr.Dataset) -> Figure:
             ha="right",
             va="top",
         )
-    _draw_times(learnt, results)
-    for axes in (linear, log, learnt):
+    _draw_times(learned, results)
+    for axes in (linear, log, learned):
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(which="both", color=FAINT)
     return figure

@@ -142,7 +142,7 @@ def tables(results: xr.Dataset) -> list[Table]:
 
 
 def draw(results: xr.Dataset) -> Figure:
-    """Left, the paper's figure: training loss of every seed, medians bold. Right: when learnt."""
+    """Left, the paper's figure: training loss of every seed, medians bold. Right: when learned."""
     results = one_setting(results)
     names = [name for name in CLAMPS if name in results["clamp"].values]
     figure = Figure(figsize=(9.6, 4.2), layout="constrained")
@@ -195,16 +195,16 @@ def _draw_times(axes: Axes, results: xr.Dataset, names: list[str]) -> None:
         runs = list(measured.times[name].values())
         spread = np.linspace(-0.22, 0.22, len(runs)) if len(runs) > 1 else np.zeros(len(runs))
         for offset, run in zip(spread, runs, strict=True):
-            learnt = run.high < math.inf
+            learned = run.high < math.inf
             axes.plot(
                 run.low,
                 row + offset,
-                "o" if learnt else ">",
+                "o" if learned else ">",
                 ms=4.5,
                 color=colour,
                 alpha=0.7,
-                mfc=colour if learnt else "none",
-                mew=0 if learnt else 1,
+                mfc=colour if learned else "none",
+                mew=0 if learned else 1,
                 clip_on=False,
             )
         median = measured.median(name)
@@ -260,8 +260,8 @@ experiment = Experiment(
     title="Which subcircuits, when clamped, remove the plateau?",
     paper="Singh et al. 2024, section 4, fig. 5b",
     summary="A two-layer network learns to copy the label of the matching exemplar. Parts of its "
-    "induction circuit are given to it, perfect, from the first step on; what remains is learnt. "
-    "If two parts that must both be learnt before either pays make the plateau, giving one of "
+    "induction circuit are given to it, perfect, from the first step on; what remains is learned. "
+    "If two parts that must both be learned before either pays make the plateau, giving one of "
     "them removes it.",
     trainings=(CLAMPED,),
     measure=measure,

@@ -160,9 +160,8 @@ experiment = Experiment(
     "under a layer 1 that starts to learn: one trained from the same initialisation, or from the "
     "next two. All heads are free. Every seed thin, medians bold.",
     differs="Foreign layers 0 do better here than in the paper: about .56 of the time without a "
-    "graft instead of .8 to .9. There is no plateau with either, and the same seed's is "
-    "ten times as quick, as in the paper. Its two numbers are of one seed; ours are ten "
-    "grafts.",
+    "graft instead of .8 to .9. There is no plateau with either, and the same seed's is ten times "
+    "as quick, as in the paper. Its two numbers come from one seed, ours from ten grafts.",
     measure=measure,
     claims=CLAIMS,
     draw=draw,

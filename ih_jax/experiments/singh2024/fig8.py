@@ -141,11 +141,11 @@ experiment = Experiment(
     "previous-token heads there, or all eight. Head 3 of layer 1 does the induction. Every seed "
     "thin, medians bold.",
     differs="With all eight heads clamped the paper's network, seed 5, learns later than with "
-    "none. So does ours of that seed (not within 800,000 sequences); the four others learn "
+    "none. So does ours with that seed (not within 800,000 sequences); the four others learn "
     "sooner. The early part agrees (a loss that lingers at 1.3 on its way to .75); then most of "
-    "those leave the plateau at about 150,000 sequences. What the paper names as the cause, that "
-    "a label's own value reaches layer 1 through layer 0's other heads, may be one of chance in "
-    "the initial weights: that was not put to the test.",
+    "those leave the plateau at about 150,000 sequences. What the paper names as the cause, that a "
+    "label's own value reaches layer 1 through layer 0's other heads, may be a matter of chance in "
+    "the initial weights: that was not tested.",
     measure=measure,
     claims=CLAIMS,
     draw=draw,

@@ -1,12 +1,11 @@
 """Figure 9: do progress measures of the toy model show what its loss hides on the plateau?
 
 Paper: Singh et al. 2024, appendix, fig. 9. Command: ih-jax run fig9. On 2 CPU cores: about 5
-seconds (two clamps, the paper's draw and 32 more, 1,000 iterations each).
-Expected: with no clamp the progress measures of a have a phase change of their own, after the
-plateau of the loss; with b and c clamped they fall from the start. (Our curves have the authors'
-numbers, to the digits known. By the criteria below, set before the curves were seen, the first
-measure waits and falls suddenly; the second creeps down throughout the plateau: a turns while the
-loss stands still.)
+seconds (two clamps, the paper's draw and 32 more, 1,000 iterations each). Expected: with no clamp
+the progress measures of a have a phase change of their own, after the plateau of the loss; with b
+and c clamped they fall from the start. (Our curves match the authors' numbers to the digits known.
+By the criteria below, set before the curves were seen, the first measure waits and falls suddenly;
+the second creeps down throughout the plateau: a turns while the loss stands still.)
 
 Draws as in `fig5a`: the paper's decides, the rate is over the others.
 """
@@ -60,10 +59,10 @@ def waits(name: str) -> Callable[[xr.Dataset], Finding]:
         curve = results[name].sel(seed=toy_model.PAPER_SEED, clamp="none")
         start, stop = (float(curve.sel(iteration=i)) for i in PLATEAU)
         lost = (start - stop) / float(curve[0])
-        learnt = toy_model.first_below(curve.values, LEARNED)
+        learned = toy_model.first_below(curve.values, LEARNED)
         return Finding(
-            VERDICTS[every([lost < STILL, learnt.more_than(PLATEAU[1])])],
-            f"loses {100 * lost:.1f}%; a tenth at {learnt.show()}",
+            VERDICTS[every([lost < STILL, learned.more_than(PLATEAU[1])])],
+            f"loses {100 * lost:.1f}%; a tenth at {learned.show()}",
         )
 
     return decide
@@ -95,7 +94,7 @@ CLAIMS = (
     ),
     Claim(
         "PM2 waits",
-        "The same of progress measure 2.",
+        "The same for progress measure 2.",
         paper="loses 5% from 50 to 200",
         decide=waits("pm2"),
     ),
@@ -108,7 +107,7 @@ CLAIMS = (
     ),
     Claim(
         "phase change: PM2, none",
-        "The same of progress measure 2.",
+        "The same for progress measure 2.",
         paper="phase change",
         decide=sudden("none", ("pm2",), holds=True),
     ),
@@ -167,13 +166,12 @@ experiment = Experiment(
     title="A toy model: do progress measures show what the loss hides?",
     paper="Singh et al. 2024, appendix, fig. 9",
     summary="The toy model of fig. 5a, and how near its vector a is to the true one: by angle, and "
-    "by the loss that a would have if b and c were true. The curves have the authors' numbers, to "
+    "by the loss that a would have if b and c were true. The curves match the authors' numbers to "
     "the digits known, so where a claim does not hold it is the reading that is in question: what "
     "waits and what is sudden was defined here, before the measures were seen beyond iteration "
-    "200. The second "
-    "measure needs a to have the right length, which training fixes only for the product of all "
-    "three: unclamped it need not end at 0. Grey: the plateau of the paper's draw (seed 1), which "
-    "decides; rates are over the other draws.",
+    "200. The second measure needs a to have the right length, which training fixes only for the "
+    "product of all three: unclamped it need not end at 0. Grey: the plateau of the paper's draw "
+    "(seed 1), which decides; rates are over the other draws.",
     measure=measure,
     claims=CLAIMS,
     draw=draw,

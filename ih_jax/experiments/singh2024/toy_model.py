@@ -1,4 +1,4 @@
-"""The tensor-product toy model: three vectors, learnt together, with some of them clamped.
+"""The tensor-product toy model: three vectors, learned together, with some of them clamped.
 
 Singh et al. 2024, section 4 (fig. 5a) and its appendix (fig. 9). Three vectors a, b, c learn by
 gradient descent, at rate 1, to have the tensor product of three true ones,
@@ -11,7 +11,7 @@ what remains is a least-squares problem whose curvature is the same in every dir
     a(t) - a* = (1 - |b*|^2 |c*|^2 / D^3)^t (a(0) - a*)
 
 and the loss is exponential from the first step on; with fewer clamped each vector's gradient has
-the unlearnt others as a factor, and there is a plateau.
+the others as a factor, not yet learned, and there is a plateau.
 
 Glossary of shapes: D  entries of a vector; T  iterations; factors [3, D]  the vectors a, b, c;
 clamp [3]  True where a vector is held. Written for one run; `run` maps it over draws and clamps.
@@ -73,7 +73,7 @@ def clamp(names: Iterable[str] = ()) -> NDArray[np.bool_]:
     """The clamp, [3], that holds the vectors of these names: "a", "b" or "c"."""
     held = set(names)
     if held - set("abc"):
-        raise ValueError(f"no vector {min(held - set('abc'))!r} to clamp; there are a, b and c")
+        raise ValueError(f"there is no vector {min(held - set('abc'))!r} to clamp: give a, b or c")
     return np.array([name in held for name in "abc"])
 
 
@@ -103,7 +103,7 @@ def off_axis(a: Array, true: Array) -> Array:
 
 
 def given_the_rest(a: Array, truth: Array) -> Array:
-    """Progress measure 2: the lesser loss of a and -a when b and c are true (fig. 9).
+    """Progress measure 2: the lower loss of a and -a when b and c are true (fig. 9).
 
     The sign is free since b or c may have the other one.
     """
@@ -181,6 +181,6 @@ def abruptness(curve: ArrayLike) -> Bounds:
     ln 10 / ln 2 = 3.3 for an exponential, which starts at once; 1 for a step, which waits.
     """
     half, tenth = first_below(curve, 0.5), first_below(curve, 0.1)
-    if half.high == math.inf:  # both wait, nobody knows how long
+    if half.high == math.inf:  # both are longer than the run: nothing is known
         return Bounds(1.0, math.inf)
     return Bounds(tenth.low / half.low, tenth.high / half.low)

@@ -37,7 +37,7 @@ CLAMPS: dict[str, ih.Clamp] = {
     "copy": ih.copy_from(1, HEAD),
     "layer1+copy": ih.perfect_previous_layer() & ih.copy_from(1, HEAD),
 }
-LONG, SHORT = 800_000, 200_000  # sequences; a clamped run has learnt long before
+LONG, SHORT = 800_000, 200_000  # sequences; a clamped run has learned long before
 HORIZONS = {
     name: LONG if name in ("none", "previous-token attention") else SHORT for name in CLAMPS
 }
@@ -239,7 +239,7 @@ def ends(
 
 
 def _network(options: Options, found: Found, seed: int) -> ih.Weights:
-    """The network of `main` with this seed at its end; any where there is none yet."""
+    """The network of `main` with this seed at its end; any network if there is none yet."""
     if "main" not in found:
         task = options.task()
         shape = ih.Config(features=task.data.features, labels=task.logits)
