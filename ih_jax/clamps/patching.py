@@ -1,8 +1,8 @@
-"""Patching: parts of a finished pass put into another one, as holds beside those of a clamp.
+"""Patching: values of one forward pass put into another, as holds beside those of a clamp.
 
-Activation patching puts the values of a site from another pass (of other sequences, or of another
-network) in the place of its own. Path patching does so for one path only: what one head writes, as
-one later head reads it (Wang et al. 2023, "Interpretability in the Wild").
+Activation patching replaces the values of a site by those of another pass (on other sequences, or
+of another network). Path patching does so along one path only: what one head writes, as one later
+head reads it (Wang et al. 2023, "Interpretability in the Wild").
 
 Glossary: B sequences of T positions, H heads, D d_model; layers and heads count from 0.
 """
@@ -19,7 +19,7 @@ from jax import Array
 
 from ih_jax.clamps.apply import forward
 from ih_jax.clamps.holds import Hold, Holds, Rule
-from ih_jax.data.batches import Sequences
+from ih_jax.data.batches import Batch, Sequences, Tokens
 from ih_jax.errors import UserError, unknown
 from ih_jax.model.params import Config, Params
 from ih_jax.model.sites import (
@@ -35,14 +35,14 @@ from ih_jax.model.sites import (
 
 INPUTS = ("q", "k", "v")  # what a head reads through
 
-# Later than any rule of a clamp: what a finished pass had stands, whatever is held there.
+# Applied after every rule of a clamp, so that the other pass's values stand whatever is held there.
 AS_IT_WAS = Rule("as it was", lambda scene, value: value, order=99)
 
 
 def still(site: str, layer: int, value: Array, gate: Any = None) -> Hold:
     """A hold of a value in the program's layout, everywhere or where the gate (public layout) is 1.
 
-    It is stronger than all that a clamp may hold there.
+    It overrides whatever a clamp holds there.
     """
     gate = np.ones((1,) * rank(site), np.float32) if gate is None else gate
     return Hold(gate, {"value": value}, None, None, site, layer, AS_IT_WAS, slot=0, soft=False)
@@ -69,7 +69,7 @@ def patched(
         positions: which positions, negative ones from the end; None: all.
 
     Raises:
-        UserError: a site, layer, head or position is not in the model, or the passes differ in
+        UserError: the model has no such site, layer, head or position, or the passes differ in
             size.
     """
     config = params.config
@@ -96,8 +96,8 @@ def path_patched(
 ) -> Sites:
     """A pass in which later heads read from one head what it writes in another pass.
 
-    Only the direct path counts: all between writer and reader keeps what it had, and all after the
-    reader follows from what it now does.
+    Only the direct path is patched: everything between writer and reader stays as it was, and
+    everything after the reader follows from what the reader now does.
 
     Args:
         params, batch, holds: as `apply.forward` takes them.
@@ -105,11 +105,11 @@ def path_patched(
         writer: (layer, head).
         reader: (layer, head) in a later layer, several of one layer, or "logits": the final norm
             and the unembedding.
-        inputs: through which of "q", "k" and "v" heads read it.
+        inputs: through which of "q", "k" and "v" the readers read it.
 
     Raises:
-        UserError: heads are not in the model or not in this order, inputs are others, or the passes
-            differ in size.
+        UserError: the model has no such heads, the readers are not in one later layer, inputs are
+            none of these, or the passes differ in size.
     """
     config = params.config
     layer, head = _head(writer, config)
@@ -131,11 +131,11 @@ def path_patched(
     readers = [_head(each, config) for each in _pairs(reader)]
     if len({each for each, _ in readers}) != 1 or readers[0][0] <= layer:
         raise UserError(
-            f"readers {readers} of what head {(layer, head)} writes: give heads of one layer, "
+            f"readers {readers} for head {(layer, head)}: give heads of one layer, "
             f"{layer + 1} or later"
         )
     if not inputs or not set(inputs) <= set(INPUTS):
-        raise UserError(f"inputs is {inputs!r}: give some of q, k, v")
+        raise UserError(f"inputs is {inputs!r}: give one or more of q, k, v")
     late, which = readers[0][0], [each for _, each in readers]
     read = under(stream_after(late - 1))
     return under(
@@ -154,7 +154,7 @@ def _gate(
     positions: int | Sequence[int] | None,
     T: int,
 ) -> np.ndarray:
-    """1 at these heads and (query) positions, in the site's public layout; axes of 1 are all."""
+    """1 at these heads and (query) positions, in the site's public layout; an axis of 1 is all."""
     shape = [1] * rank(site)
     has_heads = site in (*ATTENTION_SITES, *PAIRED_SITES, *HEAD_SITES)
     head_axis, position_axis = (0, 1) if site in ATTENTION_SITES else (1, 0)
@@ -205,17 +205,23 @@ def _pairs(reader: Any) -> list[Any]:
     """One pair, or several, as a list of pairs."""
     several = list(reader)
     if not several:
-        raise UserError("no reader: give (layer, head), or several of one layer")
+        raise UserError("no reader: give (layer, head), or several from one layer")
     return several if isinstance(several[0], Sequence) else [tuple(several)]
 
 
 def _refuse_other_size(value: Array, site: str, batch: Sequences) -> None:
     """Raises UserError for a value of another pass that does not fit this batch."""
     positions, count = value.shape[query_axis(site)], value.shape[-1]
-    own = getattr(batch, "labels", getattr(batch, "tokens", None))
-    sequences = count if own is None else len(own)
+    sequences = _count(batch)
     if (count, positions) != (sequences, batch.positions):
         raise UserError(
-            f"the source has {count} sequences of {positions} positions at {site}, the batch "
-            f"{sequences} of {batch.positions}: give as many of the same length"
+            f"at {site}, the source has {count} sequences of {positions} positions and the batch "
+            f"{sequences} of {batch.positions}: give a source of the batch's size"
         )
+
+
+def _count(batch: Sequences) -> int:
+    """B, sequences of a batch of any kind."""
+    if isinstance(batch, Batch):
+        return len(batch.labels)
+    return len(batch.tokens if isinstance(batch, Tokens) else batch.vectors)

@@ -1,15 +1,15 @@
 """What a measure is, and how it names the dims of its arrays.
 
-A measure is a function of one network, `measure(params, clamp, batch)`, of one array or of {name:
-array}; `Trajectories.measure` maps it over runs and checkpoints. `@measure` says what the axes of
-its arrays are called, so that results have `layer` and `head` instead of `value_0` and `value_1`:
+A measure is a function of one network, `measure(params, clamp, batch)`, that returns an array or
+{name: array}; `Trajectories.measure` maps it over runs and checkpoints. `@measure` names the axes
+of these arrays, so that results have `layer` and `head` instead of `sharpness_0`, `sharpness_1`:
 
     @measure(dims=("layer", "head"))
     def sharpness(params, clamp, batch):
         patterns = ih.apply(params, batch, clamp).pattern
         return jnp.stack([pattern.max(-1).mean((0, 2)) for pattern in patterns])
 
-A function without it is measured all the same.
+Any function without the decorator is a measure too.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ def measure(
     units: str | Mapping[str, str] = "",
     description: str | Mapping[str, str] = "",
 ) -> Callable[[F], F]:
-    """Names the dims of what a measure gives for one network. Use it as a decorator.
+    """A decorator that names the dims of what a measure returns for one network.
 
     Args:
-        dims: the names of the array's axes, in order, () for a number; of a measure that gives
-            {name: array}, {name: names of axes}.
-        coords: {dim: labels}, or {dim: function of its size that gives labels}; a dim without
-            labels is numbered from 0.
-        name: what the array is called in results; None: as the function.
-        units: of the array, or {name: units}; xarray's plots show it.
-        description: of the array, or {name: description}; xarray's plots show it.
+        dims: the names of the array's axes, in order; () for a number. For a measure that returns
+            {name: array}: {name: names of its axes}.
+        coords: {dim: labels}, or {dim: function from its size to labels}; a dim without labels is
+            numbered from 0.
+        name: what the array is called in results; None: the function's name.
+        units: of the array, or {name: units}; shown in xarray's plots.
+        description: of the array, or {name: description}; shown in xarray's plots.
 
     Returns:
-        A decorator that marks the function and gives it back as it is.
+        A decorator that marks the function and returns it unchanged.
 
     Raises:
-        UserError: dims are no names, one stands twice in an array, or coords name another dim.
-            (When measured:) an array has more or fewer axes than names.
+        UserError: dims are not names, an array has the same name twice, or coords name a dim that
+            is not there. (When measured:) an array has more or fewer axes than names.
     """
     if isinstance(dims, Mapping):
         named = {array: _checked(own) for array, own in dims.items()}
@@ -62,7 +62,7 @@ def measure(
         if dim not in all_dims:
             raise UserError(
                 f"coords for {dim!r}, but dims are {', '.join(sorted(all_dims)) or 'none'}: "
-                "give coords of these only"
+                "give coords for these only"
             )
 
     def decorate(function: F) -> F:
@@ -77,5 +77,5 @@ def _checked(dims: Sequence[str]) -> tuple[str, ...]:
         raise UserError(f'dims is {dims!r}: give a tuple of names, such as ("{dims}",)')
     own = tuple(dims)
     if not all(isinstance(dim, str) for dim in own) or len(set(own)) < len(own):
-        raise UserError(f"dims is {own}: give a tuple of names, each once")
+        raise UserError(f"dims is {own}: give a tuple of different names")
     return own

@@ -11,6 +11,7 @@ begin with that of the token at position 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -99,7 +100,7 @@ def in_context_scores(
     Raises:
         UserError: a window lies outside the positions.
     """
-    by_position = np.moveaxis(np.asarray(losses, float), -1, 0)
+    by_position: Any = np.moveaxis(np.asarray(losses, float), -1, 0)
     last = len(by_position)
     for early, late in pairs:
         if not (1 <= early <= last + 1 - window and window <= late <= last):
@@ -107,7 +108,7 @@ def in_context_scores(
                 f"early {early}, late {late}: windows of {window} positions from the first and up "
                 f"to the second must lie within 1 to {last}"
             )
-    each = [in_context_score(by_position, early, late, window) for early, late in pairs]  # type: ignore[arg-type]
+    each = [in_context_score(by_position, early, late, window) for early, late in pairs]
     return np.stack(each, axis=-1)
 
 

@@ -21,66 +21,75 @@ from ih_jax.errors import UserError
 from ih_jax.tasks.base import Task
 from ih_jax.tasks.fewshot import FewShot
 
-AT_ONCE = 512  # sequences; what few cores' caches hold, and enough to fill their vector lanes
-TOKENS_AT_ONCE = {"cpu": 1024}  # of language, whose patterns are large; elsewhere `MOST_TOKENS`
-MOST_TOKENS = 65_536
-BLOCK = 25  # random tokens
+# Few-shot sequences in a piece: few enough for a few cores' caches, enough to fill vector lanes.
+SEQUENCES_IN_PIECE = 512
+# Tokens in a piece of language, whose patterns are large: {platform: tokens}, and elsewhere.
+TOKENS_IN_PIECE = {"cpu": 1024}
+TOKENS_IN_PIECE_ELSEWHERE = 65_536
+BLOCK_TOKENS = 25  # random tokens of a block
 
 
 def exhaustive(task: Task) -> Batch:
     """Every training sequence: class pairs x label pairs x orders (78,400 in the paper's setting).
 
-    Raises UserError for a task whose sequences cannot be listed: not few-shot, several exemplars a
-    class, noise, or not the default layout.
+    Raises UserError for a task whose sequences cannot be listed: one that is not few-shot, has
+    several exemplars per class or noise, or does not have the default layout.
     """
     if not isinstance(task, FewShot):
-        raise UserError("only the sequences of a few-shot task can be listed: sample a probe")
+        raise UserError(
+            "only the sequences of a few-shot task can be listed: give a sample as probe"
+        )
     if task.exemplars != 1 or task.layout != fewshot.Layout():
         raise UserError(
-            f"{task.exemplars} exemplars a class, {task.layout}: only for one exemplar and the "
-            "default layout can all sequences be listed; give a sample as probe instead"
+            f"{task.exemplars} exemplars per class, {task.layout}: all sequences can be listed "
+            "only for one exemplar per class and the default layout; give a sample as probe instead"
         )
     return fewshot.exhaustive(task.source("train"))
 
 
-def by_pieces(function: Callable[[Batch], Any], batch: Batch, at_once: int = AT_ONCE) -> Any:
+def by_pieces(
+    function: Callable[[Batch], Any], batch: Batch, at_once: int = SEQUENCES_IN_PIECE
+) -> Any:
     """The mean over sequences of what `function(batch)` gives, itself a mean over sequences.
 
     The batch is split into equal pieces of at most `at_once` sequences (where its size has such a
-    divisor above a fifth of that; else it is taken whole), one after the other, so that memory does
-    not grow with it.
+    divisor above a fifth of that; otherwise it is taken whole), one after the other, so that memory
+    does not grow with it.
     """
     return batch.mean_of(function, at_once, at_once // 5 + 1)
 
 
 def subset(batch: Batch, every: int) -> Batch:
-    """Every so-manyth sequence, where all are more than is needed.
+    """Every `every`-th sequence, where all of them are more than is needed.
 
-    Orders of a context and label pairs vary fastest in `exhaustive`: give an odd number.
+    In `exhaustive` the orders of a context and its label pairs vary fastest: give an odd number.
     """
 
     def some(x: Array | None) -> Array | None:
-        return None if x is None else x[np.arange(0, len(x), every)]
+        return None if x is None else x[::every]
 
     if batch.rows is None:
-        raise UserError("a batch with a table of its own has no subset: sample fewer sequences")
-    return Batch(batch.table, *map(some, (batch.rows, batch.labels, batch.classes, batch.kinds)))  # type: ignore[arg-type]
+        raise UserError(
+            "this batch has exemplars of its own in each sequence, so no subset: sample fewer"
+        )
+    rows, labels = batch.rows[::every], batch.labels[::every]
+    return Batch(batch.table, rows, labels, some(batch.classes), some(batch.kinds))
 
 
 # --- language -----------------------------------------------------------------------------------
 
 
 def at_once(batch: Tokens) -> int:
-    """How many sequences of a batch of language to take at a time."""
-    tokens = TOKENS_AT_ONCE.get(jax.default_backend(), MOST_TOKENS)
+    """How many sequences of a batch of tokens to take at a time."""
+    tokens = TOKENS_IN_PIECE.get(jax.default_backend(), TOKENS_IN_PIECE_ELSEWHERE)
     return max(1, tokens // batch.positions)
 
 
 def each_piece(function: Callable[[Tokens, Array], Any], batch: Tokens, beside: Array) -> Any:
-    """What `function(piece, its part of beside)` gives, of each piece, along a new first axis.
+    """What `function(piece, its part of beside)` gives for each piece, along a new first axis.
 
-    Pieces are equal, and one comes after the other, as in `Tokens.mean_of`; for what is not a mean
-    over sequences. `beside` is [B, ...], something of each sequence.
+    The pieces are equal and come one after the other, as in `Tokens.mean_of`; this is for what is
+    not a mean over sequences. `beside` is [B, ...], something for each sequence.
     """
     count = len(batch.tokens)
     size = size_of_pieces(count, at_once(batch))
@@ -99,22 +108,23 @@ def repeated_tokens(
 ) -> Tokens:
     """BOS, then a block of random tokens, the same `times` times: [sequences, 1 + times x block].
 
-    Olsson et al. 2022, "Prefix matching score": 25 tokens, 4 times. Those of a block are distinct.
+    Olsson et al. 2022, "Prefix matching score": 25 tokens, 4 times. A block's tokens are distinct.
 
     Args:
-        vocabulary: tokens of the model, BOS (the last) included; BOS is in no block.
-        length: at most so many positions.
-        block: tokens of a block; None: 25, or as many as there are and fit.
-        times: blocks of a sequence.
+        vocabulary: the model's number of tokens, BOS (the last one) included; no block has BOS.
+        length: the most positions that a sequence may have.
+        block: tokens in a block; None: 25, or as many as there are and fit.
+        times: blocks in a sequence.
         sequences: how many.
-        seed: of NumPy's generator, so that all networks see the same.
+        seed: of NumPy's generator, so that all networks see the same sequences.
         exclude: tokens not to use; in the paper the most and the least common ones.
 
     Raises:
-        UserError: fewer than two blocks, or a block that has too few tokens to draw or no room.
+        UserError: there are fewer than two blocks, or a block does not fit, or there are too few
+            tokens to draw it from.
     """
     if times < 2:
-        raise UserError(f"times is {times}: a token must come again, give 2 or more")
+        raise UserError(f"times is {times}: a block must be repeated, give 2 or more")
     rows = _distinct(vocabulary, (length - 1) // times, block, sequences, seed, exclude)
     first = np.full((sequences, 1), vocabulary - 1, np.int32)
     return Tokens(jnp.asarray(np.concatenate([first, np.tile(rows, times)], axis=1)))
@@ -130,8 +140,8 @@ def random_tokens(
 ) -> Tokens:
     """Distinct random tokens: [sequences, count], `count` 25 or as many as there are and fit.
 
-    Olsson et al. 2022, "Copying score"; as there (footnote 31) without BOS. All else, and errors,
-    as in `repeated_tokens`.
+    Olsson et al. 2022, "Copying score"; without BOS, as there (footnote 31). Everything else,
+    errors included, is as in `repeated_tokens`.
     """
     return Tokens(jnp.asarray(_distinct(vocabulary, length, count, sequences, seed, exclude)))
 
@@ -143,11 +153,11 @@ def _distinct(
     known = np.setdiff1d(np.arange(vocabulary - 1), np.asarray(exclude, np.int64))
     most = min(len(known), room)
     if count is None:
-        count = min(BLOCK, most)
+        count = min(BLOCK_TOKENS, most)
     if not 1 <= count <= most or sequences < 1:
         raise UserError(
-            f"{sequences} sequences of {count} distinct tokens in a row: there are {len(known)} "
-            f"tokens and room for {room}: give 1 to {most} tokens, 1 or more sequences"
+            f"{sequences} sequences of {count} distinct tokens: there are {len(known)} tokens and "
+            f"room for {room}: give 1 to {most} tokens, and 1 or more sequences"
         )
     rng = np.random.default_rng(seed)
     drawn = [rng.choice(known, count, replace=False) for _ in range(sequences)]

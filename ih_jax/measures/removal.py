@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Literal, get_args
 
 import jax
@@ -74,7 +75,7 @@ def ablation_losses(positions: np.ndarray, early: int, late: int, kind: Kind) ->
                 return _changes(token_losses(left, piece) - with_it, at)
 
             layers = [
-                jax.lax.map(lambda head, layer=layer: change(layer, head), jnp.arange(heads))  # type: ignore[misc]
+                jax.lax.map(partial(change, layer), jnp.arange(heads))
                 for layer in range(params.config.layers)
             ]
             return jax.tree.map(lambda *each: jnp.stack(each), *layers)

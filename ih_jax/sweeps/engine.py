@@ -1,9 +1,9 @@
 """Training a study: blocks of runs over all devices, saved as they go, resumed where they stopped.
 
-A block is a fixed number of runs that one compiled program trains on one device. Every device takes
-the next block that nobody has, longest first; nothing passes between blocks, so a run's bits do not
-depend on where or beside whom it trains. Processes on other machines may do the same in the same
-folder (`sharing`).
+A block is a fixed number of runs that one compiled program trains on one device. Each device takes
+the next free block, longest first. Blocks exchange nothing, so a run's bits do not depend on where
+it trains or which runs train beside it. Processes on other machines may work in the same folder
+(`sharing`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ HEAR_EVERY_SECONDS = 0.1
 
 
 class Interrupted(Exception):
-    """Stopped by Ctrl-C; everything up to the last chunk is saved."""
+    """Training was stopped by Ctrl-C; everything up to the last chunk is saved."""
 
 
 class Sweep(Study):
@@ -65,22 +65,27 @@ class Sweep(Study):
         progress: bool = True,
         about: dict[str, Any] | None = None,
     ) -> Trajectories:
-        """Train every run, and give what was learned.
+        """Train every run.
 
         Args:
-            folder: where everything goes; made if it is not there.
-            resume: go on with an unfinished sweep of this very study in `folder`; of a finished
-                one, train again what is damaged.
-            share: None: this process alone trains the sweep. "claim": beside other processes, on
-                this machine or others that see `folder`, each taking blocks that nobody has.
-                "RANK/COUNT": beside others, each with a fixed share. Both go on with what is there.
-            width: runs of a block; None chooses (and a resumed sweep keeps its own).
+            folder: where everything is written; created if it does not exist.
+            resume: continue an unfinished sweep of this same study in `folder`; in a finished one,
+                train whatever is damaged again.
+            share: None: this process trains the whole sweep. "claim": it works alongside other
+                processes, on this machine or on others that see `folder`, each taking free blocks.
+                "RANK/COUNT": it works alongside others, each with a fixed share. Both continue
+                from what is in the folder.
+            width: runs in a block; None: chosen to fit (a resumed sweep keeps its own).
             progress: show a progress bar.
-            about: more for the run card.
+            about: further entries for the run card.
+
+        Returns:
+            The trained sweep, as `ih.load(folder)` would give it.
 
         Raises:
-            UserError: the folder is not writable, is being written, or holds another study.
-            Interrupted: on Ctrl-C, after saving.
+            UserError: the folder cannot be written, another process is writing it, or it holds
+                another study.
+            Interrupted: Ctrl-C was pressed; everything so far has been saved.
         """
         folder = Path(folder)
         mine = None if share is None else sharing.read_share(share)
@@ -105,11 +110,11 @@ def sweep(task: Any, **settings: Any) -> Sweep:
 
 
 def use_all_cores() -> None:
-    """One XLA device a core on CPU, unless JAX has started or was told otherwise.
+    """One XLA device per CPU core, unless JAX has already started or was configured otherwise.
 
-    Two devices that each train their own blocks beat one that splits every product in two. Called
-    when the package is imported, which changes nothing else of JAX; `IH_JAX_CONFIGURE_JAX=0` in
-    the environment leaves JAX as it is.
+    Two devices that each train their own blocks are faster than one that splits every product in
+    two. Called when the package is imported, which changes nothing else in JAX. Set
+    `IH_JAX_CONFIGURE_JAX=0` in the environment to leave JAX as it is.
     """
     if os.environ.get("IH_JAX_CONFIGURE_JAX") == "0":
         return
@@ -119,9 +124,9 @@ def use_all_cores() -> None:
 
 
 def use_compilation_cache(folder: Path | None = None) -> None:
-    """Keep compiled programs in the user's cache folder, so that a second start is quick.
+    """Keep compiled programs in the user's cache folder, so that the next start is quick.
 
-    A folder that JAX was told of (JAX_COMPILATION_CACHE_DIR) stays as it is.
+    If JAX already has a cache folder (JAX_COMPILATION_CACHE_DIR), that one is used.
     """
     if folder is None and jax.config.values["jax_compilation_cache_dir"]:
         return
@@ -133,11 +138,11 @@ def use_compilation_cache(folder: Path | None = None) -> None:
 def _begin(
     study: Study, folder: Path, resume: bool, width: int | None, about: dict[str, Any]
 ) -> tuple[Plan, Programs | None]:
-    """Blocks and programs for the folder as it is, with a card that says so.
+    """The blocks and programs for a folder; in a new one, also writes the run card.
 
-    No programs where all is done (with `resume` a finished sweep is read again, and what is
-    damaged is trained again). Raises UserError where the folder holds something else, or the sweep
-    fits neither memory nor disk.
+    The programs are None where everything is done (unless `resume`: then a finished sweep is
+    checked, and whatever is damaged is trained again). Raises UserError if the folder holds
+    something else, or the sweep does not fit in memory or on disk.
     """
     if not (folder / "card.json").exists():
         _refuse_full_disk(study, folder)
@@ -155,7 +160,7 @@ def _begin(
 
 
 def _end(study: Study, plan: Plan, folder: Path, seconds: float) -> None:
-    """Write the labelled results, if all blocks are done and nobody has yet."""
+    """Write the labelled results, if all blocks are done and no process has written them yet."""
     card = store.read_card(folder)
     if card.get("finished") and (folder / "results.nc").exists():
         return
@@ -193,7 +198,7 @@ def _train_blocks(
                         with blocks.next(stop) as given:
                             if given is None:
                                 return
-                            # Beside others nobody reads again what another has just written.
+                            # When sharing, do not read what another process has just written.
                             if share and _finished(folder, given):
                                 advance(given.steps * len(given.runs) * study.unit)
                                 continue
@@ -207,15 +212,15 @@ def _train_blocks(
         devices = jax.local_devices()
         with ThreadPoolExecutor(len(devices)) as pool:
             workers = [pool.submit(work, device) for device in devices]
-            # In short waits: of a Ctrl-C that the system gave to another thread, Python tells this
-            # one only when it runs.
+            # In short waits: if the system delivers Ctrl-C to another thread, Python handles it
+            # only once this one runs.
             while wait(workers, HEAR_EVERY_SECONDS).not_done:
                 pass
         for worker in workers:
             worker.result()
     if stop.is_set():
         raise Interrupted(
-            f"stopped; everything so far is saved in {folder}: go on with --resume (resume=True)"
+            f"stopped; everything so far is saved in {folder}: continue with --resume (resume=True)"
         )
 
 
@@ -287,10 +292,11 @@ def _stop_on_interrupt(stop: threading.Event) -> Iterator[None]:
 
 
 def _refuse_full_disk(study: Study, folder: Path) -> None:
-    """Raise UserError if the weights to be kept do not fit the disk."""
+    """Raise UserError if the weights to be kept do not fit on the disk."""
     needed, free = estimate_bytes(study), shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
-            f"{folder} has {free / 1e9:.2f} GB free, the sweep writes about {needed / 1e9:.2f} GB: "
-            "keep fewer checkpoints (checkpoints=), or give a folder on another disk"
+            f"the disk of {folder} has {free / 1e9:.2f} GB free, but the sweep writes about "
+            f"{needed / 1e9:.2f} GB: keep fewer checkpoints (checkpoints=), or give a folder on "
+            "another disk"
         )

@@ -23,16 +23,15 @@ from ih_jax.clamps.apply import forward
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.holds import Holds
 from ih_jax.clamps.patching import INPUTS, patched, path_patched
-from ih_jax.data.batches import Batch, Sequences, Tokens
-from ih_jax.data.languages import text as texts
+from ih_jax.data.batches import Sequences
 from ih_jax.errors import UserError, unknown
 from ih_jax.model.activations import Activations, from_public, public
 from ih_jax.model.attribution import logit_parts
 from ih_jax.model.params import Config, Params
 from ih_jax.model.sites import Sites
+from ih_jax.sweeps.own_batches import own_batch
 from ih_jax.sweeps.show import table
 from ih_jax.tasks.base import Task
-from ih_jax.tasks.language import Language
 
 OWN = "own"
 TRAIN = "train"
@@ -44,10 +43,10 @@ Held = Clamp | str | None
 class Network:
     """One network: weights, the clamp that it was trained under, and its task.
 
-    Build one from any weights, `Network(params)`, or take that of a run at a checkpoint,
-    `Trajectories.network`. All methods take `clamp`: "own" (the default) holds what the network was
-    trained under, None nothing, and a `Clamp` that one instead (`network.clamp & ih.ablate(1, 3)`
-    adds to its own).
+    Build one from any weights with `Network(params)`, or take one from a run with
+    `Trajectories.network`. All methods that run it take `clamp`: "own" (the default) is the clamp
+    that it was trained under, None is no clamp, and any other `Clamp` stands in place of its own
+    (`network.clamp & ih.ablate(1, 3)` adds to its own).
     """
 
     params: Params
@@ -62,13 +61,13 @@ class Network:
         return self.params.config
 
     def with_params(self, params: Params) -> Network:
-        """The same with other weights, such as an edited copy."""
+        """The same network with other weights, such as an edited copy."""
         return replace(self, params=params)
 
     # --- sequences ------------------------------------------------------------------------------
 
     def batch(self, sequences: int = 8, set: str = TRAIN, seed: int = 0) -> Any:
-        """Sequences of its task: `Batch` of exemplars and labels, `Tokens`, or the task's own kind.
+        """Sequences of its task, as the task draws them: `Batch`, `Tokens` or `Vectors`.
 
         Args:
             sequences: how many.
@@ -76,7 +75,7 @@ class Network:
             seed: other seeds give other sequences.
 
         Raises:
-            UserError: the network has no task, or the task has no such set, or it is empty.
+            UserError: the network has no task, or the task has no such set, or the set is empty.
         """
         task = self._task()
         names = task.evaluation_names
@@ -86,7 +85,7 @@ class Network:
         chosen = arrays.train if set == TRAIN else arrays.evaluation[names.index(set)]
         source = jax.tree.map(jnp.asarray, chosen)
         if not bool(objective.has_sequences(source)):
-            raise UserError(f"evaluation set {set!r} has no sequences: give another")
+            raise UserError(f"evaluation set {set!r} has no sequences: choose another")
         return objective.sample(jax.random.key(seed), source, sequences)
 
     def batch_of(
@@ -94,63 +93,30 @@ class Network:
         examples: ArrayLike | None = None,
         labels: ArrayLike | None = None,
         *,
+        vectors: ArrayLike | None = None,
         text: str | Sequence[str] | None = None,
         tokens: ArrayLike | None = None,
-    ) -> Batch | Tokens:
-        """A batch of sequences of one's own: exemplars with labels, a text, or tokens.
+    ) -> Sequences:
+        """A batch of your own sequences: exemplars with labels, vectors, a text, or tokens.
+
+        Without a leading batch axis, what is given is one sequence. A task's loss may need more
+        than the network reads: add it with `batch.replace(targets=...)`.
 
         Args:
-            examples: features of exemplars, [B, P, F] or of one sequence [P, F]; the last is the
-                query. For few-shot networks, with `labels`.
-            labels: [B, P] or [P], whole numbers; the last is the right answer.
-            text: a text, or several of as many tokens each; for networks trained on a text. BOS is
-                put before it.
-            tokens: [B, T] or [T], as they are: networks know sequences that begin with BOS.
+            examples: features of exemplars, [B, P, F] or [P, F]; the last is the query. For
+                few-shot networks, with `labels`.
+            labels: with `examples`, [B, P] or [P]; the last is the right answer. With `vectors`,
+                [B, T] or [T]: the label token at each position, or -1 where the vector is read.
+            vectors: [B, T, F] or [T, F], for tasks of `ih.Vectors`.
+            text: a text, or several that have the same number of tokens, for networks trained on a
+                text. The begin-of-sequence token is put in front.
+            tokens: [B, T] or [T], read as they are: networks expect sequences that begin with BOS.
 
         Raises:
-            UserError: what was given is not what the network reads, or does not fit it.
+            UserError: the network does not read what was given, or its shape or values do not fit.
         """
-        config = self.config
-        if text is not None and examples is None and labels is None and tokens is None:
-            return self._batch_of_text([text] if isinstance(text, str) else list(text))
-        if tokens is not None and examples is None and labels is None and text is None:
-            return self._batch_of_tokens(np.asarray(tokens))
-        if examples is None or labels is None or text is not None or tokens is not None:
-            raise UserError("give examples and labels, or text, or tokens")
-        if config.language:
-            raise UserError("this network reads tokens: give tokens, or text")
-        given = np.asarray(examples, np.float32)
-        own = np.asarray(labels)
-        given, own = (given[None], own[None]) if given.ndim == 2 else (given, own)
-        if given.ndim != 3 or given.shape[2] != config.features or own.shape != given.shape[:2]:
-            raise UserError(
-                f"examples {np.shape(examples)} and labels {np.shape(labels)}: give [B, P, "
-                f"{config.features}] and [B, P], or both without B"
-            )
-        _refuse_out_of_range(own, config.labels, "label")
-        return Batch.of(jnp.asarray(given), jnp.asarray(own, jnp.int32))
-
-    def _batch_of_text(self, lines: list[str]) -> Tokens:
-        data = self.task.data if isinstance(self.task, Language) else None
-        if not isinstance(data, texts.Text):
-            raise UserError("this network was not trained on a text: give tokens")
-        rows = [[data.bos, *texts.encode(data, line).tolist()] for line in lines]
-        lengths = sorted({len(row) for row in rows})
-        if len(lengths) > 1:
-            raise UserError(
-                f"texts of {lengths[0] - 1} to {lengths[-1] - 1} tokens: give texts of as many "
-                "tokens each, or one at a time"
-            )
-        return self._batch_of_tokens(np.asarray(rows))
-
-    def _batch_of_tokens(self, tokens: np.ndarray) -> Tokens:
-        if not self.config.language:
-            raise UserError("this network reads exemplars and labels: give examples and labels")
-        rows = tokens[None] if tokens.ndim == 1 else tokens
-        if rows.ndim != 2 or rows.shape[1] < 2:
-            raise UserError(f"tokens {tokens.shape}: give [B, T] or [T], of 2 tokens or more")
-        _refuse_out_of_range(rows, self.config.labels, "token")
-        return Tokens(jnp.asarray(rows, jnp.int32))
+        given: dict[str, Any] = {"examples": examples, "labels": labels, "vectors": vectors}
+        return own_batch(self.config, self.task, **given, text=text, tokens=tokens)
 
     # --- looking ----------------------------------------------------------------------------------
 
@@ -185,12 +151,12 @@ class Network:
         positions: int | Sequence[int] | None = None,
         clamp: Held = OWN,
     ) -> Activations:
-        """Activation patching: a site as it is in another pass, and all that follows from it.
+        """Activation patching: a pass with one site's values taken from another pass.
 
         Args:
             batch: the sequences.
             source: where the site's values come from: other sequences (this network's pass on
-                them), another network (its pass on `batch`), or `Activations` at hand.
+                them), another network (its pass on `batch`), or `Activations` that you have.
             site: which site, such as "z", "resid_post" or "pattern".
             layer: which layer, or several; None: all of them.
             heads: which heads, at sites that have heads; None: all.
@@ -198,7 +164,8 @@ class Network:
             clamp: what is held in both passes (another network keeps its own).
 
         Raises:
-            UserError: something named is not in the network, or the passes differ in size.
+            UserError: the network has no such site, layer, head or position, or the passes differ
+                in size.
         """
         holds, sites = self._holds(clamp), self._source(batch, source, clamp)
         return public(patched(self.params, batch, holds, sites, site, layer, heads, positions))
@@ -212,9 +179,9 @@ class Network:
         inputs: Sequence[str] = INPUTS,
         clamp: Held = OWN,
     ) -> Activations:
-        """Path patching: a later head reads from an earlier one what that writes in another pass.
+        """Path patching: a later head reads what an earlier one writes in another pass.
 
-        Only the direct path counts: what lies between the two keeps what it had.
+        Only the direct path is patched: everything between the two heads stays as it was.
 
         Args:
             batch, source, clamp: as in `patch`.
@@ -223,20 +190,20 @@ class Network:
             inputs: through which of "q", "k" and "v" it reads; all three by default.
 
         Raises:
-            UserError: heads are not in the network or not in this order, or the passes differ in
-                size.
+            UserError: the network has no such heads, the reader is not in a later layer, or the
+                passes differ in size.
         """
         holds, sites = self._holds(clamp), self._source(batch, source, clamp)
         return public(path_patched(self.params, batch, holds, sites, writer, reader, inputs))
 
     def head_logits(self, batch: Sequences, clamp: Held = OWN) -> xr.Dataset:
-        """What each head adds to the logits by itself, through the final norm as it is.
+        """What each head adds to the logits directly, with the final norm's divisor held fixed.
 
         Returns:
-            `heads` [layer, head, sequence, position, label], `mlp` [layer, ...], `embedding`
-            [sequence, position, label] and `bias` [label] sum to `logits`, but for what a clamp put
-            on the stream or on the logits, which is `held`. A few-shot network answers at the last
-            position. See `model.attribution.logit_parts`.
+            `heads` [layer, head, sequence, position, label], `mlp` [layer, ...], `embedding` and
+            `held` [sequence, position, label], and `bias` [label], which sum to `logits`. `held` is
+            what a clamp put on the stream or on the logits; 0 without one. A few-shot network
+            answers at the last position. See `model.attribution.logit_parts`.
         """
         parts = logit_parts(self.params, self.activations(batch, clamp))
         each = ("sequence", "position", "label")
@@ -255,7 +222,7 @@ class Network:
 
     def _task(self) -> Task:
         if self.task is None:
-            raise UserError("this network has no task: give one, Network(params, task=...)")
+            raise UserError("this network has no task: give it one, as Network(params, task=...)")
         return self.task
 
     def _holds(self, clamp: Held) -> Holds:
@@ -275,8 +242,8 @@ class Network:
         if isinstance(source, Network):
             if source.config != self.config:
                 raise UserError(
-                    f"the other network is {source.config}, this one {self.config}: give one of "
-                    "the same shape"
+                    f"the other network is {source.config}, this one is {self.config}: give one "
+                    "of the same shape"
                 )
             return forward(source.params, batch, source._holds(OWN))
         return forward(self.params, source, self._holds(clamp))
@@ -289,7 +256,7 @@ class Network:
         unit = "" if self.task is None else f" {self.task.unit}"
         mlp = "" if config.mlp_ratio is None else " and MLPs"
         return {
-            "run": self.name or "weights at hand",
+            "run": self.name or "no run (weights given)",
             "seen": f"{self.seen:,.0f}{unit}",
             "clamp": self.clamp.describe(),
             "shape": f"{config.layers} layers of {config.heads} heads{mlp}, d_model "
@@ -302,10 +269,3 @@ class Network:
 
     def _repr_html_(self) -> str:
         return table("Network", self._rows())
-
-
-def _refuse_out_of_range(given: np.ndarray, count: int, what: str) -> None:
-    if not np.issubdtype(given.dtype, np.integer) or given.min() < 0 or given.max() >= count:
-        raise UserError(
-            f"{what}s {given.min()} to {given.max()}: give whole numbers, 0..{count - 1}"
-        )

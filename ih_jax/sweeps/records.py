@@ -44,12 +44,12 @@ class BlockRecord:
 
     @property
     def diverged(self) -> list[int]:
-        """For each run, the step at which its loss was not finite; -1 where it always was."""
+        """For each run, the step at which its loss was not finite; -1 if it always was."""
         return self.parts[-1][1]["diverged"] if self.parts else [-1] * len(self.runs)
 
     @property
     def trained_to(self) -> int:
-        """The last step of which anything is on disk; -1 where nothing is."""
+        """The last step of which anything is on disk; -1 if nothing is."""
         if not self.parts:
             return -1
         about = self.parts[-1][1]

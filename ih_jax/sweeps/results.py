@@ -68,7 +68,7 @@ def assemble(study: Study, blocks: Sequence[BlockRecord]) -> xr.Dataset:
 
 
 def axis_labels(study: Study) -> dict[str, list[Any]]:
-    """The study's axes with labels that netCDF can hold: what is no number or text becomes text."""
+    """The study's axes; labels that netCDF cannot hold (no numbers, no text) become text."""
 
     def label(value: Any) -> Any:
         return value if isinstance(value, int | float | str | np.generic) else str(value)

@@ -1,4 +1,4 @@
-"""Writing a block's weights, scores and state as it trains, and finding where to go on from."""
+"""Writing a block's weights, scores and state as it trains, and finding where to resume."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Writer:
         return store.part_path(self.folder, self.plan.number, part).with_name(f"state-{part:04d}")
 
     def last_good(self, like: State) -> tuple[State | None, int]:
-        """The newest state that can be gone on from, and its step; (None, 0) at the start.
+        """The newest intact state to resume from, and its step; (None, 0) if there is none.
 
-        Parts after it are dropped: they are trained again.
+        Parts written after it are deleted: those steps are trained again.
         """
         parts: list[dict[str, Any]] = []
         while True:
@@ -50,14 +50,14 @@ class Writer:
             try:
                 parts.append(store.load_part(path)[1])
             except store.Damaged as damage:
-                print(f"{damage}: trained again from the last good one")
+                print(f"{damage}: training again from the last intact checkpoint")
                 break
         for part in reversed(range(len(parts))):
             try:
                 leaves, about = store.load_part(self._state_path(part))
             except store.Damaged:
                 if part == len(parts) - 1 and self._state_path(part).exists():
-                    print(f"{self._state_path(part)} is damaged: going back further")
+                    print(f"{self._state_path(part)} is damaged: going back to an earlier one")
                 continue
             self._drop_from(part + 1)
             self.part = part + 1
@@ -87,7 +87,7 @@ class Writer:
         return time.monotonic() - self.since > SAVE_EVERY_SECONDS
 
     def flush(self, state: State, step: int) -> None:
-        """Write what was gathered, and the state to go on from."""
+        """Write what was gathered, and the state to resume from."""
         self.wait()
         tree: dict[str, Any] = {}
         if self.weights:
@@ -106,7 +106,7 @@ class Writer:
         path = store.part_path(self.folder, self.plan.number, part)
 
         def write() -> None:
-            # The state first: a part on disk then always has one to go on from, or an older has.
+            # The state first, so that there is always a state to resume from for the parts on disk.
             store.save_part(self._state_path(part), kept, {"step": step})
             store.save_part(path, tree, about)
             for old in range(part - 1):

@@ -110,7 +110,7 @@ def test_what_is_named_must_be_what_is_given(trained, dims, function, message):
     ("settings", "message"),
     [
         ({"dims": "head"}, "such as"),
-        ({"dims": ("head", "head")}, "each once"),
+        ({"dims": ("head", "head")}, "different names"),
         ({"dims": ("head",), "coords": {"layer": [0]}}, "coords for 'layer'"),
     ],
 )

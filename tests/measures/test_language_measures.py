@@ -295,7 +295,7 @@ def test_probes_of_random_tokens_are_what_they_say() -> None:
 
 
 def test_probes_that_cannot_be_made_are_refused() -> None:
-    with pytest.raises(UserError, match="20 distinct tokens in a row: there are 16"):
+    with pytest.raises(UserError, match="20 distinct tokens: there are 16"):
         probes.repeated_tokens(17, 128, block=20)
     with pytest.raises(UserError, match="room for 15"):
         probes.repeated_tokens(65, 64, block=20)
@@ -416,7 +416,7 @@ def losses_of(params, batch, holds=None, given=None) -> np.ndarray:
 def test_losses_by_token_are_those_of_the_forward_pass(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(probes.TOKENS_AT_ONCE, "cpu", at_once)  # all sequences, or two
+    monkeypatch.setitem(probes.TOKENS_IN_PIECE, "cpu", at_once)  # all sequences, or two
     params, batch = network(language()), sequences(6)
     expected = losses_of(params, batch)
     found = measured(context.loss_by_token, params, batch)
@@ -685,7 +685,7 @@ def test_many_sequences_lose_what_few_lose(monkeypatch: pytest.MonkeyPatch) -> N
     params, batch = network(language(layers=1)), sequences(6)
     at = context.random_positions(6, 12)
     whole = measured(removal.ablation_losses(at, 1, 11, "full"), params, batch)
-    monkeypatch.setitem(probes.TOKENS_AT_ONCE, "cpu", 24)
+    monkeypatch.setitem(probes.TOKENS_IN_PIECE, "cpu", 24)
     pieces = measured(removal.ablation_losses(at, 1, 11, "full"), params, batch)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), whole, pieces)
 
