@@ -36,10 +36,13 @@ def of_all_claims(
 
 
 def counts(all_findings: Mapping[str, Findings]) -> str:
-    """How many claims got which verdict: "7 claims: 5 holds, 1 does not hold, 1 undecidable"."""
+    """How many claims got which verdict: "7 claims: 5 hold, 1 does not hold, 1 undecidable"."""
     every: list[str] = [finding.verdict for each in all_findings.values() for _, finding in each]
-    said = ", ".join(f"{every.count(verdict)} {verdict}" for verdict in COLOURS)
-    return f"{len(every)} claims: {said}"
+    holds, fails, open_ = (every.count(verdict) for verdict in COLOURS)
+    return (
+        f"{len(every)} claims: {holds} {'holds' if holds == 1 else 'hold'}, "
+        f"{fails} {'does' if fails == 1 else 'do'} not hold, {open_} undecidable"
+    )
 
 
 def seeds(finding: Finding) -> str:
