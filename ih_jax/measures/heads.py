@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float, Int
 
 from ih_jax.clamps.apply import forward
 from ih_jax.clamps.holds import Holds
@@ -72,7 +73,7 @@ def previous_token_strength(params: Params, clamp: Holds, batch: Batch) -> Array
 # --- functions of patterns, for any transformer -------------------------------------------------
 
 
-def previous_token_attention(pattern: Array) -> Array:
+def previous_token_attention(pattern: Float[Array, "B H T T"]) -> Float[Array, " H"]:
     """[H], 0 to 1: mean over sequences and i >= 1 of A[i, i - 1], from patterns [B, H, T, T].
 
     Olsson et al. 2022, "Previous token attention score".
@@ -80,7 +81,9 @@ def previous_token_attention(pattern: Array) -> Array:
     return jnp.diagonal(pattern, -1, 2, 3).mean((0, 2))
 
 
-def attention_by_offset(pattern: Array, offsets: int) -> Array:
+def attention_by_offset(
+    pattern: Float[Array, "B H T T"], offsets: int
+) -> Float[Array, "H {offsets}"]:
     """[H, offsets], 0 to 1: mean over sequences and i >= o of A[i, i - o], for o = 0, 1, 2 ...
 
     Args:
@@ -97,7 +100,9 @@ def attention_by_offset(pattern: Array, offsets: int) -> Array:
     return jnp.stack(each, axis=-1)
 
 
-def prefix_matching_attention(pattern: Array, tokens: Array, begin: int) -> Array:
+def prefix_matching_attention(
+    pattern: Float[Array, "B H T T"], tokens: Int[Array, "B T"], begin: int
+) -> Float[Array, " H"]:
     """[H], 0 to 1: attention to what followed earlier occurrences of the current token.
 
     Mean over sequences and positions i >= begin of sum over j < i with x_j = x_i of A[i, j + 1]
@@ -113,8 +118,11 @@ def prefix_matching_attention(pattern: Array, tokens: Array, begin: int) -> Arra
 
 
 def attention_after_match(
-    pattern: Array, tokens: Array, begin: int, shifts: Sequence[int] = SHIFTS
-) -> Array:
+    pattern: Float[Array, "B H T T"],
+    tokens: Int[Array, "B T"],
+    begin: int,
+    shifts: Sequence[int] = SHIFTS,
+) -> Float[Array, "H shifts"]:
     """[H, len(shifts)]: `prefix_matching_attention` with j + shift in place of j + 1.
 
     Shows circuits that match k > 1 tokens back: such a head attends to j + k, has no prefix
@@ -135,7 +143,13 @@ def attention_after_match(
     return jnp.stack(found, axis=-1)
 
 
-def copying_ratio(z: Array, pattern: Array, W_O: Array, W_U: Array, tokens: Array) -> Array:
+def copying_ratio(
+    z: Float[Array, "B T H E"],
+    pattern: Float[Array, "B H T T"],
+    W_O: Float[Array, "H E D"],
+    W_U: Float[Array, "V D"],
+    tokens: Int[Array, "B T"],
+) -> Float[Array, " H"]:
     """[H], 0 to 1/2: of what a head raises among the sample's tokens, is it what it attends to?
 
     Olsson et al. 2022, "Copying score", which is 4 ratio - 1. With u[t, v] = ReLU of the logit that
@@ -167,7 +181,13 @@ def copying_ratio(z: Array, pattern: Array, W_O: Array, W_U: Array, tokens: Arra
     return ratio.mean((0, 2))
 
 
-def copying_logits(z: Array, pattern: Array, W_O: Array, W_U: Array, tokens: Array) -> Array:
+def copying_logits(
+    z: Float[Array, "B T H E"],
+    pattern: Float[Array, "B H T T"],
+    W_O: Float[Array, "H E D"],
+    W_U: Float[Array, "V D"],
+    tokens: Int[Array, "B T"],
+) -> Float[Array, " H"]:
     """[H]: logit that a head gives to what it attends to, less that to the sample's tokens.
 
     Mean over sequences and t of sum over s of A[t, s] l[t, x_s] - mean over the sample's tokens v

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float
 
 from ih_jax.data.batches import size_of_pieces
 
@@ -26,7 +27,9 @@ SPANS = 2  # of queries; each sees the keys up to its own end
 
 
 @jax.custom_vjp
-def causal_attention(q: Array, k: Array, v: Array) -> Array:
+def causal_attention(
+    q: Float[Array, "R H half T B"], k: Float[Array, "R H half T B"], v: Float[Array, "H E T B"]
+) -> Float[Array, "H E T B"]:
     """z [H, E, T, B] of queries and keys [R, H, E/R, T, B] (scaled by E ** -0.5) and values.
 
     Values are [H, E, T, B]. Equal, but for rounding, to softmax of the causal scores times values.
@@ -84,14 +87,18 @@ def _spans(T: int) -> list[tuple[slice, slice]]:
     return [(slice(a, b), slice(0, b)) for a, b in zip(starts, ends, strict=True) if b > a]
 
 
-def _scores(q: Array, k: Array, rows: slice, columns: slice) -> Array:
+def _scores(
+    q: Float[Array, "N H E Tq"], k: Float[Array, "N H E Tk"], rows: slice, columns: slice
+) -> Float[Array, "N H Tq Tk"]:
     """[N, H, Tq, Tk], -inf where a key is later than the query; no row is empty."""
     seen = np.arange(rows.start, rows.stop)[:, None] >= np.arange(columns.stop)
     scores = jnp.einsum("nheq,nhek->nhqk", q, k) * q.shape[2] ** -0.5
     return jnp.where(seen, scores, -jnp.inf)
 
 
-def _attend(q: Array, k: Array, v: Array) -> tuple[Array, Array]:
+def _attend(
+    q: Float[Array, "N H E T"], k: Float[Array, "N H E T"], v: Float[Array, "N H E T"]
+) -> tuple[Float[Array, "N H E T"], Float[Array, "N H T"]]:
     """z [N, H, E, T] and the scores' log-sum-exp [N, H, T]."""
     z, log_sum = [], []
     for rows, columns in _spans(q.shape[3]):

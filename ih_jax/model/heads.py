@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float
 
 from ih_jax.model.embedding import Stream
 from ih_jax.model.layers import linear, norm
@@ -50,7 +51,7 @@ def project(config: Config, block: Block, inputs: list[Stream]) -> list[Array]:
     return out
 
 
-def smear(attention: Attention, k: Array) -> Array:
+def smear(attention: Attention, k: Float[Array, "R H half T B"]) -> Float[Array, "R H half T B"]:
     """k_j <- s k_j + (1 - s) k_{j-1}, s = sigmoid(smear) a head; the first key stays.
 
     Olsson et al. 2022, "Smeared Key": before positions are turned in.
@@ -62,7 +63,7 @@ def smear(attention: Attention, k: Array) -> Array:
     return s * k + (1 - s) * before
 
 
-def rope(config: Config, x: Array, T: int) -> Array:
+def rope(config: Config, x: Float[Array, "R H half Tx B"], T: int) -> Float[Array, "R H half Tx B"]:
     """Pairs (x[0], x[1]) of the first axis [2, H, E/2, T, B] turned by position times frequency."""
     if config.positions != "rope":
         return x
@@ -73,14 +74,18 @@ def rope(config: Config, x: Array, T: int) -> Array:
     return x * cosine.astype(np.float32) + x[::-1] * sine.astype(np.float32)
 
 
-def products(q: Array, k: Array) -> Array:
+def products(
+    q: Float[Array, "R H half Tq B"], k: Float[Array, "R H half Tk B"]
+) -> Float[Array, "H Tq Tk B"]:
     """Scores before scaling [H, Tq, Tk, B], of queries and keys [R, H, E/R, T, B]."""
     if k.shape[3] <= BROADCAST_UP_TO:
         return jnp.sum(q[:, :, :, :, None] * k[:, :, :, None], axis=(0, 2))
     return jnp.einsum("rheqb,rhekb->hqkb", q, k)
 
 
-def mix(pattern: Array, v: Array) -> Array:
+def mix(
+    pattern: Float[Array, "H Tq Tk B"], v: Float[Array, "H E Tk B"]
+) -> Float[Array, "H E Tq B"]:
     """z [H, E, Tq, B] from a pattern [H, Tq, Tk, B] and values [H, E, Tk, B]."""
     if v.shape[2] <= BROADCAST_UP_TO:
         return jnp.sum(pattern[:, None] * v[:, :, None], axis=3)

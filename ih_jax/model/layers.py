@@ -8,12 +8,13 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float
 
 from ih_jax.model.params import MLP, Norm
 
 
 @jax.custom_vjp
-def linear(weight: Array, x: Array) -> Array:
+def linear(weight: Float[Array, "K D"], x: Float[Array, "D ..."]) -> Float[Array, "K ..."]:
     """weight [K, D] times x [D, ...]."""
     return jnp.tensordot(weight, x, axes=1)
 
@@ -36,7 +37,7 @@ def _linear_backwards(kept: tuple[Array, Array], slope: Array) -> tuple[Array, A
 linear.defvjp(_linear_forwards, _linear_backwards)
 
 
-def norm(weights: Norm | None, x: Array) -> Array:
+def norm(weights: Norm | None, x: Float[Array, "D ..."]) -> Float[Array, "D ..."]:
     """Layer norm over the first axis; as it is without one."""
     if weights is None:
         return x
@@ -46,6 +47,6 @@ def norm(weights: Norm | None, x: Array) -> Array:
     return scaled * weights.scale.reshape(shape) + weights.bias.reshape(shape)
 
 
-def mlp(weights: MLP, x: Array) -> Array:
+def mlp(weights: MLP, x: Float[Array, "D T B"]) -> Float[Array, "D T B"]:
     hidden = jax.nn.gelu(linear(weights.W_in, x) + weights.b_in[:, None, None], approximate=True)
     return linear(weights.W_out, hidden) + weights.b_out[:, None, None]
