@@ -181,5 +181,5 @@ def _refuse_unread(command: Run, options: Sequence[str]) -> None:
     for name in options:
         if getattr(command, name) != getattr(Run, name):
             raise UserError(
-                f"{command.experiment} reads no --{name.replace('_', '-')}: leave it out"
+                f"--{name.replace('_', '-')} does not apply to {command.experiment}: leave it out"
             )

@@ -719,14 +719,14 @@ def test_censored_times_are_taken_as_later() -> None:
     assert predict.fit(x, np.minimum(y, 11), 0 * late)[0][0] < 1.8
 
 
-def test_what_is_learnt_while_it_is_given_does_not_count() -> None:
+def test_what_is_learned_while_it_is_given_does_not_count() -> None:
     n = np.arange(0, 500_001, 10_000)
     curve = xr.DataArray(phase(n, 300e3), coords={"sequences": n}, dims="sequences")
     alone = pulse.time_by_itself(curve, 100_000, 50_000)
     helped = curve.where((n < 100_000) | (n >= 150_000), 0.01)
     assert pulse.time_by_itself(helped, 100_000, 50_000) == alone
     assert alone.low > 300_000
-    kept = curve.where(n < 100_000, 0.01)  # learnt, and kept when the help is over
+    kept = curve.where(n < 100_000, 0.01)  # learned, and kept when the help is over
     assert pulse.time_by_itself(kept, 100_000, 50_000) == (150_000, 150_000)
 
 

@@ -15,7 +15,6 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from ih_jax.claims import Bounds, Claim, at_least, at_most, below, in_every_seed, known
-from ih_jax.claims import phase_change as changes
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
@@ -73,13 +72,6 @@ def _waits(seed: xr.Dataset) -> Bounds:
     """Time of the change when denied for the first half of training, over when that ends."""
     time, ends = time_of_change(seed, "denied to 2000"), float(seed["allowed_from"])
     return Bounds(time.low / ends, time.high / ends)
-
-
-def _window_of_denied_later(seed: xr.Dataset) -> float:
-    """Share of its final score that a network gets in its window when denied at first."""
-    curve = seed["score"].sel(clamp="denied to 2000")
-    found = changes.phase_change(curve.values, curve["tokens"].values)
-    return 0.0 if found is None else found.share
 
 
 def pulses(results: xr.Dataset) -> list[str]:

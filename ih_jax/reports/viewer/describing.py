@@ -141,7 +141,7 @@ def _short(value: Any) -> str:
 def _found(
     run: RunSpec, results: xr.Dataset, kind: Kind, looked: Looked, unit: int
 ) -> dict[str, Any]:
-    """What was found in a run: times, heads and last scores; None where it cannot be told."""
+    """What was found in a run: times, heads and last scores; None if it cannot be told."""
     over = results[run.task.unit].values
     found: dict[str, Any] = {}
     for metric in run.program.task.metrics:

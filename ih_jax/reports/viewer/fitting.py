@@ -1,7 +1,7 @@
-"""What of a sweep is looked at, so that the page stays small: runs, checkpoints and sequences.
+"""How much of a sweep the page shows, so that it stays small: runs, checkpoints and sequences.
 
 Curves and scores of heads are small. Patterns are not: those of a language model of 64 tokens have
-2,080 numbers a head, sequence and checkpoint.
+2,080 numbers per head, sequence and checkpoint.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SEQUENCES: dict[Kind, tuple[int, ...]] = {  # shown one by one, from best to lea
 
 @dataclass(frozen=True)
 class Room:
-    """How much of each network is looked at."""
+    """How much of each network is shown."""
 
     runs: int  # with patterns, from the first on
     checkpoints: int  # of each of them
@@ -37,7 +37,7 @@ class Room:
 
 
 def bytes_of(kind: Kind, config: Config, T: int) -> float:
-    """Of one sequence of one network in the page, about."""
+    """About how many bytes of the page one sequence of one network takes."""
     heads = config.layers * config.heads
     pairs = heads * T * (T + 1) / 2
     rest = T * (8 + heads) if kind == "language" else (2 * T + heads) * config.labels
@@ -72,7 +72,7 @@ def spread(
 ) -> list[int]:
     """`count` of the steps, close together where the loss changes; the first and last among them.
 
-    Half of the weight is the way that the loss has gone, half is even.
+    Half of the weight follows how far the loss has moved, half is even.
 
     Args:
         steps: of checkpoints, rising.

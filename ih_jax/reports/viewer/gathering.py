@@ -1,6 +1,7 @@
 """What the page shows of a sweep: measured at every checkpoint, as JSON and packed arrays.
 
-Pure but for reading the sweep's folder. A sweep that is still training gives what is there.
+Only the sweep's folder is read, and nothing is written. A sweep that is still training is shown as
+far as it has got.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Told = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Gathered:
-    """A sweep as the page has it."""
+    """A sweep as the page holds it."""
 
     about: dict[str, Any]  # JSON
     blobs: dict[str, dict[str, packing.Packed]]  # by name; `about` says whose they are
@@ -178,9 +179,9 @@ def _sequences(
 ) -> tuple[tuple[int, ...], dict[int, int]]:
     """Which sequences of the probe to show: the first ones, then hard ones.
 
-    Hard are those that most networks, not counting those of which one is there already, get wrong
-    at their last checkpoint; where none is wrong, those of the highest loss. Also, of each, how
-    many networks get it wrong.
+    Hard ones are those that most networks get wrong at their last checkpoint, not counting networks
+    for which one is shown already; if none is wrong, those with the highest loss. Also gives, for
+    each, how many networks get it wrong.
     """
     probe = looking.PROBE[kind]
     hard = (count + 1) // 3 if kind != "other" else 0
@@ -257,7 +258,7 @@ def _notes(
 
 
 def thinned(gathered: Gathered, share: float) -> Gathered:
-    """With this share of the checkpoints that have patterns; at least the first and the last."""
+    """Keeps this share of the checkpoints that have patterns; at least the first and the last."""
     runs, blobs = [], dict(gathered.blobs)
     for run in gathered.about["runs"]:
         steps = run["details"]
@@ -280,7 +281,7 @@ FEWER = "Attention and logits are kept at"
 
 
 def _fewer(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A note, where not all checkpoints that are scored have patterns."""
+    """A note, if some of the checkpoints that are scored have no patterns."""
     counts = [len(run["details"]) for run in runs if 0 < len(run["details"]) < len(run["steps"])]
     if not counts:
         return []

@@ -1,6 +1,6 @@
 """What the page shows of one network: a measure that gives everything in one forward pass.
 
-Each `Look` is a measure, `look(params, clamp, probe)`, of one kind of task. What it calls scores is
+Each `Look` is a measure, `look(params, clamp, probe)`, of one kind of task. Its scores are
 what the functions of `measures` give on the same probe; patterns are rounded to 1 / 254 on the way.
 
 Glossary: N sequences of the probe, K of them shown, T tokens, L layers, H heads, C logits;
@@ -32,7 +32,7 @@ from ih_jax.tasks.language import Language, token_losses
 Kind = Literal["fewshot", "language", "other"]
 
 LEVELS = 254  # of attention: codes 0 to 254 stand for 0 to 1
-TOP = 3  # tokens that a language model would have said
+TOP = 3  # tokens that a language model ranks highest
 # Sequences of a network's own evaluation set that scores are means over.
 PROBE: dict[Kind, int] = {"fewshot": 512, "language": 64, "other": 64}
 INDUCTION = 0.5  # of its score, from which on a head counts as an induction head
@@ -125,7 +125,7 @@ Look = Callable[[Params, Holds, Any], dict[str, Array]]
 
 
 def kind_of(task: Task) -> Kind:
-    """Which of the views a task has."""
+    """Which kind of view a task gets."""
     if isinstance(task, FewShot):
         return "fewshot"
     return "language" if isinstance(task, Language) else "other"
@@ -139,8 +139,8 @@ def layer_pairs(layers: int) -> list[tuple[int, int]]:
 def losses(kind: Kind) -> Look:
     """A measure: {"loss": [N], "right": [N]}, of each sequence of the probe.
 
-    Few-shot: the query's. Language: the mean over tokens, and the share told rightly. Other tasks:
-    none is known.
+    Few-shot: the query's. Language: the mean over tokens, and the share predicted correctly. Other
+    tasks: neither is known.
     """
 
     def look(params: Params, clamp: Holds, probe: Any) -> dict[str, Array]:

@@ -1,7 +1,7 @@
 """One HTML file: what was gathered, the library and our own script and style, all inside it.
 
-The page asks for nothing from elsewhere, and its policy forbids it to. Whatever comes from users
-stands in JSON in which no tag can end, and reaches the document as text only.
+The page asks for nothing from elsewhere, and its policy forbids it to. Whatever comes from users is
+in JSON in which no tag can end, and reaches the document only as text.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def view(
         told: is called with what is being done.
 
     Raises:
-        UserError: the folder is of something else, or nothing can be shown.
+        UserError: the folder holds something else, or there is nothing to show.
     """
     if megabytes < 1:
         raise UserError(f"{megabytes} megabytes is too little for a page: give 1 or more")
