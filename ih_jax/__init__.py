@@ -41,6 +41,7 @@ from ih_jax.experiments.base import Experiment, Options, Table, Training
 from ih_jax.measures.base import measure
 from ih_jax.model.activations import Activations
 from ih_jax.model.params import Config, Params, init
+from ih_jax.reports.viewer.viewing import view as _view
 from ih_jax.sweeps.engine import Interrupted, Sweep, sweep, use_all_cores
 from ih_jax.sweeps.network import Network
 from ih_jax.sweeps.trajectory import Trajectories, load
@@ -50,6 +51,8 @@ from ih_jax.tasks.language import Language, language
 
 # JAX divides the CPU into devices only before it starts, so this cannot wait for a sweep.
 use_all_cores()
+
+Trajectories.view = _view
 
 __all__ = [
     "Activations",

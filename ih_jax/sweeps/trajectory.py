@@ -9,10 +9,10 @@ t.network(clamp="pulse", init=5)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,9 @@ from ih_jax.sweeps.study import RunSpec, Study
 
 class Trajectories:
     """A sweep on disk: the weights and scores of every run along its training."""
+
+    # What shows a sweep stands downstream: `ih_jax` puts `reports.viewer.viewing.view` here.
+    view: ClassVar[Callable[..., Any]]
 
     def __init__(self, folder: str | Path, study: Study | None = None) -> None:
         self.folder = Path(folder)

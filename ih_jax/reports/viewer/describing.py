@@ -42,6 +42,7 @@ def about_sweep(
         "unit": study.unit,
         "axes": {a: [tokens.described(v) for v in values] for a, values in study.axes.items()},
         "metrics": metrics,
+        "units": {m: str(results[m].attrs.get("units", "")) for m in metrics},
         "sets": list(task.evaluation_names),
         "words": dict(task.in_words()),
         "scores": [vars(score) for score in looking.SCORES[kind]],
@@ -51,13 +52,15 @@ def about_sweep(
         "learned": learning.LEARNED if kind == "fewshot" else None,
         "finished": bool(t.card.get("finished", False)),
         "total": len(study.runs),
-        "seen": _plain(results[task.unit].values),
-        "seen_sets": _plain(results[f"eval_{task.unit}"].values),
+        "seen": plain(results[task.unit].values),
+        "seen_sets": plain(results[f"eval_{task.unit}"].values),
     }
     if isinstance(task, Language):
         said["vocabulary"] = tokens.names(task)
     else:
-        said["vocabulary"] = tokens.labels(max(run.config.labels for run in chosen))
+        outputs = max(run.config.labels for run in chosen)
+        letters = kind == "fewshot"
+        said["vocabulary"] = tokens.labels(outputs) if letters else [*map(str, range(outputs))]
     return said
 
 
@@ -153,8 +156,8 @@ def _found(
     if kind == "fewshot" and np.isfinite(loss).any():
         time = learning.time_to(over, loss)
         valley = learning.plateau(over, loss)
-        found |= {"time": _number(time.sequences), "censored": time.censored}
-        found["plateau"] = _number(valley.at) if valley.present else None
+        found |= {"time": finite_or_none(time.sequences), "censored": time.censored}
+        found["plateau"] = finite_or_none(valley.at) if valley.present else None
     if kind == "language" and "in_context_score" in results:
         score = values_of(results, "in_context_score")[run.index]
         window = None
@@ -163,7 +166,7 @@ def _found(
         found["window"] = [window.start, window.end] if window else None
         found["time"] = window.middle if window else None
     diverged = values_of(results, "diverged_at", 0)[run.index]
-    found["diverged"] = _number(float(diverged))
+    found["diverged"] = finite_or_none(float(diverged))
     found |= _induction(looked, unit)
     return found
 
@@ -216,9 +219,9 @@ def sequences_shown(
     return sets, pictures, places
 
 
-def _plain(values: np.ndarray) -> list[Any]:
+def plain(values: np.ndarray) -> list[Any]:
     return [int(v) if float(v).is_integer() else float(v) for v in values.tolist()]
 
 
-def _number(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None

@@ -18,7 +18,7 @@ import xarray as xr
 
 from ih_jax.errors import UserError
 from ih_jax.model.params import Params, init
-from ih_jax.reports.viewer import describing, fitting, looking, packing
+from ih_jax.reports.viewer import curves_only, describing, fitting, looking, packing
 from ih_jax.reports.viewer.looking import Kind
 from ih_jax.sweeps import store
 from ih_jax.sweeps.measuring import measured
@@ -59,7 +59,12 @@ def gather(
     Raises:
         UserError: there is no such run, or nothing to show.
     """
-    study, results = t.study, t.results
+    try:
+        study = t.study
+    except UserError as error:
+        about, curves = curves_only.gather(t, error)
+        return Gathered(about, {"curves": curves})
+    results = t.results
     chosen = _chosen(study, runs)
     kind = looking.kind_of(study.task)
     kept = {run.index: t.steps(run.index) for run in chosen}

@@ -35,9 +35,8 @@ class Packed:
     @property
     def values(self) -> NDArray[np.float64]:
         """What the codes stand for."""
-        found = self.low + self.codes.astype(np.float64) * self.step
-        found[self.codes == np.iinfo(self.codes.dtype).max] = np.nan
-        return found
+        missing = self.codes == np.iinfo(self.codes.dtype).max
+        return np.where(missing, np.nan, self.low + self.codes * self.step)
 
 
 def pack(
@@ -53,9 +52,9 @@ def pack(
     low = float(some.min()) if low is None else low
     high = float(some.max()) if high is None else high
     most = 2**bits - 1  # for NaN
-    step = (high - low) / (most - 1) or 1.0
+    step = (high - low) / (most - 1)
     codes = np.full(given.shape, most, np.uint8 if bits == 8 else np.uint16)
-    codes[finite] = np.clip(np.round((given[finite] - low) / step), 0, most - 1)
+    codes[finite] = np.clip(np.round((given[finite] - low) / (step or 1.0)), 0, most - 1)
     return Packed(codes, low, step)
 
 

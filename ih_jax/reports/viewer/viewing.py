@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ def view(
             f"{title} has {len(sweeps)} trainings: give the folder of one of them to choose runs"
         )
     room = megabytes * 1e6 - OWN_BYTES
-    share = [len(each.study.runs) for each in sweeps]
+    share = [len(list(itertools.chain(*each.card["blocks"]))) for each in sweeps]
     gathered = [
         gathering.gather(each, budget=room * n / sum(share), runs=runs, told=told)
         for each, n in zip(sweeps, share, strict=True)

@@ -164,7 +164,7 @@
       rebuild() {
         const without = !pane.data.pattern;
         card.body.classList.toggle("empty", without);
-        card.node.dataset.empty = without
+        card.body.dataset.empty = without
           ? "No attention patterns of this run are in this page: see the notes below."
           : "";
         if (without) return;

@@ -114,7 +114,11 @@
         });
         const right = said === target;
         card.heading.replaceChildren(
-          atQuery ? "Answer at the query" : `Logits at token ${q + 1} (not trained)`,
+          sweep.kind === "other"
+            ? `Output at token ${q + 1}`
+            : atQuery
+              ? "Answer at the query"
+              : `Logits at token ${q + 1} (not trained)`,
           target !== null && atQuery
             ? ihv.el("span", { class: right ? "verdict right" : "verdict wrong", text: right ? "✓ right" : "✗ wrong" })
             : "",
@@ -124,7 +128,9 @@
         added.hidden = !has;
         title.textContent = has
           ? `What each head adds to the logit of ${sweep.vocabulary[c] ?? c}`
-          : data.added ? "What each head adds is kept for the query, the last token." : "";
+          : data.added
+            ? "What each head adds is kept for the query, the last token."
+            : "";
         if (!has) return;
         const values = [];
         let total = 0;

@@ -222,7 +222,10 @@
 
   document.getElementById("app").append(top.node, main, timeline.node);
   const given = ihv.readAddress();
-  if (!given.has("step")) ihv.state.step = ihv.runAt(ihv.state.run).steps.at(-1) ?? 0;
+  if (!given.has("step")) {
+    const end = ihv.runAt(ihv.state.run).steps.at(-1);
+    ihv.state.step = end ?? Math.round(ihv.sweep().seen.at(-1) / ihv.sweep().unit);
+  }
   if (typeof DecompressionStream === "undefined") {
     document.getElementById("app").textContent = "This browser is too old to unpack the page: use one of 2023 or later.";
   } else rebuild(new Set(["sweep", "run", "with"]));

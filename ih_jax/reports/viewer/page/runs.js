@@ -49,7 +49,10 @@
       },
     );
 
-    const unit = () => `${metric().replaceAll("_", " ")}${metric() === "loss" ? " (nats)" : ""}`;
+    const unit = () => {
+      const of = ihv.sweep().units[metric()];
+      return `${metric().replaceAll("_", " ")}${of ? ` (${of})` : ""}`;
+    };
 
     function marks() {
       const sweep = ihv.sweep();
