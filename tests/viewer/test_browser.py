@@ -4,6 +4,7 @@ Needs Playwright and Debian's Chromium (apt-get install chromium); skipped witho
 """
 
 import json
+import re
 import shutil
 
 import jax
@@ -18,6 +19,7 @@ from ih_jax.reports.viewer import looking
 from ih_jax.reports.viewer.viewing import view
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+expect = playwright.expect
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install it")
 
@@ -198,9 +200,7 @@ def test_keys_and_clicks_move_through_time_runs_and_sequences(fewshot, opened):
     page = opened(path, "#run=0&step=0")
     first = page.locator(".time b").text_content()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function(
-        "was => document.querySelector('.time b').textContent !== was", arg=first
-    )
+    expect(page.locator(".time b")).not_to_have_text(first)
     page.keyboard.press("End")
     page.keyboard.press("]")
     page.wait_for_selector(".pane.first .pane-title b:has-text('run 1')")
@@ -211,7 +211,7 @@ def test_keys_and_clicks_move_through_time_runs_and_sequences(fewshot, opened):
     page.click("tr[data-run='0'] .beside")
     page.wait_for_selector(".pane.second .pane-title b:has-text('run 0')")
     page.locator(".pane.first .head").nth(4).click()
-    page.wait_for_function("location.hash.includes('head=0.4')")
+    expect(page).to_have_url(re.compile("head=0.4"))
     again = opened(path, page.evaluate("location.hash"))
     again.wait_for_selector(".pane.second .pane-title b:has-text('run 0')")
     for what in (".time b", ".pane.first .told", ".pane.second .told"):
@@ -233,9 +233,7 @@ def test_a_pulse_is_a_lock_that_opens_when_it_is_over(fewshot, opened):
     assert "; held:" in head.get_attribute("title")
     assert "1k–2k" in head.text_content()
     page.keyboard.press("End")
-    page.wait_for_function(
-        "document.querySelectorAll('.pane.first .head')[11].title.includes('not held now')"
-    )
+    expect(head).to_have_attribute("title", re.compile("not held now"))
 
 
 def test_names_are_text_and_nothing_else(fewshot, opened):

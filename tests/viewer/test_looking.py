@@ -46,7 +46,7 @@ def test_heads_and_embedding_sum_to_the_logits_of_the_query(norm):
     bias = params.b_U if params.norm is None else params.b_U + params.W_U @ params.norm.bias
     rest = direct(params, sites, sites.embed)[:, -1] + bias
     total = found.sum((1, 2)) + rest[np.array(SHOWN)]
-    np.testing.assert_allclose(total, sites.logits[np.array(SHOWN), -1], atol=1e-4)
+    np.testing.assert_allclose(total, sites.logits[np.array(SHOWN), -1], rtol=1e-5, atol=1e-4)
 
 
 def test_heads_and_embedding_sum_to_the_logit_of_the_next_token():

@@ -37,7 +37,9 @@
   }
 
   const pulseWords = (held) =>
-    held.pulse ? `${ihv.short(held.start)}–${held.stop === null ? "end" : ihv.short(held.stop)}` : "";
+    held.pulse
+      ? `${ihv.short(held.start)}–${held.stop === null ? "end" : ihv.short(held.stop)}`
+      : "";
 
   ihv.views.attention = (pane) => {
     const picker = ihv.el("div", { class: "picker", role: "group", "aria-label": "sequence" });
@@ -145,8 +147,16 @@
           ihv.el("span", { class: `edge ${where}` }, ihv.tokenFace(sweep, token));
         grid.append(
           ihv.el("span", { class: "corner", text: "query ↓ key →" }),
-          ihv.el("div", { class: "top" }, tokens.map((t) => face(t, "of-key"))),
-          ihv.el("div", { class: "left" }, tokens.map((t) => face(t, "of-query"))),
+          ihv.el(
+            "div",
+            { class: "top" },
+            tokens.map((t) => face(t, "of-key")),
+          ),
+          ihv.el(
+            "div",
+            { class: "left" },
+            tokens.map((t) => face(t, "of-query")),
+          ),
         );
       }
       grid.append(matrix);
@@ -176,7 +186,12 @@
         heldNote.replaceChildren();
         for (const held of other) {
           heldNote.append(
-            ihv.el("span", {}, ihv.lock({}), ` ${held.words} ${pulseWords({ ...held, pulse: held.start > 0 || held.stop !== null })}`),
+            ihv.el(
+              "span",
+              {},
+              ihv.lock({}),
+              ` ${held.words} ${pulseWords({ ...held, pulse: held.start > 0 || held.stop !== null })}`,
+            ),
           );
         }
         this.time();
@@ -193,12 +208,20 @@
           if (state === each.state) continue;
           each.state = state;
           each.button.setAttribute("aria-pressed", String(chosen));
-          each.button.classList.toggle("ablated", holds.some((x) => x.kind === "ablate" && x.on));
+          each.button.classList.toggle(
+            "ablated",
+            holds.some((x) => x.kind === "ablate" && x.on),
+          );
           each.mark.replaceChildren(
             ...holds.map((x) => ihv.lock({}, !x.on)),
-            ...holds.filter((x) => x.pulse).slice(0, 1).map((x) => ihv.el("small", { text: pulseWords(x) })),
+            ...holds
+              .filter((x) => x.pulse)
+              .slice(0, 1)
+              .map((x) => ihv.el("small", { text: pulseWords(x) })),
           );
-          const words = holds.map((x) => `${x.on ? "held" : "not held now"}: ${x.words} ${pulseWords(x)}`);
+          const words = holds.map(
+            (x) => `${x.on ? "held" : "not held now"}: ${x.words} ${pulseWords(x)}`,
+          );
           const title = [`head ${each.l}.${each.h}`, ...words].join("; ");
           each.button.title = title;
           each.button.setAttribute("aria-label", title);

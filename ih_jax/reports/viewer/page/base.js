@@ -52,7 +52,14 @@
   ihv.lock = (attributes, open) =>
     ihv.svg(
       "svg",
-      { viewBox: "0 0 12 14", width: 10, height: 12, class: "lock", "aria-hidden": "true", ...attributes },
+      {
+        viewBox: "0 0 12 14",
+        width: 10,
+        height: 12,
+        class: "lock",
+        "aria-hidden": "true",
+        ...attributes,
+      },
       ihv.svg("path", {
         d: open ? "M3 6V4a3 3 0 0 1 5.6-1.5" : "M3 6V4a3 3 0 0 1 6 0v2",
         fill: "none",

@@ -37,19 +37,34 @@
         ticks: { stroke: ihv.ink("grid"), width: 1, size: 4 },
         gap: 4,
       };
-      const tick = (x) => (made.log && x ? String(Number(x.toPrecision(2))) : String(Number(x.toFixed(3))));
+      const tick = (x) =>
+        made.log && x ? String(Number(x.toPrecision(2))) : String(Number(x.toFixed(3)));
       return {
         width,
         height,
         padding: [8, 22, 0, 0],
         legend: { show: false },
-        cursor: { show: true, x: false, y: false, points: { show: false }, drag: { x: false, y: false } },
+        cursor: {
+          show: true,
+          x: false,
+          y: false,
+          points: { show: false },
+          drag: { x: false, y: false },
+        },
         scales: {
           x: { time: false },
-          y: made.log ? { distr: 3 } : { range: made.range ?? ((_, low, high) => padded(low, high)) },
+          y: made.log
+            ? { distr: 3 }
+            : { range: made.range ?? ((_, low, high) => padded(low, high)) },
         },
         axes: [
-          { ...axis, size: 34, label: made.xLabel, labelSize: 16, values: (_, ticks) => ticks.map(ihv.short) },
+          {
+            ...axis,
+            size: 34,
+            label: made.xLabel,
+            labelSize: 16,
+            values: (_, ticks) => ticks.map(ihv.short),
+          },
           {
             ...axis,
             size: 42,

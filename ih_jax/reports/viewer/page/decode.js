@@ -31,7 +31,8 @@
 
   function codesOf(raw, about) {
     const count = about.shape.reduce((a, b) => a * b, 1);
-    const codes = about.bytes === 1 ? raw.slice(about.at, about.at + count) : new Uint16Array(count);
+    const codes =
+      about.bytes === 1 ? raw.slice(about.at, about.at + count) : new Uint16Array(count);
     if (about.bytes === 2) {
       for (let i = 0; i < count; i++) {
         codes[i] = (raw[about.at + i] << 8) | raw[about.at + count + i];

@@ -7,7 +7,11 @@
 
   ihv.views.text = (pane) => {
     const card = ihv.card("text", "What it would have said");
-    const tokens = ihv.el("div", { class: "running", role: "group", "aria-label": "loss of each token" });
+    const tokens = ihv.el("div", {
+      class: "running",
+      role: "group",
+      "aria-label": "loss of each token",
+    });
     const facts = ihv.el("div", { class: "facts" });
     const title = ihv.el("h3", {});
     const bars = ihv.el("div", { class: "bars" });
@@ -55,29 +59,53 @@
           node.style.setProperty("--heat", i ? heat(loss, most).toFixed(3) : 0);
           node.dataset.loss = i ? loss : "";
           node.classList.toggle("now", i === q + 1);
-          node.setAttribute("aria-label", i ? `${token.text}: loss ${ihv.fixed(loss)} nats` : token.text);
+          node.setAttribute(
+            "aria-label",
+            i ? `${token.text}: loss ${ihv.fixed(loss)} nats` : token.text,
+          );
         });
         const loss = data.loss.get(pane.detail, s, q);
         const word = (id) => ihv.tokenFace(sweep, { kind: "text", text: sweep.vocabulary[id] });
-        const said = [0, 1, 2].filter((i) => i < data.said.shape[3]).map((i) => {
-          const id = data.said.get(pane.detail, s, q, i);
-          return ihv.el("span", {}, word(id), ` ${ihv.percent(data.said_p.get(pane.detail, s, q, i))}`);
-        });
+        const said = [0, 1, 2]
+          .filter((i) => i < data.said.shape[3])
+          .map((i) => {
+            const id = data.said.get(pane.detail, s, q, i);
+            return ihv.el(
+              "span",
+              {},
+              word(id),
+              ` ${ihv.percent(data.said_p.get(pane.detail, s, q, i))}`,
+            );
+          });
         const [L, H] = ihv.headOf(run);
         let where = 0;
         for (let k = 0; k <= q; k++) {
           if (ihv.attention(pane, L, H, q, k) > ihv.attention(pane, L, H, q, where)) where = k;
         }
         facts.replaceChildren(
-          ihv.el("div", {}, ihv.el("span", { text: "next token" }), nodes[q + 1] ? word(nodes[q + 1].token.id) : "", ` loss ${ihv.fixed(loss)} nats, p ${ihv.percent(Math.exp(-loss))}`),
+          ihv.el(
+            "div",
+            {},
+            ihv.el("span", { text: "next token" }),
+            nodes[q + 1] ? word(nodes[q + 1].token.id) : "",
+            ` loss ${ihv.fixed(loss)} nats, p ${ihv.percent(Math.exp(-loss))}`,
+          ),
           ihv.el("div", {}, ihv.el("span", { text: "would have said" }), ...said),
-          ihv.el("div", {}, ihv.el("span", { text: `head ${L}.${H} looked at` }), word(nodes[where].token.id), ` token ${where + 1}, ${ihv.percent(ihv.attention(pane, L, H, q, where))}`),
+          ihv.el(
+            "div",
+            {},
+            ihv.el("span", { text: `head ${L}.${H} looked at` }),
+            word(nodes[where].token.id),
+            ` token ${where + 1}, ${ihv.percent(ihv.attention(pane, L, H, q, where))}`,
+          ),
         );
-        title.textContent = "What each head adds to the next token's logit, less the mean over tokens";
+        title.textContent =
+          "What each head adds to the next token's logit, less the mean over tokens";
         const values = [];
         for (let l = 0; l < run.layers; l++) {
           values.push([]);
-          for (let h = 0; h < run.heads; h++) values[l].push(data.added.get(pane.detail, s, q, l, h));
+          for (let h = 0; h < run.heads; h++)
+            values[l].push(data.added.get(pane.detail, s, q, l, h));
         }
         draw(run, values, null, ihv.headColour(run));
       },

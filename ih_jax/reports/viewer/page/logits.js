@@ -34,7 +34,13 @@
   function bar(name) {
     const fill = ihv.el("i", {});
     const value = ihv.el("b", {});
-    const node = ihv.el("div", { class: "bar" }, ihv.el("span", { text: name }), ihv.el("em", {}, fill), value);
+    const node = ihv.el(
+      "div",
+      { class: "bar" },
+      ihv.el("span", { text: name }),
+      ihv.el("em", {}, fill),
+      value,
+    );
     return { node, fill, value };
   }
 
@@ -66,7 +72,14 @@
         const score = ihv.el("small", {});
         const node = ihv.el(
           "button",
-          { type: "button", class: "answer", onclick: () => { chosen = c; view.time(); } },
+          {
+            type: "button",
+            class: "answer",
+            onclick: () => {
+              chosen = c;
+              view.time();
+            },
+          },
           ihv.labelChip(sweep, c),
           ihv.el("em", {}, fill),
           value,
@@ -99,7 +112,9 @@
         const sum = logits.reduce((a, x) => a + Math.exp(x - top), 0);
         const said = logits.indexOf(top);
         rows.forEach((row, c) => {
-          const p = probable ? Math.exp(logits[c] - top) / sum : Math.abs(logits[c]) / Math.max(1e-9, ...logits.map(Math.abs));
+          const p = probable
+            ? Math.exp(logits[c] - top) / sum
+            : Math.abs(logits[c]) / Math.max(1e-9, ...logits.map(Math.abs));
           row.fill.style.width = `${(100 * p).toFixed(2)}%`;
           row.value.textContent = probable ? ihv.percent(p) : "";
           row.score.textContent = ihv.fixed(logits[c]);
@@ -120,7 +135,10 @@
               ? "Answer at the query"
               : `Logits at token ${q + 1} (not trained)`,
           target !== null && atQuery
-            ? ihv.el("span", { class: right ? "verdict right" : "verdict wrong", text: right ? "✓ right" : "✗ wrong" })
+            ? ihv.el("span", {
+                class: right ? "verdict right" : "verdict wrong",
+                text: right ? "✓ right" : "✗ wrong",
+              })
             : "",
         );
         const c = chosen < 0 ? (target ?? 0) : chosen;

@@ -8,7 +8,11 @@
     const card = ihv.card("scores", "Heads over training", [tools]);
     const about = ihv.el("p", { class: "quiet small" });
     const host = ihv.el("div", { class: "plot" });
-    const map = ihv.el("div", { class: "map", role: "group", "aria-label": "scores by layer and head" });
+    const map = ihv.el("div", {
+      class: "map",
+      role: "group",
+      "aria-label": "scores by layer and head",
+    });
     map.dataset.follow = "1";
     card.body.append(host, map, about);
     let cells = [];
@@ -33,12 +37,29 @@
             });
             if (y.every((x) => x === null)) continue;
             const bold = l === L && h === H;
-            series.push({ y, colour: ihv.colour(h), dash: l === run.layers - 1 ? undefined : DASHES[l], width: bold ? 3 : 1.3, alpha: bold ? 1 : 0.75, head: `${l}.${h}` });
+            series.push({
+              y,
+              colour: ihv.colour(h),
+              dash: l === run.layers - 1 ? undefined : DASHES[l],
+              width: bold ? 3 : 1.3,
+              alpha: bold ? 1 : 0.75,
+              head: `${l}.${h}`,
+            });
           }
         }
-        return { x: run.steps.map((s) => s * sweep.unit), series, xLabel: `${sweep.over} seen`, label: score().name, range: [score().low, score().high] };
+        return {
+          x: run.steps.map((s) => s * sweep.unit),
+          series,
+          xLabel: `${sweep.over} seen`,
+          label: score().name,
+          range: [score().low, score().high],
+        };
       },
-      (seen, series) => ihv.set({ step: Math.round(seen / pane.sweep.unit), ...(series ? { head: series.head } : {}) }),
+      (seen, series) =>
+        ihv.set({
+          step: Math.round(seen / pane.sweep.unit),
+          ...(series ? { head: series.head } : {}),
+        }),
     );
 
     function build() {
@@ -51,7 +72,10 @@
         if (known.every(Number.isNaN)) continue;
         map.append(ihv.el("span", { class: "row-name", text: `layer ${l}` }));
         for (let h = 0; h < run.heads; h++) {
-          const node = ihv.el("button", { type: "button", onclick: () => ihv.set({ head: `${l}.${h}` }) });
+          const node = ihv.el("button", {
+            type: "button",
+            onclick: () => ihv.set({ head: `${l}.${h}` }),
+          });
           node.style.setProperty("--head", ihv.colour(h));
           map.append(node);
           cells.push({ l, h, node });
@@ -71,7 +95,9 @@
         card.node.hidden = !pane.sweep.scores.length || !values();
         if (card.node.hidden) return;
         const pairs = pane.sweep.scores.map((each) => [each.key, each.name]);
-        tools.replaceChildren(ihv.select("score", pairs, score().key, (key) => ihv.set({ score: key })));
+        tools.replaceChildren(
+          ihv.select("score", pairs, score().key, (key) => ihv.set({ score: key })),
+        );
         const lines = pane.run.layers > 1 ? " Dashed lines: earlier layers." : "";
         about.textContent = `${score().about}; ${score().source}, ${pane.sweep.probe} sequences.${lines}`;
         build();

@@ -4,11 +4,29 @@
   const still = matchMedia("(prefers-reduced-motion: reduce)");
 
   ihv.timeline = () => {
-    const play = ihv.el("button", { type: "button", class: "play", "aria-label": "play", title: "play (space)", onclick: () => toggle() });
-    const slider = ihv.el("input", { type: "range", min: 0, step: 1, "aria-label": "time in training", oninput: () => ihv.set({ step: grid[slider.valueAsNumber] }) });
+    const play = ihv.el("button", {
+      type: "button",
+      class: "play",
+      "aria-label": "play",
+      title: "play (space)",
+      onclick: () => toggle(),
+    });
+    const slider = ihv.el("input", {
+      type: "range",
+      min: 0,
+      step: 1,
+      "aria-label": "time in training",
+      oninput: () => ihv.set({ step: grid[slider.valueAsNumber] }),
+    });
     const ticks = ihv.el("canvas", { class: "ticks", "aria-hidden": "true" });
     const now = ihv.el("output", { class: "time" });
-    const node = ihv.el("footer", { class: "timeline" }, play, ihv.el("div", { class: "track" }, slider, ticks), now);
+    const node = ihv.el(
+      "footer",
+      { class: "timeline" },
+      play,
+      ihv.el("div", { class: "track" }, slider, ticks),
+      now,
+    );
     let grid = [0];
     let playing = false;
     let last = 0;
@@ -25,7 +43,12 @@
         // The thumb's centre keeps 8 pixels from both ends.
         const x = 8 + ((width - 16) * i) / Math.max(1, grid.length - 1);
         context.fillStyle = ihv.ink(kept.has(step) ? "ink" : "faint");
-        context.fillRect((x - 0.5) * scale, 0, Math.max(1, scale), (kept.has(step) ? 7 : 4) * scale);
+        context.fillRect(
+          (x - 0.5) * scale,
+          0,
+          Math.max(1, scale),
+          (kept.has(step) ? 7 : 4) * scale,
+        );
       });
     }
     new ResizeObserver(() => draw()).observe(ticks);
@@ -61,7 +84,8 @@
         const chosen = [ihv.state.run, ihv.state.with].filter((i) => i >= 0).map(ihv.runAt);
         const steps = chosen.flatMap((run) => run.steps);
         grid = [...new Set(steps)].sort((a, b) => a - b);
-        if (!grid.length) grid = ihv.sweep().seen.map((seen) => Math.round(seen / ihv.sweep().unit));
+        if (!grid.length)
+          grid = ihv.sweep().seen.map((seen) => Math.round(seen / ihv.sweep().unit));
         slider.max = String(grid.length - 1);
         slider.disabled = play.disabled = grid.length < 2;
         draw();
@@ -73,7 +97,12 @@
         const step = grid[i];
         const sweep = ihv.sweep();
         const words = `${ihv.short(step * sweep.unit)} ${sweep.over}`;
-        now.replaceChildren(ihv.el("b", { text: words }), ihv.el("small", { text: `step ${ihv.whole(step)} · checkpoint ${i + 1} of ${grid.length}` }));
+        now.replaceChildren(
+          ihv.el("b", { text: words }),
+          ihv.el("small", {
+            text: `step ${ihv.whole(step)} · checkpoint ${i + 1} of ${grid.length}`,
+          }),
+        );
         slider.setAttribute("aria-valuetext", `${words} seen, step ${step}`);
       },
     };

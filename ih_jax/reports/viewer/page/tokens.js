@@ -22,14 +22,16 @@
           swatch: sweep.tiles.what === "swatches",
           query: last,
         });
-        if (!last) found.push({ kind: "label", label, text: `label ${sweep.vocabulary[label] ?? label}` });
+        if (!last)
+          found.push({ kind: "label", label, text: `label ${sweep.vocabulary[label] ?? label}` });
       });
       return found;
     }
     return Array.from({ length: run.length }, (_, i) => ({ kind: "text", text: String(i) }));
   };
 
-  ihv.targetOf = (sweep, run, place) => sweep.sequences[run.sequences]?.labels?.[place].at(-1) ?? null;
+  ihv.targetOf = (sweep, run, place) =>
+    sweep.sequences[run.sequences]?.labels?.[place].at(-1) ?? null;
   ihv.sequenceCount = (sweep, run) => {
     const given = sweep.sequences[run.sequences];
     return (given?.labels ?? given?.tokens)?.length ?? (given ? 1 : 0);

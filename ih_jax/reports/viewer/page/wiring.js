@@ -36,7 +36,8 @@
       const size = R * W * H * H;
       full = LEAST;
       for (let s = 1; s < S; s++) {
-        for (let i = 0; i < size; i++) full = Math.max(full, wiring.flat(s * size + i) - wiring.flat(i) || 0);
+        for (let i = 0; i < size; i++)
+          full = Math.max(full, wiring.flat(s * size + i) - wiring.flat(i) || 0);
       }
     }
 
@@ -63,12 +64,21 @@
           }
         }
       }
-      for (const [layer, y] of [[a, 162], [b, 28]]) {
+      for (const [layer, y] of [
+        [a, 162],
+        [b, 28],
+      ]) {
         drawing.append(ihv.svg("text", { x: 2, y: y + 4, class: "layer", text: `${layer}` }));
         for (let h = 0; h < H; h++) {
           const circle = ihv.svg("circle", { cx: x(h), cy: y, r: 13 });
           const lock = ihv.lock({ x: x(h) + 5, y: y - 18 });
-          const group = ihv.svg("g", { class: "node" }, circle, ihv.svg("text", { x: x(h), y: y + 4, text: `${layer}.${h}` }), lock);
+          const group = ihv.svg(
+            "g",
+            { class: "node" },
+            circle,
+            ihv.svg("text", { x: x(h), y: y + 4, text: `${layer}.${h}` }),
+            lock,
+          );
           group.addEventListener("click", () => ihv.set({ head: `${layer}.${h}` }));
           drawing.append(group);
           nodes.push({ layer, h, group, lock });
@@ -85,7 +95,17 @@
         const wires = [...WIRES.map((w) => [w, `${w}-composition`]), ["all", "Q, K and V"]];
         tools.replaceChildren(
           ...(every.length > 1
-            ? [ihv.select("layers", every.map(([a, b], i) => [i, `layer ${a} to ${b}`]), shown(), (i) => { pair = Number(i); this.rebuild(); })]
+            ? [
+                ihv.select(
+                  "layers",
+                  every.map(([a, b], i) => [i, `layer ${a} to ${b}`]),
+                  shown(),
+                  (i) => {
+                    pair = Number(i);
+                    this.rebuild();
+                  },
+                ),
+              ]
             : []),
           ihv.select("composition", wires, ihv.state.wire, (wire) => ihv.set({ wire })),
         );
@@ -115,11 +135,15 @@
         for (const { layer, h, group, lock } of nodes) {
           const holds = ihv.holdsOn(run, layer, h, pane.seen).filter((x) => x.on);
           lock.style.display = holds.length ? "" : "none";
-          group.setAttribute("class", `node${layer === L && h === H ? " chosen" : ""}${holds.some((x) => x.kind === "ablate") ? " ablated" : ""}`);
+          group.setAttribute(
+            "class",
+            `node${layer === L && h === H ? " chosen" : ""}${holds.some((x) => x.kind === "ablate") ? " ablated" : ""}`,
+          );
         }
-        const words = most.gain > full / 50
-          ? `Strongest gain: ${a}.${most.k} to ${b}.${most.h} by ${most.wire}, ${ihv.fixed(most.now)} (+${ihv.fixed(most.gain)} since the start).`
-          : "No score is above its value at the start yet.";
+        const words =
+          most.gain > full / 50
+            ? `Strongest gain: ${a}.${most.k} to ${b}.${most.h} by ${most.wire}, ${ihv.fixed(most.now)} (+${ihv.fixed(most.gain)} since the start).`
+            : "No score is above its value at the start yet.";
         told.textContent = `${words} Line widths: composition less its value at the start, the widest ${ihv.fixed(full)}, as much as any of the run gains (${pane.sweep.composition}).`;
         drawing.setAttribute("aria-label", `Heads of layer ${a} and ${b}. ${words}`);
       },
