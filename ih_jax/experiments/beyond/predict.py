@@ -1,7 +1,7 @@
 """Can the time to learn be predicted from how its parts form by themselves?
 
 Beyond the paper: Singh et al. 2024 ends with the promise to "predict learning dynamics from
-subcircuit formation". Command: ih-jax run predict. On 2 CPU cores: about 2 minutes a seed (19
+subcircuit formation". Command: ih-jax run predict. On 2 CPU cores: about 2 minutes per seed (19
 million sequences). Expected, if the parts make the whole: the times that B, C and both take, each
 alone, predict the time without a clamp better than knowing classes, labels and Zipf exponent.
 

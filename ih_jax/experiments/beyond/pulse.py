@@ -1,7 +1,7 @@
 """Parts of the circuit given for a while only: is there a critical period, what is the least dose?
 
 Beyond the paper (Singh et al. 2024 clamps throughout training). Command: ih-jax run pulse. On 2 CPU
-cores: about 12 minutes a seed (46 million sequences); with --quick 1.
+cores: about 12 minutes per seed (46 million sequences); with --quick 1.
 Expected, if a pulse teaches what is then kept: longer pulses save more, at any time before the
 phase change; if there is a critical period, early ones save more than later ones.
 """

@@ -1,6 +1,6 @@
 """The language models that several experiments read: what is trained, and for how long.
 
-All are of the tested recipes' size: 64 dimensions, 4 heads of 16 a layer, pre-norm, shortformer
+All are of the tested recipes' size: 64 dimensions, 4 heads of 16 per layer, pre-norm, shortformer
 positions, AdamW (.9, .98), weight decay .01, 100 steps of warm-up, batches of 32 unless said
 otherwise. Tokens are counted with BOS; 1,000 steps of 64 tokens a sequence are 2 million.
 """

@@ -1,7 +1,7 @@
 """Figure 15: an induction head's attention held between labels: how strong must it be?
 
 Paper: Singh et al. 2024, appendix, fig. 15. Command: ih-jax run fig15. On 2 CPU cores: about 3
-minutes a seed (9.6 million sequences; the networks of fig. 3 too). Expected: with any strength but
+minutes per seed (9.6 million sequences, plus those of fig. 3). Expected: with any strength but
 0, even a negative one, training label pairs are learned quickly; on held-out pairs negative
 strengths fail. The head is the strongest of that seed's network in fig. 3; strength is attention to
 right labels less that to wrong ones.

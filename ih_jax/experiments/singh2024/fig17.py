@@ -1,7 +1,7 @@
 """Figure 17: two induction heads trained together: are two quicker than one?
 
 Paper: Singh et al. 2024, appendix, fig. 17. Command: ih-jax run fig17. On 2 CPU cores: about 2
-minutes a seed (the networks of fig. 3 and 4 too).
+minutes per seed (the networks of fig. 3 and 4 too).
 Expected: with a second head learning is mostly quicker than with head 3 alone, by how much depends
 on the second head; the best pair is about as quick as all eight.
 """

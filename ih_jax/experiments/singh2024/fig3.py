@@ -1,7 +1,7 @@
 """Figure 3: the phase change of the loss, and the strength of every induction head behind it.
 
 Paper: Singh et al. 2024, section 3.1 and fig. 3. Command: ih-jax run fig3. On 2 CPU cores: about 1
-minute a seed (a million sequences; 100 checkpoints on 78,400 sequences each).
+minute per seed (a million sequences; 100 checkpoints on 78,400 sequences each).
 Expected: a plateau of the training loss at about ln 2 (a random label from the context), then a
 sharp fall; several induction heads, of which the strongest at the end is the first to form.
 """

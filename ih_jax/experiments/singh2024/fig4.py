@@ -1,7 +1,7 @@
 """Figure 4: do induction heads add up? Heads ablated from a trained network, and trained alone.
 
 Paper: Singh et al. 2024, section 3.2 and fig. 4. Command: ih-jax run fig4. On 2 CPU cores: about 2
-minutes a seed (9 million sequences).
+minutes per seed (9 million sequences).
 Expected: a head's strength tells how well the network does with it alone; the strongest alone
 nearly suffices, and any other may go; every head can learn the task alone, most of them more slowly
 than all together.

@@ -2,7 +2,7 @@
 
 Paper: Singh et al. 2024, section 5 and fig. 6. Command: ih-jax run fig6 (a file of at least 250
 classes for the paper's numbers of classes; fewer where the data has fewer). On 2 CPU cores: about 4
-minutes a seed (18 million sequences). Expected: more classes and more labels both slow learning.
+minutes per seed (18 million sequences). Expected: more classes and more labels both slow learning.
 Classes slow matching (B), labels not at all; labels slow copying (C), classes hardly; and both slow
 the two together.
 """

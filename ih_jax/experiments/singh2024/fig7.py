@@ -1,7 +1,7 @@
 """Figure 7: layer 0 grafted from a trained network: is its circuit all that was missing?
 
 Paper: Singh et al. 2024, section 5 and fig. 7. Command: ih-jax run fig7. On 2 CPU cores: about a
-minute a seed (3.4 million sequences).
+minute per seed (3.4 million sequences).
 Expected: with the layer 0 that its own initialisation led to, learning is quick; with another
 network's it has no plateau but is slow: the layers have grown to fit each other.
 """

@@ -1,7 +1,7 @@
 """Figure 8: which heads of layer 0 must attend to the previous token?
 
 Paper: Singh et al. 2024, appendix, fig. 8. Command: ih-jax run fig8. On 2 CPU cores: about 1.5
-minutes a seed (4 million sequences).
+minutes per seed (4 million sequences).
 Expected: any head will do, those that would become previous-token heads by themselves best; but if
 all heads do nothing else, the label's own value is missing and learning is slower than without.
 """

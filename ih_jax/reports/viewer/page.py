@@ -14,7 +14,7 @@ from typing import Any
 
 from ih_jax.experiments.drawing import HEAD_COLOURS
 
-FORMAT = 1  # of what stands in the page
+FORMAT = 1  # version of the data in the page
 STYLES = ("vendor/uplot/uPlot.min.css", "viewer.css")
 LIBRARY = "vendor/uplot/uPlot.iife.min.js"
 SCRIPTS = (
