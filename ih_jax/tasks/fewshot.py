@@ -205,6 +205,10 @@ class FewShot(Task):
         chosen = next(each for each in self.evaluation_sets if each.name == which)
         return self.source_of(chosen.classes, chosen.exemplars, chosen.label_pairs)
 
+    def sample(self, key: Array, source: Source, sequences: int) -> Batch:
+        """Draw a batch of what `source("train")`, or that of an evaluation set, holds."""
+        return self.objective().sample(key, source, sequences)
+
     def source_of(self, classes: str, exemplars: str, label_pairs: str) -> Source:
         """The arrays of one combination of splits.
 

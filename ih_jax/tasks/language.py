@@ -182,6 +182,10 @@ class Language(Task):
         """The traced half."""
         return Objective(self.data.static(), *self.positions())
 
+    def sample(self, key: Array, source: Any, sequences: int) -> Tokens:
+        """Draw a batch of what `source("train")`, or that of an evaluation set, holds."""
+        return self.objective().sample(key, source, sequences)
+
     def source(self, which: str) -> Any:
         """Of the language: to train on, or held out; nothing for random blocks repeated."""
         if which == "random_repeats":
