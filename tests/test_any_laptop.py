@@ -52,3 +52,22 @@ def test_importing_leaves_jax_that_has_started_and_loggers_alone():
     )
     done = run(script)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_study_uses_every_core_where_jax_has_started(tmp_path):
+    """With the one CPU device that JAX then has; and gives the bits of one device a core."""
+    started = "import jax; assert len(jax.devices()) == 1\n"
+    train = (
+        "import sys, jax, ih_jax as ih\n"
+        "from ih_jax.sweeps.programs import cores, workers\n"
+        "assert len(workers()) == cores() // len(jax.devices()) * len(jax.devices())\n"
+        "study = ih.sweep(ih.fewshot(evaluation_sequences=8), init=range(3), sequences=320)\n"
+        "loss = study.train(sys.argv[1], progress=False, width=1).results['loss'].values\n"
+        "print(loss.tobytes().hex())"
+    )
+    first, after = (
+        run(before + train, str(tmp_path / name), JAX_NUM_CPU_DEVICES="-1")
+        for name, before in (("first", ""), ("after", started))
+    )
+    assert after.returncode == 0, after.stderr
+    assert first.stdout == after.stdout

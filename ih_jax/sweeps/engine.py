@@ -33,6 +33,7 @@ from ih_jax.sweeps.programs import (
     cores,
     first_state,
     fitting_programs,
+    workers,
 )
 from ih_jax.sweeps.records import BlockRecord
 from ih_jax.sweeps.results import assemble, save_results
@@ -209,14 +210,14 @@ def _train_blocks(
                     stop.set()  # the other devices finish their chunk and save
                     raise
 
-        devices = jax.local_devices()
+        devices = workers()
         with ThreadPoolExecutor(len(devices)) as pool:
-            workers = [pool.submit(work, device) for device in devices]
+            working = [pool.submit(work, device) for device in devices]
             # In short waits: if the system delivers Ctrl-C to another thread, Python handles it
             # only once this one runs.
-            while wait(workers, HEAR_EVERY_SECONDS).not_done:
+            while wait(working, HEAR_EVERY_SECONDS).not_done:
                 pass
-        for worker in workers:
+        for worker in working:
             worker.result()
     if stop.is_set():
         raise Interrupted(

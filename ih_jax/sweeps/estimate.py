@@ -13,12 +13,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 
 from ih_jax.sweeps.blocks import plan_blocks
 from ih_jax.sweeps.chunk import LONG
 from ih_jax.sweeps.loop import ALL_SETS, Program
+from ih_jax.sweeps.programs import workers
 from ih_jax.sweeps.study import Study
 
 # Of the reference machine.
@@ -56,7 +56,7 @@ REFERENCE = Machine(2, "cpu", GFLOPS)
 
 def this_machine() -> Machine:
     """Measures for half a second."""
-    devices = jax.devices()
+    devices = workers()
     return Machine(len(devices), devices[0].platform, _gflops())
 
 

@@ -25,6 +25,7 @@ from ih_jax.errors import UserError
 from ih_jax.model.params import Params
 from ih_jax.sweeps.chunk import compiler_options, runs_at_once
 from ih_jax.sweeps.packing import packing
+from ih_jax.sweeps.programs import workers
 from ih_jax.sweeps.results import axis_labels
 from ih_jax.sweeps.study import Group, RunSpec, Study
 
@@ -120,7 +121,7 @@ def _on_all_devices(
     on: OnDevice, wanted: list[Checkpoint], read: Read
 ) -> Iterator[tuple[int, int, dict[str, np.ndarray]]]:
     """Pieces of these networks on each device in turn, read while earlier ones are measured."""
-    devices = jax.local_devices()
+    devices = workers()
     size = min(NETWORKS_AT_ONCE, -(-len(wanted) // len(devices)))
     waiting: deque[tuple[list[Checkpoint], Future[dict[str, np.ndarray]]]] = deque()
     with contextlib.ExitStack() as stack:

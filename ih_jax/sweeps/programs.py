@@ -63,12 +63,16 @@ class Programs:
         self._lock = threading.Lock()
         self._traced: dict[int, tuple[RunArrays, Packing, Any, Any, threading.Lock]] = {}
         self._compiled: dict[tuple[int, Any], Compiled] = {}
+        self._turns: dict[tuple[int, Any], threading.Lock] = {}
 
     def of(self, group: int, device: jax.Device) -> Compiled:
         """The program of a group on a device."""
         key = (group, device)
-        if key not in self._compiled:  # each device asks for its own: nobody compiles one twice
-            self._compiled[key] = self._compile(group, device)
+        with self._lock:
+            turn = self._turns.setdefault(key, threading.Lock())
+        with turn:  # of two workers on one device, the second finds the program of the first
+            if key not in self._compiled:
+                self._compiled[key] = self._compile(group, device)
         return self._compiled[key]
 
     def state(self, group: int) -> State:
@@ -124,7 +128,7 @@ def fitting_programs(study: Study, width: int | None) -> Programs:
         UserError: `width` is too much, or not even one run fits.
     """
     devices = jax.local_devices()
-    chosen = width or choose_width(study, len(devices), known_cost(devices[0]))
+    chosen = width or choose_width(study, len(workers()), known_cost(devices[0]))
     while True:
         programs = Programs(study, chosen)
         with ThreadPoolExecutor(len(devices)) as pool:
@@ -150,7 +154,20 @@ def memory_of(device: jax.Device) -> float:
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):
             whole = min(whole, float(Path(limit).read_text()))
-    return whole / len(jax.local_devices())
+    return whole / len(workers())
+
+
+def workers() -> list[jax.Device]:
+    """The devices that train or measure, each as often as it does so side by side.
+
+    A CPU has a device a core (`engine.use_all_cores`). Where JAX had started before this package
+    was imported it has one device only; then as many blocks as there are cores train on that.
+    """
+    devices = jax.local_devices()
+    asked_for = jax.config.values.get("jax_num_cpu_devices", -1) >= 1
+    if devices[0].platform != "cpu" or asked_for:
+        return devices
+    return devices * max(1, cores() // len(devices))
 
 
 def cores() -> int:
