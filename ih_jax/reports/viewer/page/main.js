@@ -162,7 +162,7 @@
       .map(([name, about]) => `${name.replace("score_", "")} ${(about.step / 2).toPrecision(2)}`);
     return ihv.el(
       "details",
-      { class: "notes", open: sweep.notes.length > 0 },
+      { class: "notes", open: sweep.notes.length > 0 && innerWidth > 760 },
       ihv.el("summary", { text: "About this page" }),
       ihv.el(
         "ul",

@@ -224,7 +224,7 @@
   ihv.views.runs = () => {
     const filter = ihv.el("input", {
       type: "search",
-      placeholder: "filter: match 5, time < 100k",
+      placeholder: "filter runs",
       "aria-label": "filter runs by words, or by a column such as time < 100k",
       oninput: () => fill(),
     });

@@ -98,7 +98,9 @@
         tools.replaceChildren(
           ihv.select("score", pairs, score().key, (key) => ihv.set({ score: key })),
         );
-        const lines = pane.run.layers > 1 ? " Dashed lines: earlier layers." : "";
+        const first = Array.from({ length: pane.run.heads }, (_, h) => values().get(0, 0, h));
+        const several = pane.run.layers > 1 && !first.every(Number.isNaN);
+        const lines = several ? " Dashed lines: earlier layers." : "";
         about.textContent = `${score().about}; ${score().source}, ${pane.sweep.probe} sequences.${lines}`;
         build();
         chart.draw();

@@ -39,7 +39,10 @@
       const context = ticks.getContext("2d");
       const run = ihv.runAt(ihv.state.run);
       const kept = new Set(run.details);
+      const apart = (width - 16) / Math.max(1, grid.length - 1);
+      const every = Math.max(1, Math.ceil(3 / apart)); // marks that would touch are left out
       grid.forEach((step, i) => {
+        if (i % every && !(kept.has(step) && kept.size * 3 < width)) return;
         // The thumb's centre keeps 8 pixels from both ends.
         const x = 8 + ((width - 16) * i) / Math.max(1, grid.length - 1);
         context.fillStyle = ihv.ink(kept.has(step) ? "ink" : "faint");
