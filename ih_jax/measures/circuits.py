@@ -1,11 +1,10 @@
 """Which heads could work together, read off the weights alone: composition scores.
 
 Papers: Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits", for the idea, and
-for scores of products of two matrices (W_OV and W_QK) and eigenvalues, which Olsson et al. 2022
-take; Singh et al. 2024, fig. 11 (right), for scores of one output and one input matrix.
+for the scores of products of two matrices (W_OV and W_QK) and the eigenvalues that Olsson et al.
+2022 use; Singh et al. 2024, fig. 11 (right), for the scores of one output and one input matrix.
 
-Norms, positions, smearing and MLPs are ignored throughout, as in the papers, and so is what a clamp
-holds.
+Norms, positions, smearing, MLPs and clamps are ignored throughout, as in the papers.
 
 Glossary: L layers, H heads, D d_model, E d_head, V vocabulary. A token's embedding is a row x [D];
 a head reads it as x W_Q, x W_K, x W_V and writes (x W_V) W_O.
@@ -34,9 +33,9 @@ INPUTS = ("Q", "K", "V")
 def composition_scores(written: Array, read: Array) -> Array:
     """[H, H], 0 to 1: how much of what a head writes (first axis) each head reads (second axis).
 
-    score_kh = ||written_k read_h||_F / (||written_k||_F ||read_h||_F): 1 where both have one and
-    the same direction, 0 where nothing written is read, 1 / sqrt(E) where E orthonormal directions
-    are written and just those are read. NaN for a matrix of zeros.
+    score_kh = ||written_k read_h||_F / (||written_k||_F ||read_h||_F): 1 where both have a single
+    direction, the same one; 0 where nothing that is written is read; 1 / sqrt(E) where E
+    orthonormal directions are written and exactly those are read. NaN for a matrix of zeros.
 
     Args:
         written: [H, E, D], W_O of the earlier layer.
@@ -59,7 +58,8 @@ def composition(
     axis) with head h of layer `late`.
 
     Layer norms, smearing and positions are ignored, as in the paper. So are the clamp and the
-    batch: these are scores of weights, of heads that a clamp ablates too. Layers count from 0.
+    batch: the scores depend on weights only, even for heads that a clamp ablates. Layers count
+    from 0.
 
     Raises:
         UserError: `early` is not before `late`, or (when measured) the model has no such layer.
@@ -70,7 +70,9 @@ def composition(
     @measure(dims=dict.fromkeys(INPUTS, ("writer", "reader")), name="composition")
     def of_network(params: Params, clamp: Holds, batch: Batch) -> dict[str, Array]:
         if late >= params.config.layers:
-            raise UserError(f"composition: layer {late} of {params.config.layers}: count from 0")
+            raise UserError(
+                f"composition: no layer {late}: give one of 0..{params.config.layers - 1}"
+            )
         written = params.blocks[early].attention.W_O
         reads = params.blocks[late].attention
         return {name: composition_scores(written, getattr(reads, f"W_{name}")) for name in INPUTS}
@@ -90,17 +92,17 @@ def _norm(matrices: Array) -> Array:
 def qkv_composition(
     params: Params, clamp: Holds | None = None, batch: Any = None
 ) -> dict[str, Array]:
-    """{"Q", "K", "V"}: [L, H, L, H], how far each head (first two axes) is read by each later one.
+    """{"Q", "K", "V"}: [L, H, L, H], how much each later head reads of each head (first two axes).
 
-    0 is what matrices of random directions have (Elhage et al. 2021, "composition score"). With A
-    the later head's W_QK (for Q transposed) or W_OV, and B the earlier one's W_OV:
+    Matrices of random directions score 0 (Elhage et al. 2021, "composition score"). With A the
+    later head's W_QK (for Q transposed) or W_OV, and B the earlier one's W_OV:
 
         score = ||A B||_F / (||A||_F ||B||_F) - 1 / sqrt(D)
 
     1 / sqrt(D) is exactly the root mean square over all rotations of what is written against what
-    is read, whatever the ranks; the mean of random matrices is lower by no more than its variance
-    makes it. NaN where the second head is not in a later layer, and for a matrix of zeros. The
-    measure needs no clamp and no batch.
+    is read, whatever the ranks; the mean is a little lower, by as much as scores vary. NaN where
+    the second head is not in a later layer, and for a matrix of zeros. The measure needs neither a
+    clamp nor a batch.
     """
     config = params.config
     L, H = config.layers, config.heads
@@ -148,7 +150,7 @@ def _norm_of_product(left: Array, right: Array) -> Array:
 
 @measure(dims=BY_HEAD)
 def ov_copying(params: Params, clamp: Holds | None = None, batch: Any = None) -> Array:
-    """[L, H], -1 to 1: `copying_eigenvalues` of every head. Needs no clamp and no batch."""
+    """[L, H], -1 to 1: `copying_eigenvalues` of every head. Needs no clamp, no batch."""
     layers = [block.attention for block in params.blocks]
     of = [copying_eigenvalues(params.W_E, each.W_V, each.W_O, params.W_U) for each in layers]
     return jnp.stack(of)
@@ -157,9 +159,9 @@ def ov_copying(params: Params, clamp: Holds | None = None, batch: Any = None) ->
 def copying_eigenvalues(W_E: Array, W_V: Array, W_O: Array, W_U: Array) -> Array:
     """[H], -1 to 1: sum of eigenvalues over sum of their absolute values, of W_U W_O W_V W_E.
 
-    1: every direction of tokens is raised by itself, a head that copies (Elhage et al. 2021,
-    "detecting copying behavior"). Those of the V x V matrix that are not 0 are those of the E x E
-    matrix W_V W_E W_U W_O. 0 for a head that writes nothing.
+    1: every direction of tokens raises itself, as in a head that copies (Elhage et al. 2021,
+    "detecting copying behavior"). The V x V matrix has the eigenvalues of the E x E matrix
+    W_V W_E W_U W_O, all others being 0. A head that writes nothing has 0.
 
     Args:
         W_E: [D, V].
@@ -175,7 +177,7 @@ def copying_eigenvalues(W_E: Array, W_V: Array, W_O: Array, W_U: Array) -> Array
 
 
 def _eigenvalues(matrix: Array) -> Array:
-    """Complex, [..., E], of [..., E, E]; XLA has them on CPU, elsewhere NumPy finds them."""
+    """Complex, [..., E], of [..., E, E]; by XLA on CPU, elsewhere by NumPy on the host."""
     found: Array = jax.lax.platform_dependent(
         matrix, cpu=jnp.linalg.eigvals, default=eigenvalues_by_numpy
     )
@@ -203,7 +205,7 @@ def qk_trace(params: Params, previous: Array) -> dict[str, Array]:
 
     is the score that a token gives, as the current one, to a token that stood before the key.
 
-        trace    tr(M): large for induction heads; its unit is that of scores before their scaling
+        trace    tr(M): large for induction heads; in the unit of scores before scaling
         cosine   tr(M) / (||M||_F sqrt(min(E, V))), -1 to 1: comparable between networks; 1 where M
                  is the identity on as many directions as a head has
 

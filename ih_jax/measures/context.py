@@ -1,11 +1,10 @@
-"""In-context learning of language models: losses by position, the phase change, its marks.
+"""In-context learning of language models: losses by position, scores, and reference losses.
 
-Paper: Olsson et al. 2022, arguments 1 and 2 and "Per-token losses". First measures of one network,
-for `Trajectories.measure`; then functions, in NumPy, of what those gave over training.
+Paper: Olsson et al. 2022, arguments 1 and 2 and "Per-token losses". First come measures of one
+network, for `Trajectories.measure`; then functions, in NumPy, of what these gave over training.
 
-Glossary: B sequences of T tokens, S snapshots of one run, N snapshots of many; nats throughout.
-Positions and indices are those of the token that is told, 1 to T - 1 (BOS is 0): losses [T - 1]
-begin with that of the token at position 1.
+Glossary: B sequences of T tokens; nats throughout. Positions and indices are those of the predicted
+token, 1 to T - 1 (BOS is 0): losses [T - 1] begin with that of the token at position 1.
 """
 
 from __future__ import annotations
@@ -47,13 +46,13 @@ def loss_by_token(params: Params, clamp: Holds, batch: Tokens) -> Array:
 def per_token_losses(positions: np.ndarray) -> Callable[[Params, Holds, Tokens], Array]:
     """A measure: [B], the loss at one position of each sequence, the same for all networks.
 
-    Olsson et al. 2022, "per-token losses": the vector that stands for a network.
+    Olsson et al. 2022, "per-token losses": the vector that represents a network.
 
     Args:
         positions: [B], 1 to T - 1, such as `random_positions` draws.
 
     Raises:
-        UserError: (when measured) they do not fit the batch.
+        UserError: (when measured) the positions do not fit the batch.
     """
 
     @measure(dims=("example",), name="per_token_losses", units="nats")
@@ -74,12 +73,12 @@ def random_positions(sequences: int, length: int, seed: int = 0) -> np.ndarray:
 
 
 def checked_positions(positions: np.ndarray, batch: Tokens) -> Array:
-    """[B]: these, if they fit the batch. Raises UserError if not."""
+    """[B]: these positions. Raises UserError if they do not fit the batch."""
     given, T = np.asarray(positions), batch.positions
     if given.shape != batch.tokens.shape[:1] or given.min() < 1 or given.max() >= T:
         raise UserError(
             f"positions {given.shape} for {batch.tokens.shape[0]} sequences of {T} tokens: give "
-            f"one a sequence, 1 to {T - 1}"
+            f"one per sequence, 1 to {T - 1}"
         )
     return jnp.asarray(given, jnp.int32)
 
@@ -94,8 +93,8 @@ def in_context_scores(
 
     Args:
         losses: as `loss_by_token` gives them.
-        pairs: (early, late) positions; several show that the choice does not matter.
-        window: positions that each end averages over; 1 as in the paper.
+        pairs: (early, late) positions; several, to check that the choice does not matter.
+        window: how many positions each end averages over; the paper has 1.
 
     Raises:
         UserError: a window lies outside the positions.
@@ -105,8 +104,8 @@ def in_context_scores(
     for early, late in pairs:
         if not (1 <= early <= last + 1 - window and window <= late <= last):
             raise UserError(
-                f"early {early}, late {late}: windows of {window} positions from the first and up "
-                f"to the second must lie within 1 to {last}"
+                f"early {early}, late {late}: the {window} positions from early on and those up "
+                f"to late must lie within 1 to {last}"
             )
     each = [in_context_score(by_position, early, late, window) for early, late in pairs]
     return np.stack(each, axis=-1)
@@ -116,17 +115,17 @@ def in_context_scores(
 
 
 def markov_references(tokens: ArrayLike, states: int) -> dict[str, float]:
-    """The best predictions' losses on in-context Markov chains, means over sequences and positions.
+    """Losses of the best predictions on in-context Markov chains, means over all positions.
 
         uniform   ln V
-        unigram   from counts of the tokens so far, 1 added to each
-        bigram    from counts of what followed the current token so far, 1 added to each; that is
-                  Bayes' prediction for rows that are Dirichlet(1), and no network can do better
+        unigram   from counts of the tokens so far, plus 1 each
+        bigram    from counts of what followed the current token so far, plus 1 each; this is the
+                  Bayesian prediction for rows drawn from Dirichlet(1): no network can do better
 
     (Edelman et al. 2024, section 2.)
 
     Args:
-        tokens: [B, T], of `data.language.Markov`, BOS first.
+        tokens: [B, T], of `data.languages.synthetic.Markov`, BOS first.
         states: V, without BOS.
 
     Raises:

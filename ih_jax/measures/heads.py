@@ -1,11 +1,11 @@
-"""How much of an induction head, or of a previous-token head, each head is.
+"""How strongly each head acts as an induction, previous-token or copying head.
 
 Papers: Singh et al. 2024, section 3.1 and fig. 3b, for few-shot networks; Olsson et al. 2022, "Head
 Activation Evaluators", for language models. Each measure is `measure(params, clamp, batch)` of one
 network, for `Trajectories.measure` to map over runs and checkpoints.
 
-Those of language models stand on functions of arrays in the public layout (batch first), which
-serve any transformer whose patterns and head outputs are at hand.
+Those of language models are built on functions of arrays in the public layout (batch first), which
+work for any transformer whose patterns and head outputs are available.
 
 Glossary: H heads, L layers, B sequences of T tokens (few-shot: x1 y1 x2 y2 ... xq), E d_head,
 D d_model, V vocabulary; A[i, j] attention of position i to position j.
@@ -39,7 +39,7 @@ def induction_strength(params: Params, clamp: Holds, batch: Batch) -> Array:
     """[H], -1 to 1: attention of the last layer's query to right labels less that to wrong ones.
 
     strength_h = mean over B of A[h, query, right label tokens] - A[h, query, wrong label tokens]
-    (Singh et al. 2024, section 3.1). A label is right where it is the query's.
+    (Singh et al. 2024, section 3.1). A label is right if it is the query's.
     """
 
     def of(piece: Batch) -> Array:
@@ -56,8 +56,8 @@ def induction_strength(params: Params, clamp: Holds, batch: Batch) -> Array:
 def previous_token_strength(params: Params, clamp: Holds, batch: Batch) -> Array:
     """[L, H], 0 to 1: attention of label tokens to the exemplar just before them.
 
-    Those are the rows that an induction head reads; what the others attend to is not trained
-    towards anything. (The paper tells previous-token heads by their patterns, by eye.)
+    Those are the rows that an induction head reads; nothing trains what other rows attend to. (The
+    paper identifies previous-token heads by eye, from their patterns.)
     """
 
     def of(piece: Batch) -> Array:
@@ -91,7 +91,7 @@ def attention_by_offset(
         offsets: how many; T at most.
 
     Raises:
-        UserError: there are no such offsets.
+        UserError: the sequences are too short for as many offsets.
     """
     T = pattern.shape[-1]
     if not 1 <= offsets <= T:
@@ -106,13 +106,14 @@ def prefix_matching_attention(
     """[H], 0 to 1: attention to what followed earlier occurrences of the current token.
 
     Mean over sequences and positions i >= begin of sum over j < i with x_j = x_i of A[i, j + 1]
-    (Olsson et al. 2022, "Prefix matching score"; where its text is ambiguous, as in its table of
-    models and in Bansal et al. 2023, algorithm 1: the next token, all earlier occurrences summed).
+    (Olsson et al. 2022, "Prefix matching score". Where its text is ambiguous, this follows its
+    table of models and Bansal et al. 2023, algorithm 1: the next token, summed over all earlier
+    occurrences.)
 
     Args:
         pattern: [B, H, T, T].
         tokens: [B, T].
-        begin: the first position that counts: of repeated blocks, the first of the second block.
+        begin: the first position that counts; for repeated blocks, the start of the second one.
     """
     return attention_after_match(pattern, tokens, begin, (1,))[:, 0]
 
@@ -125,9 +126,9 @@ def attention_after_match(
 ) -> Float[Array, "H shifts"]:
     """[H, len(shifts)]: `prefix_matching_attention` with j + shift in place of j + 1.
 
-    Shows circuits that match k > 1 tokens back: such a head attends to j + k, has no prefix
-    matching, and copies long spans as well as an induction head. Shift 0 is attention to the
-    earlier occurrences themselves. On blocks repeated, shifts a whole block apart are the same.
+    Shows circuits that match k > 1 tokens back: such a head attends to j + k, has a prefix-matching
+    score of 0, and copies long spans as well as an induction head does. Shift 0 is attention to the
+    earlier occurrences themselves. On repeated blocks, shifts a whole block apart are the same.
     """
     T = tokens.shape[1]
     if not 0 <= begin < T:
@@ -150,7 +151,7 @@ def copying_ratio(
     W_U: Float[Array, "V D"],
     tokens: Int[Array, "B T"],
 ) -> Float[Array, " H"]:
-    """[H], 0 to 1/2: of what a head raises among the sample's tokens, is it what it attends to?
+    """[H], 0 to 1/2: does a head raise the tokens that it attends to, of all tokens in the sample?
 
     Olsson et al. 2022, "Copying score", which is 4 ratio - 1. With u[t, v] = ReLU of the logit that
     the head's output at t gives to token v, less its mean over all tokens:
@@ -158,20 +159,21 @@ def copying_ratio(
         a_t = sum over s of A[t, s] u[t, x_s]       T_t = sum over the sample's tokens v of u[t, v]
         ratio = mean over sequences and t of a_t / (a_t + T_t)
 
-    1/2: it raises the one token that it attends to and no other of the sample. 0 / 0, where it
-    raises none of the sample's, counts as 0: a head that writes nothing copies nothing. The ratio
-    falls with the spread of attention, too: a perfect copy from n tokens in equal parts has
-    1 / (n + 1), and so have, about, random heads: a score of -.85 for 25 tokens. Whether a head
-    lowers what it attends to is for `copying_logits` to say.
+    1/2: the head raises the one token that it attends to and no other token of the sample. Where it
+    raises none of them, 0 / 0 counts as 0: a head that writes nothing copies nothing. The ratio
+    also falls as attention spreads: a head that copies n tokens in equal parts has 1 / (n + 1), and
+    random heads have about the same, a score of -.85 for 25 tokens. Whether a head lowers what it
+    attends to is what `copying_logits` tells.
 
-    The direct path: through W_U alone, without the final norm, the bias of logits or later heads.
+    Only the direct path counts: through W_U, without the final norm, the logits' bias or later
+    heads.
 
     Args:
         z: [B, T, H, E], head outputs before W_O.
         pattern: [B, H, T, T].
         W_O: [H, E, D].
         W_U: [V, D].
-        tokens: [B, T], the sample; one that stands twice counts once in T_t.
+        tokens: [B, T], the sample; a token that occurs twice counts once in T_t.
     """
     raised = jax.nn.relu(_logits_of_sample(z, W_O, W_U, tokens))
     attended = jnp.sum(pattern * raised, axis=-1)  # [B, H, T]
@@ -188,12 +190,12 @@ def copying_logits(
     W_U: Float[Array, "V D"],
     tokens: Int[Array, "B T"],
 ) -> Float[Array, " H"]:
-    """[H]: logit that a head gives to what it attends to, less that to the sample's tokens.
+    """[H]: the logit that a head gives to what it attends to, less that of the sample's tokens.
 
     Mean over sequences and t of sum over s of A[t, s] l[t, x_s] - mean over the sample's tokens v
-    of l[t, v], with logits l less their mean over all tokens. Above 0 for heads that copy, below
-    for those that anti-copy, about 0 for random ones, however attention is spread. Arguments and
-    path as `copying_ratio`; the unit is that of logits without the final norm.
+    of l[t, v], where l are logits less their mean over all tokens. Above 0 for heads that copy,
+    below 0 for heads that anti-copy, about 0 for random ones, however attention is spread.
+    Arguments and path as in `copying_ratio`; the unit is that of logits without the final norm.
     """
     logits = _logits_of_sample(z, W_O, W_U, tokens)
     first = _first(tokens)[:, None, None]
@@ -212,7 +214,7 @@ def _logits_of_sample(z: Array, W_O: Array, W_U: Array, tokens: Array) -> Array:
 
 
 def _first(tokens: Array) -> Array:
-    """[B, T]: 1 where a token stands for the first time."""
+    """[B, T]: 1 where a token occurs for the first time."""
     T = tokens.shape[1]
     before = np.tril(np.ones((T, T), bool), -1)
     seen = (tokens[:, :, None] == tokens[:, None]) & before
@@ -224,7 +226,7 @@ def _first(tokens: Array) -> Array:
 
 @measure(dims=BY_HEAD)
 def previous_token_score(params: Params, clamp: Holds, batch: Tokens) -> Array:
-    """[L, H], 0 to 1: `previous_token_attention` on the batch, sequences of training."""
+    """[L, H], 0 to 1: `previous_token_attention` on the batch."""
     return _of_patterns(params, clamp, batch, previous_token_attention)
 
 
@@ -247,8 +249,8 @@ def prefix_matching(
 ) -> Callable[[Params, Holds, Tokens], Array]:
     """A measure: [L, H], 0 to 1, `prefix_matching_attention` on `probes.repeated_tokens`.
 
-    Positions from the second block on count. Of the batch only its length is used: as long are the
-    networks' contexts. Arguments as `probes.repeated_tokens`.
+    Only positions from the second block on count. Only the length of the batch is used, as that of
+    the networks' contexts. Arguments as in `probes.repeated_tokens`.
     """
     by_shift = match_shifts((1,), block, times, sequences, seed, exclude)
 
@@ -290,8 +292,8 @@ def copying(
 ) -> Callable[[Params, Holds, Tokens], dict[str, Array]]:
     """A measure: {"score", "logits"}, [L, H] each, on `probes.random_tokens`.
 
-    score, -1 to 1: 4 `copying_ratio` - 1; logits: `copying_logits`. Arguments as
-    `probes.random_tokens`; of the batch only its length is used.
+    score, -1 to 1: 4 `copying_ratio` - 1; logits: `copying_logits`. Arguments as in
+    `probes.random_tokens`; only the length of the batch is used.
     """
 
     @measure(dims={"score": BY_HEAD, "logits": BY_HEAD}, name="copying")
@@ -318,7 +320,7 @@ def copying(
 def _of_patterns(
     params: Params, clamp: Holds, batch: Tokens, function: Callable[[Array], Array]
 ) -> Array:
-    """`function` of the patterns of each layer, [L, ...]: a mean over the batch."""
+    """`function` of each layer's patterns, [L, ...]: a mean over the batch."""
 
     def of(piece: Tokens) -> Array:
         patterns = forward(params, piece, clamp)["pattern"]

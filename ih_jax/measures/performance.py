@@ -1,12 +1,12 @@
 """How well a trained network does when parts of it are removed or set: loss, accuracy, mistakes.
 
 Paper: Singh et al. 2024, figs. 4a, 10 to 14 and 16, tables 1 to 3. The clamps of these analyses
-stand *in place of* the one that a network was trained under, which is ignored: what was held in
-training and is to be held here must be among them (fig. 10 ablates all but one head in both).
+stand *in place of* the one that a network was trained under, which is ignored: to keep what was
+held in training, include it in them (fig. 10 ablates all but one head in both).
 
 `under`, `mistakes` and `by_label` make a `measure(params, clamp, batch)` of one network, for
-`Trajectories.measure` to map over runs and checkpoints. What it gives is in the order of the clamps
-it was made with; those come as {name: clamp}, and functions at the end make the paper's.
+`Trajectories.measure` to map over runs and checkpoints. They take clamps as {name: clamp}, and
+results are in that order; the functions at the end make the paper's clamps.
 
 Glossary: K clamps, B sequences, C labels (logits), H heads; layers and heads count from 0.
 """
@@ -44,10 +44,10 @@ def under(clamps: Clamps, config: Config, label_count: int | None = None) -> Mea
     Args:
         clamps: what to hold, by name, in place of the clamp of training.
         config: the networks' shape.
-        label_count: labels in use, where the network has logits for more; None: all.
+        label_count: labels in use, if the network has logits for more; None: all.
 
     Raises:
-        UserError: there are no clamps, one does not fit the model, or one is bound to a time.
+        UserError: there are no clamps, or one does not fit the model or is limited in time.
     """
     stacked, count = _stack(clamps, config), len(clamps)
     used = None if label_count is None else np.asarray(label_count)
@@ -80,9 +80,9 @@ def correct(
 
 
 def mistakes(clamps: Clamps, config: Config, label_count: int | None = None) -> Measure:
-    """A measure: are sequences missed under one clamp right under another? Arguments as `under`.
+    """A measure: does one clamp get right what another gets wrong? Arguments as in `under`.
 
-    With wrong_a(s) = 1 where sequence s is missed under clamp a, and right_b = 1 - wrong_b:
+    With wrong_a(s) = 1 where sequence s is wrong under clamp a, and right_b = 1 - wrong_b:
 
         wrong [K]         mean over s of wrong_a(s); the accuracy is 1 less this
         missed [K]        their number, sum over s
@@ -125,12 +125,12 @@ def mistakes(clamps: Clamps, config: Config, label_count: int | None = None) -> 
 
 
 def by_label(clamps: Clamps, config: Config, label_count: int | None = None) -> Measure:
-    """A measure: where mistakes fall among the right labels, under each clamp. As `under`.
+    """A measure: which labels mistakes are made on, under each clamp. Arguments as in `under`.
 
-        label_accuracy [K, C]  share of the sequences of a right label that are right; NaN for a
-                               label that no sequence asks for
+        label_accuracy [K, C]  accuracy on the sequences whose right label this is; NaN if there are
+                               none
         mistake_share [K, C]   share of a clamp's mistakes whose right label this is: sums to 1 over
-                               labels; NaN where there are no mistakes
+                               labels; NaN if there are no mistakes
 
     (Singh et al. 2024, fig. 16b and c.)
     """
@@ -149,7 +149,7 @@ def by_label(clamps: Clamps, config: Config, label_count: int | None = None) -> 
 
         asked, right = by_pieces(of, batch)  # [C], [K, C]: shares of all sequences
         wrong = asked - right
-        # Rounding of means over pieces must not make mistakes of nothing.
+        # Rounding errors of means over pieces must not look like mistakes.
         wrong = jnp.round(wrong * len(batch.labels))
         return {
             "label_accuracy": right / asked,
@@ -161,10 +161,12 @@ def by_label(clamps: Clamps, config: Config, label_count: int | None = None) -> 
 
 def _stack(clamps: Clamps, config: Config) -> Holds:
     if not clamps:
-        raise UserError("no clamps to measure under: give one or more, {name: clamp}")
+        raise UserError("no clamps to measure under: give one or more, as {name: clamp}")
     for name, clamp in clamps.items():
         if any(hold.start is not None for hold in clamp.arrays(config).holds):
-            raise UserError(f"clamp {name!r} has times, but a trained network none: no during()")
+            raise UserError(
+                f"clamp {name!r} is limited in time, a trained network is not: leave during() out"
+            )
     return Clamp.stack(list(clamps.values()), config)
 
 
@@ -173,8 +175,8 @@ def _each(
 ) -> Array:
     """`function(sites)` of the pass under each of K stacked clamps, along a first axis.
 
-    One clamp after the other: no memory for K at once, and weights shared under vmap would crash
-    XLA on CPU. The clean pass that some clamps read is the same for all and made once.
+    One clamp after the other: K at once would need more memory, and weights shared under vmap crash
+    XLA on CPU. The clean pass that some clamps read is the same for all, and computed once.
     """
     given = None
     if holds.needs_given and holds.replaced is None:
@@ -212,8 +214,8 @@ def perfect_match(heads: int, layer: int = 1) -> dict[str, Clamp]:
 def direct_path(heads: int) -> dict[str, Clamp]:
     """What each of two layers adds by itself to the logits (fig. 12 and section 3.1).
 
-    "direct_l0": layer 0 ablated as seen by the logits only: layer 1 has the patterns and values of
-    a clean pass. "without_l1": layer 1 ablated, so that only the direct paths are left. What a
+    "direct_l0": layer 0 is ablated for the logits only: layer 1 has the patterns and values of a
+    clean pass. "without_l1": layer 1 is ablated, so that only the direct paths are left. What a
     layer adds is the loss under its clamp less that of the clean network.
     """
     every = range(heads)
@@ -273,12 +275,12 @@ def add_back(order: Sequence[int], heads: int, layer: int = 1) -> dict[str, Clam
 
 
 def ablate_but(layer: int, left: Sequence[int], heads: int) -> Clamp:
-    """All heads of a layer ablated but these; `Clamp()` where none is left to ablate.
+    """All heads of a layer but these ablated; `Clamp()` if there is none to ablate.
 
-    Raises UserError for a head that is not among the H.
+    Raises UserError for a head that the layer does not have.
     """
     beyond = sorted(set(left) - set(range(heads)))
     if beyond:
-        raise UserError(f"heads {beyond} are not among the {heads} of a layer: give 0 .. H - 1")
+        raise UserError(f"heads {beyond} are out of range: give 0..{heads - 1}")
     rest = [h for h in range(heads) if h not in left]
     return ablate(layer, rest) if rest else Clamp()

@@ -3,14 +3,14 @@
 Paper: Olsson et al. 2022, "Per-token losses" and arguments 3 to 5. A head is removed in one of two
 ways (`Kind`):
 
-    full      its output is zero, and everything after it is computed anew
+    full      its output is zero, and everything after it is computed again
     patterns  its output is zero, and all attention patterns stay as they were with it; without
-              MLPs and norms that subtracts every term of the network that contains the head
+              MLPs and norms, this subtracts every term of the network that contains the head
 
-The clamp of training stays on in every pass: what is measured is the network as it was trained.
+The clamp of training stays on in every pass: networks are measured as they were trained.
 
 Glossary: L layers, H heads, B sequences of T tokens, V vocabulary. Positions are those of the
-token that is told, 1 to T - 1.
+predicted token, 1 to T - 1.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def without_head(
     kind: Kind,
     given: Sites | None = None,
 ) -> Sites:
-    """The pass without one head, from that of the whole network; nothing before it is done anew.
+    """The pass without one head, from that of the whole network; nothing before it is recomputed.
 
     Args:
         params, clamp, batch: as `forward` takes them; the clamp already switched by time.
@@ -164,7 +164,7 @@ def without_heads(
 def logit_attribution(params: Params, clamp: Holds, batch: Tokens, layer: int, head: int) -> Array:
     """[B, T, V]: what a head adds to the logits by itself, less the mean over the vocabulary.
 
-    Its output through W_O and W_U: without the final norm and later heads (Olsson et al. 2022,
+    Its output through W_O and W_U, without the final norm and later heads (Olsson et al. 2022,
     "direct logit attribution").
     """
     z = forward(params, batch, clamp)["z"][layer][head]  # [E, T, B]
@@ -196,7 +196,7 @@ def _check(kind: str) -> None:
 
 
 def _clean(params: Params, clamp: Holds, batch: Tokens) -> Sites | None:
-    """The clean pass that some clamps read, made once; `forward` makes that of a graft itself."""
+    """The clean pass that some clamps read, computed once; `forward` makes that of a graft."""
     if clamp.needs_given and clamp.replaced is None:
         return forward(params, batch, Holds())
     return None
@@ -205,8 +205,8 @@ def _clean(params: Params, clamp: Holds, batch: Tokens) -> Sites | None:
 def _patterns(clamp: Holds, sites: Sites, layers: range) -> list[Hold]:
     """Holds that keep these layers' patterns.
 
-    Queries and keys decide them, and the fused attention does without patterns in memory; where
-    the clamp holds attention itself, its rules might look at more.
+    Queries and keys decide patterns, and fused attention never has patterns in memory; but where
+    the clamp holds attention itself, its rules might read more than these.
     """
     held = any(hold.site in ATTENTION_SITES for hold in clamp.holds)
     kept = ("pattern",) if held else ("q", "k")
@@ -214,7 +214,7 @@ def _patterns(clamp: Holds, sites: Sites, layers: range) -> list[Hold]:
 
 
 def _changes(change: Array, at: Array) -> tuple[Array, Array]:
-    """Of changes [T - 1, B], those at positions [B], and the mean over sequences [T - 1]."""
+    """From changes [T - 1, B]: those at positions [B], and the mean over sequences [T - 1]."""
     return jnp.take_along_axis(change, at[None] - 1, axis=0)[0], change.mean(-1)
 
 
@@ -225,9 +225,9 @@ def _summary(
     early: int,
     late: int,
 ) -> dict[str, Array]:
-    """What the measures give, from `of(piece, positions)`: changes [..., B] and means [..., T - 1].
+    """What the measures return, from `of(piece, positions)`: changes [..., B], means [..., T - 1].
 
-    The score is linear in losses: its change is the score of their changes.
+    The score is linear in the losses, so its change is the score of their changes.
     """
     own, mean = each_piece(of, batch, checked_positions(positions, batch))
     by_token = mean.mean(0)  # of pieces

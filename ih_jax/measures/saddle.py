@@ -1,8 +1,8 @@
-"""Is a plateau a saddle: the gradient of the loss there, and the extremes of its curvature.
+"""Whether a plateau is a saddle: the gradient of the loss and its extreme curvatures.
 
-Near a saddle the gradient is small and the lowest eigenvalue of the Hessian below 0, of a smaller
-size than the highest. Lanczos' method finds both from products of the Hessian with vectors, which a
-derivative of the gradient gives without the matrix (Pearlmutter 1994).
+Near a saddle the gradient is small and the lowest eigenvalue of the Hessian is below 0, and smaller
+in size than the highest. Lanczos' method finds both from products of the Hessian with vectors,
+which the derivative of the gradient gives without the matrix (Pearlmutter 1994).
 
 Glossary: N weights, S steps of Lanczos' method.
 """
@@ -34,8 +34,8 @@ NOTHING = 1e-6  # share of the largest product below which what is left of one i
 class Extremes(NamedTuple):
     """Lowest and highest eigenvalues found of a symmetric matrix, and how far off they may be.
 
-    Some eigenvalue lies within its residual ||A x - value x|| of each value, which is moreover
-    never beyond the extreme one (but for rounding): too high a lowest, too low a highest.
+    Each value lies within its residual ||A x - value x|| of an eigenvalue, and (but for rounding)
+    never beyond the extreme one: the lowest may be too high, the highest too low.
     """
 
     lowest: Array
@@ -51,7 +51,7 @@ def lanczos(
     free: Array | None = None,
     seed: int = 0,
 ) -> Extremes:
-    """Extreme eigenvalues of a symmetric N x N matrix A known by `product(v) = A v` only.
+    """Extreme eigenvalues of a symmetric N x N matrix A, given only `product(v) = A v`.
 
     From a random unit vector v_1, with V the vectors so far,
 
@@ -67,9 +67,9 @@ def lanczos(
     Args:
         product: A v for v, [N].
         size: N.
-        steps: S, at most N are made; with N (or as many as are free) all eigenvalues are exact.
-        free: [N], 1 or 0: A is restricted to the coordinates of 1; None: all. There must be S.
-        seed: of the random vectors. The same for all networks, so that they compare.
+        steps: S, capped at N; with N (or as many as are free) all eigenvalues are exact.
+        free: [N], 1 or 0: A is restricted to the coordinates of 1, at least S; None: all.
+        seed: of the random vectors; the same for all networks, so that they are comparable.
     """
     count = min(steps, size)
     key = jax.random.key(seed)
@@ -119,14 +119,14 @@ def curvature(
                           loss with respect to the weights that learn (`lanczos`)
         lowest_residual, highest_residual   their residuals, same units
 
-    Weights that the clamp freezes are no directions; those that do not act give eigenvalues of 0.
-    Each is a number a network. A few thousand sequences at most: every step goes through all of
-    them, forwards and backwards twice. On CPU, vmap over networks that share weights or holds needs
-    `sweeps.chunk.compiler_options` (`Trajectories.measure` gives them).
+    Weights that the clamp freezes are left out; weights without effect give eigenvalues of 0. Each
+    result is one number per network. Use a few thousand sequences at most: every step goes through
+    all of them, forwards and backwards twice. On CPU, vmap over networks that share weights or
+    holds needs `sweeps.chunk.compiler_options` (`Trajectories.measure` sets them).
 
     Args:
         steps: S of `lanczos`.
-        label_count: labels in use, where the network has logits for more; None: all.
+        label_count: labels in use, if the network has logits for more; None: all.
     """
 
     used = None if label_count is None else np.asarray(label_count)

@@ -436,7 +436,7 @@ def test_positions_are_checked_and_drawn_from_all() -> None:
     np.testing.assert_allclose(np.bincount(drawn)[1:], 10_000 / 11, rtol=0.15)
     params, batch = network(language()), sequences(6)
     for wrong in (np.ones(5), np.zeros(6), np.full(6, 12)):
-        with pytest.raises(UserError, match="give one a sequence, 1 to 11"):
+        with pytest.raises(UserError, match="give one per sequence, 1 to 11"):
             measured(context.per_token_losses(wrong), params, batch)
 
 

@@ -232,11 +232,11 @@ def test_labels_that_a_run_does_not_use_are_never_its_answer() -> None:
 def test_clamps_for_performance_are_checked() -> None:
     with pytest.raises(UserError, match="no clamps"):
         performance.under({}, CONFIG)
-    with pytest.raises(UserError, match="'pulse' has times"):
+    with pytest.raises(UserError, match="'pulse' is limited in time"):
         performance.under({"pulse": c.ablate(0, 1).during(0, 10)}, CONFIG)
     with pytest.raises(UserError, match="head"):
         performance.mistakes({"beyond": c.ablate(0, 7)}, CONFIG)
-    with pytest.raises(UserError, match=r"\[4\] are not among"):
+    with pytest.raises(UserError, match=r"\[4\] are out of range"):
         performance.ablate_but(1, [4], 4)
 
 
