@@ -201,7 +201,7 @@ def _one(
 
 
 def sample(key: Array, layout: Layout, source: Source, sequences: int) -> Batch:
-    """Draw B = `sequences` sequences (Singh et al. 2024, section 2); jit and vmap as you like.
+    """Draw B = `sequences` sequences (Singh et al. 2024, section 2); may be jitted and vmapped.
 
     `rows` index the source's table as [C * E, F]. Classes, exemplars and order do not depend on
     labels: with other label pairs or another scheme, a key gives the same `rows` and `kinds`.

@@ -2,7 +2,7 @@
 
 A task has two halves. The host's, `Task`, is a frozen dataclass that people make, vary along axes
 and find again from run cards. The program's, `Objective`, is small, hashable and traced: it draws
-batches from arrays and scores a forward pass. A task of one's own is one class, a `Task` with
+batches from arrays and scores a forward pass. Your own task is one class, a `Task` with
 `sample` and `loss`; its objective is made of these. `tasks.fewshot` and `tasks.language` write
 theirs by hand, in the layout of the program.
 """
@@ -10,7 +10,7 @@ theirs by hand, in the layout of the program.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -79,13 +79,13 @@ class Objective(Protocol):
 def task(kind: str) -> Callable[[T], T]:
     """Register a task under a name that run cards keep, so that `ih.load` finds it again.
 
-    The decorator stands on a frozen dataclass that subclasses `Task`. Raises UserError for a class
-    that is none, or a name that this package uses itself.
+    The decorator goes above a frozen dataclass that subclasses `Task`. Raises UserError for any
+    other class, and for a name that this package already uses.
     """
 
     def register(cls: T) -> T:
-        own_fields = is_dataclass(cls) and "__dataclass_params__" in vars(cls)
-        if not (own_fields and issubclass(cls, Task) and cls.__dataclass_params__.frozen):  # type: ignore[attr-defined]
+        params = vars(cls).get("__dataclass_params__")  # its own, not those of a parent
+        if params is None or not (issubclass(cls, Task) and params.frozen):
             raise UserError(
                 f"task {kind!r}: write it as @ih.task({kind!r}) above @dataclass(frozen=True) "
                 f"above class {cls.__name__}(ih.Task)"
@@ -136,7 +136,7 @@ class Task:
     def __post_init__(self) -> None:
         check_sizes(self)
 
-    # What a task of one's own writes.
+    # What your own task defines.
 
     def sample(self, key: Array, source: Any, sequences: int) -> Sequences:
         """Draw a batch; pure, and traced.
@@ -337,6 +337,6 @@ def of_card(described: Mapping[str, Any], origin: Mapping[str, Any]) -> Task:
     """
     implied = "language" if "language" in described else "fewshot"
     kind = described.get("kind", implied)
-    cls = find(TASKS, "task", kind, described.get("defined", {}))
-    found: Task = cls.of_card(described, origin)  # type: ignore[attr-defined]
+    cls: Any = find(TASKS, "task", kind, described.get("defined", {}))
+    found: Task = cls.of_card(described, origin)
     return found

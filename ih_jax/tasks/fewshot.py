@@ -5,6 +5,7 @@ Glossary of shapes: B sequences, C labels (logits), P exemplars of a sequence (q
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -336,8 +337,8 @@ def fewshot(
         chosen = features_.of_glyphs()
     elif isinstance(data, Features):
         chosen = data
-    elif isinstance(data, str) or hasattr(data, "__fspath__"):
-        chosen = features_.of_file(data, data_key)  # type: ignore[arg-type]
+    elif isinstance(data, str | os.PathLike):
+        chosen = features_.of_file(data, data_key)
     else:
         chosen = features_.of_array(data)
     known = [f.name for f in fields(FewShot)]

@@ -77,9 +77,9 @@ class Objective:
     def scores(self, sites: Sites, batch: Tokens, arrays: TaskArrays) -> Array:
         """[3] `METRICS`."""
         losses = token_losses(sites, batch).mean(-1)
-        told = sites["logits"][0][:, :-1].argmax(0) == batch.tokens.T[1:]
+        correct = sites["logits"][0][:, :-1].argmax(0) == batch.tokens.T[1:]
         score = in_context_score(losses, self.early, self.late)
-        return jnp.stack([losses.mean(), told.mean(), score])
+        return jnp.stack([losses.mean(), correct.mean(), score])
 
     def has_sequences(self, source: Any) -> bool:
         """Always."""
@@ -99,7 +99,7 @@ def in_context_score(losses: Array, early: int, late: int, window: int = WINDOW)
 
     Olsson et al. 2022, "in-context learning score": loss at the 500th token less that at the 50th.
     Here each is the mean of `window` positions from `early` and up to `late`, both as positions of
-    the token that is told (BOS is 0).
+    the predicted token (BOS is 0).
     """
     before = losses[early - 1 : early - 1 + window].mean(0)
     after = losses[late - window : late].mean(0)

@@ -85,7 +85,7 @@ def test_half_a_download_and_no_archive_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name, message in (
         ("half.zip", "no whole zip"),
-        ("none.zip", "there is no"),
+        ("none.zip", "does not exist"),
         ("empty", "holds no drawings"),
     ):
         with pytest.raises(ih.UserError, match=message):

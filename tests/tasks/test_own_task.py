@@ -1,5 +1,7 @@
 """A task of one's own: trained, resumed, found again from its card, and refused where it errs."""
 
+import json
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 import ih_jax as ih
 
@@ -74,6 +77,48 @@ def test_trains_and_a_fresh_process_finds_it_again(own, tmp_path):
             [sys.executable, "-c", say, str(folder)], cwd=where, capture_output=True, text=True
         )
         assert words in told.stdout + told.stderr
+
+
+KILLED = """
+import os, signal, sys
+import ih_jax as ih, two_queries
+from ih_jax.sweeps import writer
+
+writer.SAVE_EVERY_SECONDS = 0.0
+add, calls = writer.Writer.add, []
+
+def add_and_die(*arguments):
+    add(*arguments)
+    calls.append(1)
+    if len(calls) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+writer.Writer.add = add_and_die
+two_queries.study.train(sys.argv[1], progress=False, width=1)
+"""
+STUDY = f"""
+settings = {SMALL!r}
+study = ih.sweep(TwoQueries(), noise=[0.0, 0.5], sequences=80, checkpoints=[0, 40, 80],
+                 evaluate=[0, 40, 80], **settings)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+def test_killed_and_resumed_it_gives_the_bits_of_one_never_killed(own, tmp_path):
+    (tmp_path / "two_queries.py").write_text(TASK + STUDY)
+    sys.modules.pop("two_queries", None)
+    from two_queries import study
+
+    folder = tmp_path / "killed"
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(folder)], cwd=tmp_path)
+    assert killed.returncode == -signal.SIGKILL
+    assert not json.loads((folder / "card.json").read_text())["finished"]
+    again = study.train(folder, progress=False, resume=True)
+    whole = study.train(tmp_path / "whole", progress=False, width=1)
+    xr.testing.assert_identical(again.results, whole.results)
+    for run in range(2):
+        ours, theirs = (jax.tree.leaves(t.params(run, t.steps(run)[-1])) for t in (again, whole))
+        assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 def test_a_tuple_is_never_an_axis(own):

@@ -120,7 +120,7 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
             yield f"{path.name}/{where}", file.read_bytes()
         return
     if not path.is_file():
-        raise UserError(f"there is no {path}: give Omniglot's folders or zip archives")
+        raise UserError(f"{path} does not exist: give Omniglot's folders or zip archives")
     try:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():

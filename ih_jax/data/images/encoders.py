@@ -25,7 +25,7 @@ from rich.progress import track
 from safetensors.numpy import load_file
 
 from ih_jax.data.images import glyphs
-from ih_jax.errors import UserError
+from ih_jax.errors import UserError, unknown
 
 Name = Literal["resnet18", "pixels", "random-conv"]
 NAMES = get_args(Name)
@@ -60,7 +60,7 @@ class Encoder:
 def make(name: str, weights: str | Path | None = None) -> Encoder:
     """The encoder of this name. Raises UserError for another, and for weights it cannot take."""
     if name not in NAMES:
-        raise UserError(f"there is no encoder {name!r}: give one of {', '.join(NAMES)}")
+        raise unknown("encoder", name, NAMES)
     if (name == "resnet18") != (weights is not None):
         raise UserError(
             f"encoder {name}: give --weights FILE (safetensors) with resnet18, and only with it"
@@ -164,7 +164,7 @@ def read_resnet(path: Path) -> tuple[Any, str]:
     ("resnet.encoder.stages.0.layers.0.layer.0.convolution.weight") are known.
 
     Raises:
-        UserError: there is no file, it is no safetensors file, or its tensors are of another model;
+        UserError: the file is missing or no safetensors file, or its tensors are another model's;
             the line says which differ.
     """
     if not path.is_file():

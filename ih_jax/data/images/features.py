@@ -43,7 +43,8 @@ class Features:
             c, e, f = bad[0]
             raise UserError(
                 f"{self.name}: {len(bad)} of {values.size} features are NaN or infinite, the first "
-                f"at class {classes[c]}, exemplar {exemplars[e]}, feature {f}: mend or leave out"
+                f"at class {classes[c]}, exemplar {exemplars[e]}, feature {f}: "
+                "correct them, or leave them out"
             )
         return values
 
@@ -154,12 +155,17 @@ def _groups(path: Path, file: h5py.File, classes: int) -> NDArray[np.int64] | No
 
 def of_origin(origin: Mapping[str, Any]) -> Features:
     """The features of a run card. Raises UserError for an array that was given in memory."""
-    makers = {"glyphs": of_glyphs, "one_hot": of_one_hot, "gaussian": of_gaussian, "file": of_file}
+    makers: dict[str, Callable[..., Features]] = {
+        "glyphs": of_glyphs,
+        "one_hot": of_one_hot,
+        "gaussian": of_gaussian,
+        "file": of_file,
+    }
     settings = dict(origin)
     kind = settings.pop("kind", "array")
     if kind not in makers:
         raise UserError("the features were an array in memory: they cannot be read again from disk")
-    return makers[kind](**settings)  # type: ignore[operator, no-any-return]
+    return makers[kind](**settings)
 
 
 def _choose_key(path: Path, key: str | None, shapes: dict[str, tuple[int, ...]]) -> str:

@@ -22,7 +22,7 @@ def read(corpus: str | Path, limit: int, download: bool = False) -> list[Documen
     """The documents of a corpus, each once, by name, up to `limit` bytes.
 
     Raises:
-        UserError: there is no such corpus, no text in it, or it cannot be read.
+        UserError: the corpus does not exist, has no text, or cannot be read.
     """
     if str(corpus).startswith(TFDS):
         documents: Iterable[Document] = _of_tfds(str(corpus).removeprefix(TFDS), limit, download)
@@ -89,7 +89,8 @@ def _bytes(path: Path, limit: int) -> bytes:
             return file.read(limit + 1)
     except OSError as error:
         raise UserError(
-            f"{path} cannot be read ({error.strerror or error}): mend that, or move it away"
+            f"{path} cannot be read ({error.strerror or error}): "
+            "fix that, or move the file elsewhere"
         ) from None
 
 

@@ -32,7 +32,7 @@ def recipe(cls: R) -> R:
 class Recipe:
     """A language: a frozen dataclass whose `sample` draws sequences of tokens.
 
-    A recipe of one's own subclasses this, adds fields and `sample`, and is decorated with
+    Your own recipe subclasses this, adds fields and `sample`, and is decorated with
     `@ih.recipe`. The last token of the vocabulary is BOS, which begins every sequence and occurs
     nowhere else (`with_bos`).
 
@@ -76,7 +76,7 @@ class Recipe:
         return {name: np.asarray(getattr(self, name), np.float32) for name in self.arrays}
 
     def sample(self, key: Array, source: Mapping[str, Array], sequences: int) -> Tokens:
-        """Draw B = `sequences` sequences; jit and vmap as you like.
+        """Draw B = `sequences` sequences; may be jitted and vmapped.
 
         Args:
             key: a typed PRNG key.

@@ -118,8 +118,8 @@ class Text(Recipe):
         path = Path(self.corpus).expanduser()
         # A card is read in other folders.
         corpus = path.absolute() if self.corpus != PYTHON and path.exists() else self.corpus
-        told = {"corpus": str(corpus), "checksum": self.contents.checksum}
-        return {"recipe": type(self).__name__, **own, **told}
+        found = {"corpus": str(corpus), "checksum": self.contents.checksum}
+        return {"recipe": type(self).__name__, **own, **found}
 
     def token_names(self) -> list[str]:
         """What each token stands for, as Python writes it (b'...' if it is no UTF-8), and BOS."""
