@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from ih_jax.reports.viewer import fitting, packing
+from ih_jax.reports.viewer.describing import Looked
+from ih_jax.reports.viewer.gathering import pack_run
 from ih_jax.reports.viewer.page import in_html, page
 
 
@@ -48,6 +50,15 @@ def test_what_changes_slowly_is_small():
     fast = np.random.default_rng(2).random((50, 2000))
     sizes = [len(packing.blob({"x": packing.pack(x)})["data"]) for x in (slow, fast)]
     assert sizes[0] < sizes[1] / 20
+
+
+def test_excluded_logits_do_not_blur_the_others():
+    logits = np.array([[10.86, 5.25, -1e9], [10.85, -3.0, -1e9]], np.float32)
+    looked = Looked(details={step: {"logits": row} for step, row in enumerate(logits)})
+    packed = pack_run(looked)["logits"]
+    assert packed.error < 1e-3
+    np.testing.assert_allclose(packed.values[:, :2], logits[:, :2], atol=packed.error * 1.01)
+    assert np.isnan(packed.values[:, 2]).all()
 
 
 # --- what fits ----------------------------------------------------------------------------------

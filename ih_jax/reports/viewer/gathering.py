@@ -25,6 +25,7 @@ from ih_jax.sweeps.measuring import measured
 from ih_jax.sweeps.study import RunSpec, Study
 from ih_jax.sweeps.trajectory import Trajectories
 
+EXCLUDED = -1e6  # a logit below is none: the page shows minus infinity
 KEPT_BYTES = 1e9  # of weights that stay in memory while they are read
 
 Told = Callable[[str], None]
@@ -150,6 +151,9 @@ def pack_run(looked: describing.Looked) -> dict[str, packing.Packed]:
             values = np.stack([steps[step][name] for step in sorted(steps)])
             if name == "pattern":
                 found[name] = packing.Packed(values, 0.0, 1 / looking.LEVELS)
+            elif name == "logits":
+                # What a clamp excludes has -1e9; beside it all else would round to one value.
+                found[name] = packing.pack(np.where(values > EXCLUDED, values, np.nan))
             elif name == "said":
                 found[name] = packing.indices(values)
             elif name == "said_p":

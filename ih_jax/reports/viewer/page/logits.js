@@ -104,7 +104,10 @@
         const { data, run, sweep } = pane;
         const s = ihv.sequenceOf(pane);
         const q = ihv.queryOf(pane);
-        const logits = rows.map((_, c) => data.logits.get(pane.detail, s, q, c));
+        const logits = rows.map((_, c) => {
+          const logit = data.logits.get(pane.detail, s, q, c);
+          return Number.isNaN(logit) ? Number.NEGATIVE_INFINITY : logit; // excluded by a clamp
+        });
         const target = ihv.targetOf(sweep, run, s);
         const atQuery = q === run.length - 1;
         const probable = sweep.kind === "fewshot";
@@ -117,7 +120,7 @@
             : Math.abs(logits[c]) / Math.max(1e-9, ...logits.map(Math.abs));
           row.fill.style.width = `${(100 * p).toFixed(2)}%`;
           row.value.textContent = probable ? ihv.percent(p) : "";
-          row.score.textContent = ihv.fixed(logits[c]);
+          row.score.textContent = Number.isFinite(logits[c]) ? ihv.fixed(logits[c]) : "−∞";
           row.node.dataset.logit = logits[c];
           row.node.dataset.p = p;
           row.node.classList.toggle("target", atQuery && c === target);
