@@ -32,7 +32,7 @@ def check_resumable(
         return
     if not resume:
         raise UserError(
-            f"{folder} holds an unfinished sweep: go on with --resume (resume=True), "
+            f"{folder} holds an unfinished sweep: continue it with --resume (resume=True), "
             "or give another folder"
         )
     signature = {"platform": jax.local_devices()[0].platform, **versions("jax", "jaxlib")}

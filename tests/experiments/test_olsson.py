@@ -617,10 +617,10 @@ BAD: list[tuple[str, str, Change]] = [
         "by heads that match prefixes",
         at("copy_copying_logits", 9.0, init=6, layer=0, head=3),
     ),
-    ("olsson-behaviours", "translation is learnt", at("translate_loss", 1.0, init=6)),
+    ("olsson-behaviours", "translation is learned", at("translate_loss", 1.0, init=6)),
     ("olsson-behaviours", "translation: where it looks", times("translate_attention", 0.6, init=6)),
     ("olsson-behaviours", "translation: what it adds", times("translate_raised", -1.0, init=6)),
-    ("olsson-behaviours", "patterns are learnt", at("match_accuracy", 0.6, init=6)),
+    ("olsson-behaviours", "patterns are learned", at("match_accuracy", 0.6, init=6)),
     ("olsson-behaviours", "patterns: where it looks", times("match_attention", 0.6, init=6)),
     (
         "olsson-behaviours",

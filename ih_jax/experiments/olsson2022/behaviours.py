@@ -192,7 +192,7 @@ CLAIMS = (
         ),
     ),
     Claim(
-        "translation is learnt",
+        "translation is learned",
         "The loss on words of a translation is 0.5 nats or less (chance among the words: 3.2).",
         paper="not a question there",
         decide=in_every_seed(
@@ -220,7 +220,7 @@ CLAIMS = (
         ),
     ),
     Claim(
-        "patterns are learnt",
+        "patterns are learned",
         "After ':' the right label is the most likely one in nine of ten lines whose template came "
         "before (chance: a quarter).",
         paper="not a question there",

@@ -140,13 +140,13 @@ CLAIMS = (
         ),
     ),
     Claim(
-        "learnt: accuracy",
+        "learned: accuracy",
         "The accuracy at the end is at least .995.",
         paper=".9976 to .99999",
         decide=in_every_seed("accuracy", lambda seed: _last(seed, "accuracy"), at_least(0.995)),
     ),
     Claim(
-        "learnt: loss",
+        "learned: loss",
         "The training loss at the end is at most .03.",
         paper=".004 to .02",
         decide=in_every_seed("loss", lambda seed: _last(seed, "loss"), at_most(0.03)),
