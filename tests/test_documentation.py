@@ -13,6 +13,8 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 
 import ih_jax as ih
 
+pytestmark = pytest.mark.users_code
+
 matplotlib.use("Agg")
 
 ROOT = Path(__file__).parent.parent

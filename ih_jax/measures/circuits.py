@@ -42,7 +42,7 @@ def composition_scores(written: Array, read: Array) -> Array:
         read: [H, D, E], W_Q, W_K or W_V of the later one.
     """
     product = jnp.einsum("ked,hdf->khef", written, read)
-    size = _norm(written)[:, None] * _norm(read)
+    size = _norm(written)[:, None] * _norm(read)[None]
     return _norm(product) / size
 
 
@@ -133,7 +133,7 @@ def _product_scores(early: Attention, late: Attention) -> dict[str, Array]:
             "khef,hfg,kheg->kh",
             *(jnp.einsum("kea,khaf->khef", values, between), _gram(outside), between),
         )
-        size = written[:, None] * _norm_of_product(outside, meets)
+        size = written[:, None] * _norm_of_product(outside, meets)[None]
         found[name] = jnp.sqrt(jnp.maximum(square, 0)) / size
     return found
 

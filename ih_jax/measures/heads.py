@@ -139,7 +139,7 @@ def attention_after_match(
         match = key - shift
         there = (match >= 0) & (match < query) & (key <= query) & (query >= begin)
         same = tokens[:, :, None] == tokens[:, None, np.clip(match, 0, T - 1)]
-        seen = jnp.where((same & there)[:, None], pattern, 0.0)
+        seen = jnp.where((same & there[None])[:, None], pattern, 0.0)
         found.append(seen.sum((2, 3)).mean(0) / (T - begin))
     return jnp.stack(found, axis=-1)
 
@@ -209,7 +209,7 @@ def _logits_of_sample(z: Array, W_O: Array, W_U: Array, tokens: Array) -> Array:
 
     Only the sample's rows of W_U are read: V may be 50,000.
     """
-    rows = W_U[tokens] - W_U.mean(0)  # [B, T, D]
+    rows = W_U[tokens] - W_U.mean(0)[None, None]  # [B, T, D]
     return jnp.einsum("bthe,hed,bsd->bhts", z, W_O, rows)
 
 
@@ -217,7 +217,7 @@ def _first(tokens: Array) -> Array:
     """[B, T]: 1 where a token occurs for the first time."""
     T = tokens.shape[1]
     before = np.tril(np.ones((T, T), bool), -1)
-    seen = (tokens[:, :, None] == tokens[:, None]) & before
+    seen = (tokens[:, :, None] == tokens[:, None]) & before[None]
     return 1.0 - seen.any(-1)
 
 

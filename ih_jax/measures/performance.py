@@ -144,15 +144,15 @@ def by_label(clamps: Clamps, config: Config, label_count: int | None = None) -> 
     def of_network(params: Params, clamp: Holds, batch: Batch) -> dict[str, Array]:
         def of(piece: Batch) -> tuple[Array, Array]:
             right = correct(params, stacked, len(clamps), piece, label_count)
-            target = piece.labels[:, -1:] == jnp.arange(config.labels)  # [B, C]
-            return target.mean(0), (right[..., None] & target).mean(1)
+            target = piece.labels[:, -1:] == jnp.arange(config.labels)[None]  # [B, C]
+            return target.mean(0), (right[..., None] & target[None]).mean(1)
 
         asked, right = by_pieces(of, batch)  # [C], [K, C]: shares of all sequences
-        wrong = asked - right
+        wrong = asked[None] - right
         # Rounding errors of means over pieces must not look like mistakes.
         wrong = jnp.round(wrong * len(batch.labels))
         return {
-            "label_accuracy": right / asked,
+            "label_accuracy": right / asked[None],
             "mistake_share": wrong / wrong.sum(1, keepdims=True),
         }
 

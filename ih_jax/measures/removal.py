@@ -180,7 +180,7 @@ def attribution_by_source(
     """
     sites = forward(params, batch, clamp)
     attention = sites["pattern"][layer][head, position]  # [T, B]
-    moved = attention * sites["v"][layer][head]  # [E, T, B]
+    moved = attention[None] * sites["v"][layer][head]  # [E, T, B]
     return jnp.einsum("esb,ev->bsv", moved, _to_logits(params, layer, head))
 
 

@@ -375,7 +375,7 @@ def masked_logits(sites: Sites, label_count: Leaf | None = None) -> Array:
 def query_loss(sites: Sites, batch: Batch, label_count: Leaf | None = None) -> Array:
     """Nats: mean cross-entropy at the query (Singh et al. 2024, section 2)."""
     log_p = jax.nn.log_softmax(masked_logits(sites, label_count), axis=0)
-    target = jnp.arange(log_p.shape[0])[:, None] == batch.labels[:, -1]
+    target = jnp.arange(log_p.shape[0])[:, None] == batch.labels[None, :, -1]
     return -jnp.mean(jnp.sum(jnp.where(target, log_p, 0.0), axis=0))
 
 
@@ -384,7 +384,7 @@ def scores(sites: Sites, batch: Batch, label_count: Leaf | None = None) -> Array
     logits = masked_logits(sites, label_count)
     target = batch.labels[:, -1]
     labels = jnp.arange(logits.shape[0])[:, None, None]
-    in_context = jnp.any(labels == batch.labels[:, :-1].T, axis=1)  # [C, B]
+    in_context = jnp.any(labels == batch.labels.T[None, :-1], axis=1)  # [C, B]
     among = jnp.where(in_context, logits, -jnp.inf)
     return jnp.stack(
         [

@@ -90,7 +90,7 @@ def token_losses(sites: Sites, batch: Tokens) -> Array:
     """[T - 1, B] nats: at position t, of token t + 1."""
     logits = sites["logits"][0][:, :-1]  # [V, T - 1, B]
     log_p = jax.nn.log_softmax(logits, axis=0)
-    following = batch.tokens.T[1:] == jnp.arange(len(logits))[:, None, None]
+    following = batch.tokens.T[None, 1:] == jnp.arange(len(logits))[:, None, None]
     return -jnp.sum(jnp.where(following, log_p, 0.0), axis=0)
 
 

@@ -14,8 +14,6 @@ from ih_jax.data.batches import Batch
 from ih_jax.errors import UserError
 from ih_jax.model.sites import GLOBAL_SITES, SITES
 
-pytestmark = pytest.mark.usefixtures("strict_ranks")
-
 
 @pytest.fixture(scope="module")
 def trained() -> dict:

@@ -10,8 +10,6 @@ from ih_jax.clamps import kinds as c
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("strict_ranks")
-
 
 @pytest.mark.parametrize(
     ("a", "b", "where"),

@@ -14,7 +14,6 @@ import ih_jax as ih
 from ih_jax.clamps.kind import KINDS
 from ih_jax.clamps.kinds.attention import Induction
 
-pytestmark = pytest.mark.usefixtures("strict_ranks")
 CONFIG = small()
 
 

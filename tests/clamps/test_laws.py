@@ -24,7 +24,6 @@ from ih_jax.clamps.apply import apply
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.model.params import Params
 
-pytestmark = pytest.mark.usefixtures("strict_ranks")
 CONFIG = small()
 ROPE, SHORTFORMER, SINUSOIDAL, LEARNED = "rope", "shortformer", "sinusoidal", "learned"
 

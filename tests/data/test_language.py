@@ -310,6 +310,7 @@ def test_preserve_and_ablate_leave_the_patterns():
     assert not np.allclose(found.logits, clean.logits, atol=1e-3)
 
 
+@pytest.mark.users_code
 def test_a_rule_of_ones_own_sees_one_sequence_of_tokens():
     def two_back(batch, activations, strength):
         assert batch.tokens.ndim == 1

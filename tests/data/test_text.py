@@ -180,7 +180,7 @@ def test_a_program_knows_vocabulary_and_length_only(folder, tmp_path):
     assert one.static().static() == one.static() and "corpus" not in str(one.static())
 
 
-def test_draws_are_uniform_rows_after_bos(tmp_path, strict_ranks):
+def test_draws_are_uniform_rows_after_bos(tmp_path):
     recipe = Text(str(random_documents(tmp_path / "random")), length=16, limit=3000)
     source = recipe.source()
     count, many = len(source["rows"]), 40_000

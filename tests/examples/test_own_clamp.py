@@ -11,6 +11,8 @@ import xarray as xr
 import ih_jax as ih
 from ih_jax.clamps.kind import KINDS
 
+pytestmark = pytest.mark.users_code
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_clamp.py"
 # The example with little to do.
 SHORT = f"""

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.users_code
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_experiment.py"
 
 

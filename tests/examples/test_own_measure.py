@@ -10,6 +10,8 @@ import xarray as xr
 
 import ih_jax as ih
 
+pytestmark = pytest.mark.users_code
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_measure.py"
 # The example with little to do.
 SHORT = f"""

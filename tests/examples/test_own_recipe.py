@@ -11,6 +11,8 @@ import xarray as xr
 
 import ih_jax as ih
 
+pytestmark = pytest.mark.users_code
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # The example with little to do.
 SHORT = f"""

@@ -101,9 +101,7 @@ def final(start: toy_model.Draw, clamp: np.ndarray, steps: int) -> Array:
 
 
 @pytest.mark.parametrize("held", ["", "a", "c", "bc", "abc"])
-def test_clamped_vectors_stay_true_to_the_bit_and_others_learn(
-    held: str, strict_ranks: None
-) -> None:
+def test_clamped_vectors_stay_true_to_the_bit_and_others_learn(held: str) -> None:
     start = toy_model.draw_as_paper(1)
     mask = toy_model.clamp(held)
     factors = np.asarray(final(start, mask, 20))
@@ -302,4 +300,4 @@ def test_figures_and_tables_are_made_of_what_is_measured(figure: ModuleType) -> 
     assert all(
         len(row) == len(made.header) for made in experiment.tables(results) for row in made.rows
     )
-    assert experiment.needs == ()
+    assert experiment.trainings == ()

@@ -18,7 +18,6 @@ from ih_jax.model.activations import from_public, public
 from ih_jax.model.params import Config
 from ih_jax.model.sites import SITES
 
-pytestmark = pytest.mark.usefixtures("strict_ranks")
 POSITIONS = ["rope", "shortformer", "sinusoidal", "learned"]
 LOWER = np.tril_indices(5)
 

@@ -114,5 +114,5 @@ def test_mistakes_are_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no results\.nc"):
         experiment_of(tmp_path)
     sweep(seeds=1).to_netcdf(tmp_path / "results.nc", engine="h5netcdf")
-    with pytest.raises(UserError, match="of no experiment"):
+    with pytest.raises(UserError, match="was not made by an experiment"):
         experiment_of(tmp_path)

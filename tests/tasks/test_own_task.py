@@ -15,6 +15,8 @@ import xarray as xr
 
 import ih_jax as ih
 
+pytestmark = pytest.mark.users_code
+
 TASK = '''
 from dataclasses import dataclass
 import jax, jax.numpy as jnp

@@ -32,7 +32,7 @@ def direct(params, sites, stream):
         return stream @ params.W_U.T
     centred = stream - stream.mean(-1, keepdims=True)
     spread = jnp.sqrt(whole.var(-1, keepdims=True) + 1e-5)
-    return (centred / spread * params.norm.scale) @ params.W_U.T
+    return (centred / spread * params.norm.scale[None, None]) @ params.W_U.T
 
 
 @pytest.mark.parametrize("norm", [True, False])
@@ -44,7 +44,7 @@ def test_heads_and_embedding_sum_to_the_logits_of_the_query(norm):
     found = looking.added_to_query(params, forward(params, probe, Holds()), np.array(SHOWN))
     assert found.shape == (2, 2, 8, 5)
     bias = params.b_U if params.norm is None else params.b_U + params.W_U @ params.norm.bias
-    rest = direct(params, sites, sites.embed)[:, -1] + bias
+    rest = direct(params, sites, sites.embed)[:, -1] + bias[None]
     total = found.sum((1, 2)) + rest[np.array(SHOWN)]
     np.testing.assert_allclose(total, sites.logits[np.array(SHOWN), -1], rtol=1e-5, atol=1e-4)
 
@@ -64,7 +64,7 @@ def test_heads_and_embedding_sum_to_the_logit_of_the_next_token():
         return jnp.take_along_axis(less[at, :-1], few.tokens[:, 1:, None], axis=-1)[..., 0]
 
     bias = params.b_U + params.W_U @ params.norm.bias
-    rest = of_next(direct(params, sites, sites.embed) + bias)
+    rest = of_next(direct(params, sites, sites.embed) + bias[None, None])
     np.testing.assert_allclose(found.sum((2, 3)) + rest, of_next(sites.logits), atol=1e-4)
 
 

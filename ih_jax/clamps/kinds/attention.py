@@ -148,7 +148,7 @@ def _induction_of_tokens(scene: Scene, strength: Array) -> Array:
     # Key k followed an occurrence of the query's token, at k - 1 < q.
     followed = (tokens[:, None] == before[None]) & np.tril(np.ones((T, T), bool))[..., None]
     count = followed.sum(1, keepdims=True)
-    share = strength[..., None] * followed / jnp.maximum(count, 1)  # [H, T, T, B]
+    share = strength[..., None] * followed[None] / jnp.maximum(count, 1)[None]  # [H, T, T, B]
     first = (np.arange(T) == 0)[None, None, :, None]
     return share + first * (1 - share.sum(2, keepdims=True))
 

@@ -207,7 +207,7 @@ class RandomRepeats(Recipe):
         block, size = jax.random.split(key)
         uniform = jax.random.randint(block, (sequences, self.longest), 0, self.tokens)
         span = jax.random.randint(size, (sequences, 1), self.shortest, self.longest + 1)
-        at = jnp.arange(self.length - 1) % span
+        at = jnp.arange(self.length - 1)[None] % span
         return with_bos(self, jnp.take_along_axis(uniform, at, axis=1))
 
 
@@ -216,7 +216,7 @@ def _draw(uniform: Array, previous: Array, table: Any, tokens: int) -> Array:
     if table is None:
         return jnp.int32(uniform * tokens)
     successors, running = table
-    rank = jnp.sum(running <= uniform[:, None], axis=-1)
+    rank = jnp.sum(running[None] <= uniform[:, None], axis=-1)
     return successors[previous, jnp.minimum(rank, len(running) - 1)]
 
 

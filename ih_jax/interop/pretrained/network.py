@@ -128,12 +128,12 @@ def forward(weights: Weights, config: Config, tokens: Array, measure: Measure) -
 
     def mlp(block: Blocks, x: Array) -> Array:
         normed = norm(x, block.norm2_scale, block.norm2_bias)
-        hidden = normed @ block.W_in + block.b_in
+        hidden = normed @ block.W_in + _along(block.b_in, x)
         if block.W_gate is not None and block.b_gate is not None:
-            hidden = hidden * activation(normed @ block.W_gate + block.b_gate)
+            hidden = hidden * activation(normed @ block.W_gate + _along(block.b_gate, x))
         else:
             hidden = activation(hidden)
-        return hidden @ block.W_out + block.b_out
+        return hidden @ block.W_out + _along(block.b_out, x)
 
     def layer(x: Array, given: tuple[Blocks, Array, Array]) -> tuple[Array, Any]:
         block, scale, windowed = given
@@ -143,17 +143,17 @@ def forward(weights: Weights, config: Config, tokens: Array, measure: Measure) -
             q, k = of_head(q, block.q_norm), of_head(k, block.k_norm)
         q, k = (_rotate(each, cosines, sines) for each in (q, k))
         seen = jnp.where(windowed, near, past)
-        scores = jnp.where(seen, jnp.einsum("bihe,bjhe->bhij", q, k) * scale, -jnp.inf)
+        scores = jnp.where(seen[None, None], jnp.einsum("bihe,bjhe->bhij", q, k) * scale, -jnp.inf)
         pattern = jax.nn.softmax(scores, axis=-1)
         z = jnp.einsum("bhij,bjhe->bihe", pattern, v)
-        attended = x + jnp.einsum("bthe,hed->btd", z, block.W_O) + block.b_O
+        attended = x + jnp.einsum("bthe,hed->btd", z, block.W_O) + _along(block.b_O, x)
         x = attended + mlp(block, x if config.parallel else attended)
         return x, measure(pattern, z, block.W_O)
 
     with jax.default_matmul_precision("highest"):
         x = weights.W_E[tokens]
         if weights.W_pos is not None:
-            x = x + weights.W_pos[:T]
+            x = x + weights.W_pos[None, :T]
         windowed = jnp.asarray(number >= config.window_from)
         x, measured = jax.lax.scan(layer, x, (weights.blocks, jnp.array(scales), windowed))
         logits = norm(x, weights.norm_scale, weights.norm_bias) @ weights.W_U.T
@@ -166,7 +166,7 @@ def direct_unembedding(weights: Weights, config: Config) -> Array:
     The norm multiplies by `norm_scale` and, if it is a layer norm, centres the stream; both are
     linear. The deviation that it divides by is left out.
     """
-    scaled = weights.W_U * weights.norm_scale
+    scaled = weights.W_U * weights.norm_scale[None]
     return scaled - scaled.mean(axis=1, keepdims=True) if config.norm == "layer" else scaled
 
 
@@ -181,17 +181,24 @@ def bytes_of(config: Config) -> int:
 def _norm(x: Array, scale: Array, bias: Array | float, kind: str, epsilon: float) -> Array:
     if kind == "layer":
         x = x - x.mean(-1, keepdims=True)
-    return x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + epsilon) * scale + bias
+    scaled = x * jax.lax.rsqrt((x**2).mean(-1, keepdims=True) + epsilon) * _along(scale, x)
+    return scaled + _along(bias, x)
+
+
+def _along(vector: Array | float, x: Array) -> Array:
+    """A vector along the last axis of x; a number stands for one that is the same everywhere."""
+    return jnp.reshape(vector, (1,) * (x.ndim - 1) + (-1,))
 
 
 def _rotations(config: Config, length: int) -> tuple[Array, Array]:
-    """Cosines and sines [T, 1, R / 2] of rotary positions (Su et al. 2021, in NeoX's halves).
+    """Cosines and sines [1, T, 1, R / 2] of rotary positions (Su et al. 2021, in NeoX's halves).
 
     An odd R is rounded up, where there are pairs, and not in the frequencies, as in transformers.
     """
     exponents = np.arange(0, config.rotary, 2, dtype=np.float32) / max(config.rotary, 1)
     angles = np.arange(length)[:, None, None] * config.rotary_base**-exponents
-    return jnp.cos(jnp.asarray(angles, jnp.float32)), jnp.sin(jnp.asarray(angles, jnp.float32))
+    turned = jnp.asarray(angles[None], jnp.float32)
+    return jnp.cos(turned), jnp.sin(turned)
 
 
 def _rotate(x: Array, cosines: Array, sines: Array) -> Array:

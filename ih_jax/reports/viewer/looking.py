@@ -305,12 +305,12 @@ def added_to_next(params: Params, sites: Sites, few: Tokens, at: np.ndarray) -> 
     Less the mean over all tokens, since what is added to all of them changes no probability.
     """
     spread = _deviation(params.config, sites["resid_post"][-1][:, :-1, at])  # [T - 1, K]
-    rows = (params.W_U - params.W_U.mean(0))[few.tokens.T[1:]]  # [T - 1, K, D]
+    rows = (params.W_U - params.W_U.mean(0)[None])[few.tokens.T[1:]]  # [T - 1, K, D]
     reads = _reads(params, jnp.moveaxis(rows, -1, 0))  # [D, T - 1, K]
     each = []
     for block, z in zip(params.blocks, sites["z"], strict=True):
         met = jnp.einsum("hed,dtk->hetk", block.attention.W_O, reads)
-        each.append(jnp.sum(z[:, :, :-1, at] * met, axis=1) / spread)  # [H, T - 1, K]
+        each.append(jnp.sum(z[:, :, :-1, at] * met, axis=1) / spread[None])  # [H, T - 1, K]
     return jnp.stack(each).transpose(3, 2, 0, 1)
 
 
@@ -319,7 +319,7 @@ def _reads(params: Params, rows: Array) -> Array:
     if params.norm is None:
         return rows
     scaled = params.norm.scale.reshape(-1, *[1] * (rows.ndim - 1)) * rows
-    return scaled - scaled.mean(0)
+    return scaled - scaled.mean(0)[None]
 
 
 def _deviation(config: Config, stream: Array) -> Array:
