@@ -145,7 +145,8 @@ def resnet_encode(variables: Any) -> Callable[[NDArray[Any]], NDArray[np.float32
     @jax.jit
     def encode(images: Array) -> Array:
         page = 1.0 - _resized(images, SIDE)  # dark ink on light paper
-        coloured = (page[..., None] - jnp.array(MEAN)) / jnp.array(DEVIATION)
+        channels = jnp.repeat(page[..., None], len(MEAN), axis=-1)
+        coloured = (channels - jnp.array([[[MEAN]]])) / jnp.array([[[DEVIATION]]])
         return jnp.asarray(ResNet18().apply(variables, coloured))
 
     def padded(images: NDArray[Any]) -> NDArray[np.float32]:
