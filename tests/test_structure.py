@@ -12,6 +12,7 @@ ROOMS = [
     "errors",
     "gate",
     "files",
+    "platforms",
     "data",
     "model",
     "clamps",
@@ -27,7 +28,7 @@ ROOMS = [
 ]
 # Rooms that no more than these may be seen from: each knows its line of work and nothing else.
 SEES = {
-    "model": {"errors", "data"},
+    "model": {"errors", "platforms", "data"},
     "clamps": {"errors", "data", "model"},
     "claims": {"errors"},
 }

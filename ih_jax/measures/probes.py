@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ih_jax import platforms
 from ih_jax.data import fewshot
 from ih_jax.data.batches import Batch, Tokens, size_of_pieces
 from ih_jax.errors import UserError
@@ -23,9 +24,6 @@ from ih_jax.tasks.fewshot import FewShot
 
 # Few-shot sequences in a piece: few enough for a few cores' caches, enough to fill vector lanes.
 SEQUENCES_IN_PIECE = 512
-# Tokens in a piece of language, whose patterns are large: {platform: tokens}, and elsewhere.
-TOKENS_IN_PIECE = {"cpu": 1024}
-TOKENS_IN_PIECE_ELSEWHERE = 65_536
 BLOCK_TOKENS = 25  # random tokens of a block
 
 
@@ -81,7 +79,7 @@ def subset(batch: Batch, every: int) -> Batch:
 
 def at_once(batch: Tokens) -> int:
     """How many sequences of a batch of tokens to take at a time."""
-    tokens = TOKENS_IN_PIECE.get(jax.default_backend(), TOKENS_IN_PIECE_ELSEWHERE)
+    tokens = platforms.here().probe_tokens
     return max(1, tokens // batch.positions)
 
 

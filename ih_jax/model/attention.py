@@ -20,9 +20,9 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
+from ih_jax import platforms
 from ih_jax.data.batches import size_of_pieces
 
-AT_ONCE = {"cpu": 4}  # sequences; elsewhere all
 SPANS = 2  # of queries; each sees the keys up to its own end
 
 
@@ -72,7 +72,7 @@ def _by_pieces(
 ) -> tuple[Array, ...]:
     """`function` of a few sequences after the other."""
     B = len(own[0])
-    size = size_of_pieces(B, AT_ONCE.get(jax.default_backend(), B))
+    size = size_of_pieces(B, platforms.here().attention_sequences or B)
     if size == B:
         return function(*own)
     pieces = [x.reshape(B // size, size, *x.shape[1:]) for x in own]

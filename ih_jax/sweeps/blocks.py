@@ -38,12 +38,6 @@ class StepCost:
     widest: int
 
 
-# Where nobody has measured this machine: two AVX-512 cores, whose caches hold some eight runs; an
-# accelerator is bound by launching kernels until thousands of small runs fill it.
-COSTS = {"cpu": StepCost(0.3, 8)}
-COST_ELSEWHERE = StepCost(200.0, 1024)
-
-
 def choose_width(study: Study, devices: int, cost: StepCost) -> int:
     """The power of two with the shortest time by `cost`, devices standing idle included."""
     widths = [2**i for i in range(cost.widest.bit_length()) if 2**i <= cost.widest]

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ih_jax import platforms
 from ih_jax.data.batches import size_of_pieces
 from ih_jax.sweeps.loop import (
     ALL_SETS,
@@ -29,9 +30,6 @@ from ih_jax.sweeps.loop import (
 )
 from ih_jax.sweeps.packing import Packed, Packing
 
-# Tokens that the runs stepping together take in a step; the rest of their block waits its turn, so
-# that what a step touches stays in the cache: four runs of the few-shot paper, one language model.
-TOKENS_PER_STEP = {"cpu": 640}
 LONG = 16  # tokens of a sequence, beyond which attention dominates a step and products are large
 
 Advance = Callable[[State, Packed, Array, Array], tuple[State, Array]]
@@ -58,6 +56,10 @@ def advancer(program: Program, pack: Packing, sets: int, platform: str) -> Advan
     """
 
     def advance(state: State, block: Packed, bounds: Array, kinds: Array) -> tuple[State, Array]:
+        with platforms.matmul_precision(platform):
+            return whole(state, block, bounds, kinds)
+
+    def whole(state: State, block: Packed, bounds: Array, kinds: Array) -> tuple[State, Array]:
         width = state.diverged.shape[0]
         some = runs_at_once(width, program.batch * program.tokens, platform)
         if some == width:
@@ -154,22 +156,22 @@ def _each(
 def runs_at_once(width: int, tokens: int, platform: str) -> int:
     """How many of a block's runs step together, where each takes so many tokens a step.
 
-    The largest divisor of the width within `TOKENS_PER_STEP`; all runs if the best is below half of
-    that.
+    The largest divisor of the width within the platform's `tokens_per_step`; all runs if the best
+    is below half of that.
     """
-    most = min(width, max(TOKENS_PER_STEP.get(platform, width * tokens) // tokens, 1))
+    fitting = platforms.of(platform).tokens_per_step or width * tokens
+    most = min(width, max(fitting // tokens, 1))
     return size_of_pieces(width, most, least=most // 2 + 1)
 
 
 def compiler_options(platform: str, tokens: int) -> dict[str, str]:
     """Options that make a program on sequences of so many tokens faster, where any are known.
 
-    On CPU, XLA's fusion of matrix products into its other library slows down the batch-last layout
-    of short sequences; the large products of long ones it makes faster.
+    Those of the platform, if this version of XLA knows them.
     """
     if tokens > LONG:
         return {}
-    options = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": ""}}.get(platform, {})
+    options = dict(platforms.of(platform).short_options)
     with contextlib.suppress(Exception):
         jax.jit(lambda x: x + 1, compiler_options=options).lower(1.0).compile()
         return options

@@ -19,6 +19,7 @@ import numpy as np
 import xarray as xr
 from jax import Array
 
+from ih_jax import platforms
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Leaf, Sequences
 from ih_jax.errors import UserError
@@ -96,7 +97,8 @@ def _compiled(group: Group, function: Measure, probe: Sequences | None, sequence
         if batch is None:
             key = jax.random.fold_in(jax.random.key(run.task.evaluation_seed), 0)
             batch = program.task.sample(key, run.task.evaluation[0], sequences)
-        found = function(params, run.holds.at(step * program.unit), batch)
+        with platforms.matmul_precision(platform):
+            found = function(params, run.holds.at(step * program.unit), batch)
         return found if isinstance(found, dict) else {VALUE: found}
 
     # Without these options a gradient of shared weights under vmap corrupts memory on CPU

@@ -20,9 +20,9 @@ import psutil
 from jax import Array
 from jax.sharding import SingleDeviceSharding
 
-from ih_jax import files
+from ih_jax import files, platforms
 from ih_jax.errors import UserError
-from ih_jax.sweeps.blocks import COST_ELSEWHERE, COSTS, StepCost, choose_width
+from ih_jax.sweeps.blocks import StepCost, choose_width
 from ih_jax.sweeps.chunk import advancer, starter
 from ih_jax.sweeps.loop import RunArrays, State
 from ih_jax.sweeps.packing import Packed, Packing, packing
@@ -184,7 +184,8 @@ def known_cost(device: jax.Device) -> StepCost:
         cost = StepCost(float(found["overhead"]), int(found["widest"]))
         if np.isfinite(cost.overhead) and cost.overhead >= 0 and cost.widest >= 1:
             return cost
-    return COSTS.get(device.platform, COST_ELSEWHERE)
+    platform = platforms.of(device.platform)
+    return StepCost(platform.overhead, platform.widest)
 
 
 def remember_cost(device: jax.Device, cost: StepCost) -> Path:

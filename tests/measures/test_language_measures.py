@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from networks import QUICK, look, network, small
 
+from ih_jax import platforms
 from ih_jax.claims import phase_change as changes
 from ih_jax.clamps import kinds as c
 from ih_jax.clamps.apply import forward
@@ -416,7 +417,9 @@ def losses_of(params, batch, holds=None, given=None) -> np.ndarray:
 def test_losses_by_token_are_those_of_the_forward_pass(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(probes.TOKENS_IN_PIECE, "cpu", at_once)  # all sequences, or two
+    # All sequences, or two, at a time.
+    cpu = dataclasses.replace(platforms.CPU, probe_tokens=at_once)
+    monkeypatch.setitem(platforms.PLATFORMS, "cpu", cpu)
     params, batch = network(language()), sequences(6)
     expected = losses_of(params, batch)
     found = measured(context.loss_by_token, params, batch)
@@ -685,7 +688,8 @@ def test_many_sequences_lose_what_few_lose(monkeypatch: pytest.MonkeyPatch) -> N
     params, batch = network(language(layers=1)), sequences(6)
     at = context.random_positions(6, 12)
     whole = measured(removal.ablation_losses(at, 1, 11, "full"), params, batch)
-    monkeypatch.setitem(probes.TOKENS_IN_PIECE, "cpu", 24)
+    cpu = dataclasses.replace(platforms.CPU, probe_tokens=24)
+    monkeypatch.setitem(platforms.PLATFORMS, "cpu", cpu)
     pieces = measured(removal.ablation_losses(at, 1, 11, "full"), params, batch)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), whole, pieces)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import ih_jax as ih
+from ih_jax import platforms
 from ih_jax.model import attention, transformer
 from ih_jax.model.attention import causal_attention
 
@@ -95,4 +96,4 @@ def test_pieces_are_no_larger_than_what_was_asked_for():
         return (x,)
 
     attention._by_pieces(look, (jnp.zeros((10, 1, 2, 2)),))
-    assert max(sizes) <= attention.AT_ONCE["cpu"]
+    assert max(sizes) <= platforms.CPU.attention_sequences

@@ -40,12 +40,16 @@ def golden_config(recorded: Mapping[str, Any], features: int, max_positions: int
     )
 
 
-def parity(path: Path | str) -> Iterator[tuple[str, str, dict[str, float]]]:
+def parity(
+    path: Path | str, only: tuple[str, str] | None = None
+) -> Iterator[tuple[str, str, dict[str, float]]]:
     """Largest absolute error per quantity of every variant of every group of a golden file.
 
     The file's layout: `meta` is JSON in bytes, `{group: {config, variants: {name: options}}}`;
     arrays are `group/examples`, `group/labels`, `group/params.NAME` and, under a variant,
     `logits` (at the query), `pattern.LAYER`, `loss` and `grad.NAME`.
+
+    With `only`, (group, variant), just that one.
 
     Loss and gradients come from the pass that training differentiates (rows="query").
 
@@ -63,6 +67,8 @@ def parity(path: Path | str) -> Iterator[tuple[str, str, dict[str, float]]]:
         params = params_from_arrays(weights, config)
         batch = Batch.of(jnp.asarray(own["examples"]), jnp.asarray(own["labels"]))
         for variant, options in described["variants"].items():
+            if only not in (None, (group, variant)):
+                continue
             expected = {
                 k[len(variant) + 1 :]: v for k, v in own.items() if k.startswith(f"{variant}/")
             }
