@@ -117,12 +117,12 @@ def blocks(device: jax.Device, widths: list[int], **_: Any) -> Json:
     """What a step costs in blocks of several widths."""
     rows = []
     for width, clamps in [*((w, "none") for w in widths), (widths[0], "mixed")]:
-        row, _ = steps.width_row(width, clamps, [device], 1.0, 0.5)
+        row, _timed = steps.width_row(width, clamps, [device], 1.0, 0.5)
         rows.append({k: v for k, v in row.items() if "fraction" not in k})
     if not any(row["fits"] for row in rows):
         return {"widths": rows, "ok": False}
-    cost = steps.fit_cost(rows)
-    return {"widths": rows, "overhead_runs": cost.overhead, "widest": cost.widest}
+    fitted = steps.fit_cost(rows)
+    return {"widths": rows, "overhead_runs": fitted.overhead, "widest": fitted.widest}
 
 
 def language(device: jax.Device, widths: list[int], **_: Any) -> Json:
@@ -149,7 +149,7 @@ def language(device: jax.Device, widths: list[int], **_: Any) -> Json:
 
 def fig5b(seeds: int, data: Path | None, **_: Any) -> Json:
     """The six clamps of figure 5b over many initialisations: times to a loss of 0.4 ln 2."""
-    task = ih.fewshot(data=data) if data else ih.fewshot()
+    task = ih.fewshot(str(data) if data else None)
     horizons = HORIZONS if seeds > 2 else dict.fromkeys(HORIZONS, 3_200)
     study = ih.sweep(
         task,
