@@ -52,12 +52,12 @@ class Effect(NamedTuple):
     coverage: float  # of the interval, when seeds are drawn anew; at most 1 - 2^(1 - seeds)
     seeds: int
 
-    def show(self) -> str:
+    def show(self, form: Callable[[float], str] = "{:.3g}".format) -> str:
         """As a person would write it."""
         if self.seeds < 2:
-            return f"{self.median.show()} ({self.seeds} seed)"
-        ends = " to ".join("unbounded" if math.isinf(x) else f"{x:.3g}" for x in self.interval)
-        return f"{self.median.show()} ({100 * self.coverage:.3g}% interval {ends})"
+            return f"{self.median.show(form)} ({self.seeds} seed)"
+        ends = " to ".join("unbounded" if math.isinf(x) else form(x) for x in self.interval)
+        return f"{self.median.show(form)} ({100 * self.coverage:.3g}% interval {ends})"
 
 
 def every(verdicts: Iterable[bool | None]) -> bool | None:
@@ -118,12 +118,12 @@ def known(x: float) -> Bounds:
 
 
 def at_least(x: float) -> Callable[[Bounds], bool | None]:
-    """A test for `in_seeds`: x or more."""
+    """A test of a claim: x or more."""
     return lambda value: value.at_least(x)
 
 
 def at_most(x: float) -> Callable[[Bounds], bool | None]:
-    """A test for `in_seeds`: x or less."""
+    """A test of a claim: x or less."""
 
     def test(value: Bounds) -> bool | None:
         above = value.more_than(x)
@@ -132,8 +132,18 @@ def at_most(x: float) -> Callable[[Bounds], bool | None]:
     return test
 
 
+def more_than(x: float) -> Callable[[Bounds], bool | None]:
+    """A test of a claim: more than x."""
+    return lambda value: value.more_than(x)
+
+
+def yes(value: Bounds) -> bool | None:
+    """A test of a claim: of what is yes or no itself."""
+    return value.more_than(0.5)
+
+
 def below(x: float) -> Callable[[Bounds], bool | None]:
-    """A test for `in_seeds`: less than x."""
+    """A test of a claim: less than x."""
 
     def test(value: Bounds) -> bool | None:
         reached = value.at_least(x)
@@ -143,7 +153,7 @@ def below(x: float) -> Callable[[Bounds], bool | None]:
 
 
 def within(low: float, high: float) -> Callable[[Bounds], bool | None]:
-    """A test for `in_seeds`: from `low` to `high`."""
+    """A test of a claim: from `low` to `high`."""
     return lambda value: value.within(low, high)
 
 

@@ -1,234 +1,160 @@
 """Claims: sentences of a paper made checkable, and what decides them.
 
-A claim is written before the runs that decide it. Deciding it gives a `Finding`: it holds, it does
-not hold, or the results cannot tell, which is common and honest (see `bounds`). Diverged runs are
-left out, and the finding says which.
-
-"Per seed" means per value of `init`, the only thing that varies within a clamp.
+A claim keeps statement and number apart. Its *statement* has a direction only, as the paper's text
+has it, and is decided by how often it is so over networks; its *numbers* are compared with ours. It
+is written before the runs that decide it. Rules that decide are in `claims.rules`.
 """
 
 from __future__ import annotations
 
-import math
+import contextlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import xarray as xr
 
-from ih_jax.claims.bounds import (
-    Bounds,
-    Effect,
-    effect,
-    every,
-    known,
-    median,
-    rate,
-    ratio,
-    thousands,
-)
-from ih_jax.claims.learning import learning_times, listed, one_setting, plateaus
+from ih_jax.claims.bounds import Effect
+from ih_jax.claims.comparing import Comparison, Reported
+from ih_jax.claims.networks import Measure, Networks, listed
 
-Verdict = Literal["holds", "does not hold", "undecidable"]
+Verdict = Literal[
+    "replicates",
+    "fails",
+    "mixed",
+    "too few networks",
+    "holds",
+    "does not hold",
+    "undecidable",  # these three of the first round: until it is written anew
+]
+Kind = Literal["replication", "hypothesis"]
 Grade = Literal["strong", "medium", "weak"]
-VERDICTS: dict[bool | None, Verdict] = {
-    True: "holds",
-    False: "does not hold",
-    None: "undecidable",
-}
+
+OWN = {"replicates": "supported", "fails": "refuted"}  # said of a hypothesis of ours
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What the results say about one claim."""
+    """What networks say about one claim.
+
+    Args:
+        verdict: on the statement: "replicates" or "fails" where the interval lies on one side;
+            "mixed" where it contains the limit and is narrow enough to say so; else "too few
+            networks" (or too few that can tell).
+        ours: beside the paper's number.
+        share: networks in which it is seen to be so, of how many.
+        interval: 95%, of what the verdict is about: the rate over networks, or a pooled estimate.
+        effects: medians over networks, with intervals.
+        detail: what was left out or could not be told.
+        size: how the paper's numbers lie among ours.
+        networks: how many were judged.
+        varies: along which dims they differ; what does not vary, the finding is conditional on.
+        beside: the same rule on other networks: on the paper's own table, on its authors' networks.
+    """
 
     verdict: Verdict
-    ours: str  # beside the paper's number
-    share: tuple[int, int] | None = None  # seeds in which it is seen to hold, of how many
-    interval: tuple[float, float] | None = None  # 95%, of the rate over seeds
+    ours: str
+    share: tuple[int, int] | None = None
+    interval: tuple[float, float] | None = None
     effects: Mapping[str, Effect] = field(default_factory=dict)
-    detail: str = ""  # what was left out or could not be told
+    detail: str = ""
+    size: Comparison | None = None
+    networks: int = 0
+    varies: tuple[str, ...] = ("init",)
+    beside: Mapping[str, Finding] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is measured of every network, and what is made of that: `claims.rules` has them.
+
+    Args:
+        measure: of the results, one value of each network.
+        judge: the verdict on these.
+        compare: with the paper's numbers; None where they cannot be compared.
+        words: the rule as a reader is told it.
+    """
+
+    measure: Measure
+    judge: Callable[[Networks], Finding]
+    compare: Callable[[Networks, Reported], Comparison | None]
+    words: str = ""
+
+    def __call__(self, results: xr.Dataset) -> Finding:
+        """The finding, without a comparison."""
+        return self.judge(self.measure(results))
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence, from a paper or your own, and the computation that decides it."""
+    """One sentence, from a paper or your own, and the rule that decides it.
+
+    Args:
+        name: short.
+        statement: what the paper says, without a bound that is not the paper's.
+        decide: a `Rule`; or any function of the results that gives a `Finding`.
+        paper: the paper's number, as a reader is shown it.
+        reported: the paper's numbers to compare with.
+        source: where it says so: "section 3.2, fig. 4a".
+        estimand: what is estimated, of what, over what: in words.
+        kind: a hypothesis is ours; a wrong one is a finding, not a failed replication.
+        primary: one claim of a figure, or one for each of its distinct facts; the others show the
+            same fact in another way, or lesser ones, and are not counted.
+        grade: the paper's grade for its own evidence, if it gives one.
+    """
 
     name: str
-    text: str
-    decide: Callable[[xr.Dataset], Finding]  # such as `seeds_ordered(...)` gives
-    paper: str = ""  # the paper's number
-    grade: Grade | None = None  # the paper's grade for its own evidence, if it gives one
+    statement: str
+    decide: Rule | Callable[[xr.Dataset], Finding]
+    paper: str = ""
+    reported: Reported | None = None
+    source: str = ""
+    estimand: str = ""
+    kind: Kind = "replication"
+    primary: bool = True
+    grade: Grade | None = None
 
 
-class Faster(NamedTuple):
-    """`fast` takes less time than `slow`; with `by`, at most 1/`by` of it."""
-
-    fast: str
-    slow: str
-    by: float | None = None
-
-    def holds(self, fast: Bounds, slow: Bounds) -> bool | None:
-        """For these two times."""
-        quotient = ratio(slow, fast)
-        return quotient.more_than(1) if self.by is None else quotient.at_least(self.by)
-
-
-def decide(claims: Iterable[Claim], results: xr.Dataset) -> list[tuple[Claim, Finding]]:
+def decide(
+    claims: Iterable[Claim], results: xr.Dataset, authors: xr.Dataset | None = None
+) -> list[tuple[Claim, Finding]]:
     """Every claim with its finding.
 
     A claim with nothing to compare (no previous-token head, say) finds NaN, which becomes a
     verdict: NumPy need not warn about it as well.
+
+    Args:
+        claims: of one experiment.
+        results: its numbers.
+        authors: the same numbers of the authors' networks, or some of them: claims whose numbers
+            they lack are not calibrated.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        return [(claim, claim.decide(results)) for claim in claims]
+        return [(claim, _decided(claim, results, authors)) for claim in claims]
 
 
-def medians_ordered(*order: Faster) -> Callable[[xr.Dataset], Finding]:
-    """Decides whether the medians over seeds of the time to LEARNED are in this order."""
-    clamps = list(dict.fromkeys(name for pair in order for name in pair[:2]))
-
-    def decide(results: xr.Dataset) -> Finding:
-        times = learning_times(results)
-        medians = {clamp: times.median(clamp) for clamp in clamps}
-        known = sorted(clamps, key=lambda clamp: (math.isnan(medians[clamp].low), medians[clamp]))
-        return Finding(
-            verdict_of(pair.holds(medians[pair.fast], medians[pair.slow]) for pair in order),
-            ", ".join(f"{clamp} {thousands(medians[clamp])}" for clamp in known),
-            effects={
-                f"{pair.slow} / {pair.fast}": effect(times.ratios(pair.slow, pair.fast))
-                for pair in order
-            },
-            detail="; ".join(times.remarks(clamps)),
-        )
-
-    return decide
+def word(claim: Claim, finding: Finding) -> str:
+    """The verdict as a reader is told it: a hypothesis does not replicate, it is supported."""
+    own = claim.kind == "hypothesis"
+    return OWN.get(finding.verdict, finding.verdict) if own else finding.verdict
 
 
-def seeds_ordered(*order: Faster) -> Callable[[xr.Dataset], Finding]:
-    """Decides whether the times to LEARNED are in this order within every seed, and the rate."""
-    clamps = list(dict.fromkeys(name for pair in order for name in pair[:2]))
-
-    def decide(results: xr.Dataset) -> Finding:
-        times = learning_times(results)
-        seeds = [
-            seed
-            for seed in results["init"].values.tolist()
-            if all(seed in times.times.get(clamp, {}) for clamp in clamps)
-        ]
-        verdicts = [
-            every(
-                pair.holds(times.times[pair.fast][seed], times.times[pair.slow][seed])
-                for pair in order
-            )
-            for seed in seeds
-        ]
-        return over_seeds(dict(zip(seeds, verdicts, strict=True)), times.remarks(clamps))
-
-    return decide
-
-
-def median_ratio(slow: str, fast: str, at_least: float) -> Callable[[xr.Dataset], Finding]:
-    """Decides whether median time(slow) / median time(fast) is at least this."""
-
-    def decide(results: xr.Dataset) -> Finding:
-        times = learning_times(results)
-        quotient = ratio(times.median(slow), times.median(fast))
-        return Finding(
-            verdict_of([quotient.at_least(at_least)]),
-            quotient.show(),
-            effects={f"{slow} / {fast}": effect(times.ratios(slow, fast))},
-            detail="; ".join(times.remarks([slow, fast])),
-        )
-
-    return decide
-
-
-def plateau_in(clamp: str, present: bool) -> Callable[[xr.Dataset], Finding]:
-    """Decides whether a plateau (`claims.learning.plateau`) is in every seed, or in none."""
-
-    def decide(results: xr.Dataset) -> Finding:
-        times = learning_times(results)
-        seeds = list(times.times.get(clamp, {}))
-        if not seeds:
-            return Finding(verdict_of([]), "no runs", detail="; ".join(times.remarks([clamp])))
-        runs = plateaus(one_setting(results)["loss"].sel(clamp=clamp))
-        verdicts: dict[int, bool | None] = {}
-        rises: list[Bounds] = []
-        for seed in seeds:
-            run = runs.sel(init=seed)
-            verdicts[seed] = bool(run["present"]) is present if bool(run["decided"]) else None
-            known = times.times[clamp][seed].high < math.inf  # it may yet rise where it is not
-            rises.append(Bounds(float(run["low"]), float(run["high"]) if known else math.inf))
-        finding = over_seeds(verdicts, times.remarks([clamp]))
-        return replace(
-            finding,
-            ours=f"{finding.ours}; speed rises {median(rises).show()}x",
-            effects={f"rise of speed, {clamp}": effect(rises)},
-        )
-
-    return decide
-
-
-def in_every_seed(
-    what: str,
-    value: Callable[[xr.Dataset], float | Bounds],
-    test: Callable[[Bounds], bool | None],
-    form: Callable[[float], str] = "{:.3g}".format,
-) -> Callable[[xr.Dataset], Finding]:
-    """Decides whether `value(results of one seed)` passes a test in every seed (`in_seeds`)."""
-
-    def decide(results: xr.Dataset) -> Finding:
-        values = {}
-        for seed in results["init"].values.tolist():
-            found = value(results.sel(init=seed))
-            values[seed] = found if isinstance(found, Bounds) else known(found)
-        return in_seeds(what, values, test, form=form)
-
-    return decide
-
-
-def in_seeds(
-    what: str,
-    values: Mapping[int, Bounds],
-    test: Callable[[Bounds], bool | None],
-    remarks: Sequence[str] = (),
-    form: Callable[[float], str] = "{:.3g}".format,
-) -> Finding:
-    """Whether a number passes a test in every seed, with its share of seeds and its median.
-
-    Args:
-        what: the number's name.
-        values: the number by seed; NaN where it was not measured, which is left out and reported.
-        test: True, False, or None where the bounds do not settle it.
-        remarks: what else a reader should know.
-        form: how one number is written.
-    """
-    measured = {seed: value for seed, value in values.items() if not math.isnan(value.low)}
-    missing = [seed for seed in values if seed not in measured]
-    said = [f"left out, not measured: init {listed(missing)}"] if missing else []
-    finding = over_seeds({seed: test(v) for seed, v in measured.items()}, [*remarks, *said])
-    if not measured:
-        return finding
-    numbers = list(measured.values())
-    ours = f"{finding.ours}; {what} {median(numbers).show(form)}"
-    return replace(finding, ours=ours, effects={f"{what}, over seeds": effect(numbers)})
-
-
-def over_seeds(verdicts: Mapping[int, bool | None], remarks: Sequence[str] = ()) -> Finding:
-    """Whether something holds in every seed, given what is seen in each, and the rate."""
-    share, interval = rate(list(verdicts.values()))
-    against = [seed for seed, verdict in verdicts.items() if verdict is False]
-    undecided = [seed for seed, verdict in verdicts.items() if verdict is None]
-    said = [f"not in init {listed(against)}"] if against else []
-    said += [f"cannot tell in init {listed(undecided)}"] if undecided else []
-    ours = f"{share[0]} of {share[1]} seeds" if share[1] else "no seed with all runs"
-    detail = "; ".join([*said, *remarks])
-    return Finding(verdict_of(verdicts.values()), ours, share, interval, detail=detail)
-
-
-def verdict_of(verdicts: Iterable[bool | None]) -> Verdict:
-    """The verdict on a claim that asserts all of these (`bounds.every`)."""
-    return VERDICTS[every(verdicts)]
+def _decided(claim: Claim, results: xr.Dataset, authors: xr.Dataset | None) -> Finding:
+    rule = claim.decide
+    if not isinstance(rule, Rule):
+        return rule(results)
+    networks = rule.measure(results)
+    finding = rule.judge(networks)
+    beside = {}
+    if claim.reported is not None:
+        if networks.values:
+            finding = replace(finding, size=rule.compare(networks, claim.reported))
+        theirs = dict(enumerate(claim.reported.bounds()))
+        if theirs:
+            beside["paper"] = rule.judge(listed(theirs))
+    if authors is not None:
+        with contextlib.suppress(KeyError):  # xarray's, for a number or a setting that they lack
+            beside["authors' code"] = rule.judge(rule.measure(authors))
+    return replace(finding, beside=beside)

@@ -115,6 +115,8 @@ class Experiment:
         paper: where the claims come from.
         summary: what it is about, a paragraph.
         differs: where the results differ from the paper, and why, if that is known.
+        authors: the same numbers of networks of the paper's authors, or some of them, by which
+            claims are calibrated.
         seconds: how long measuring and drawing take, on the machine of `sweeps.estimate`.
 
     Raises:
@@ -132,6 +134,7 @@ class Experiment:
     draw: Callable[[xr.Dataset], Figure] | None = None
     tables: Callable[[xr.Dataset], Sequence[Table]] = lambda results: ()
     differs: str = ""
+    authors: Callable[[], xr.Dataset] | None = None
     seconds: Callable[[Options], float] = lambda options: 3.0
 
     def __post_init__(self) -> None:

@@ -7,16 +7,29 @@ from typing import Any
 
 import xarray as xr
 
-from ih_jax.claims import Claim, Finding
+from ih_jax.claims import Claim, Finding, Rule
 from ih_jax.experiments.base import Experiment
-from ih_jax.reports.tables import Findings, counts, markdown, seeds
+from ih_jax.reports.tables import HEADER, Findings, counts, markdown, row
 
 HOW_TO_READ = (
-    "A claim is undecidable if the results cannot tell: of a run that has not learned by the end "
-    "of its training we only know that its time is longer, written >. Ratios are paired within "
-    "seeds; their interval is that of the sign test for the median. Two numbers, such as 1.2-3, "
-    "are the bounds that noise leaves."
+    "A claim *replicates* where the 95% interval of the share of networks in which it is so lies "
+    "above one half (or the stated rate), *fails* where it lies below, and is *mixed* where it "
+    "contains one half and is narrower than .3; else there are too few networks, or too few that "
+    "can tell: of a run that has not learned by the end of its training we only know that its "
+    "time is longer, written >. Hypotheses are ours, not a paper's, and are supported or refuted. "
+    "Claims in brackets are secondary: the same fact seen otherwise, or a lesser one. Medians "
+    "have 95% intervals over networks; ratios are paired within networks. Where the paper shows "
+    "one network its number is given as a percentile of ours, else the two are tested. Findings "
+    "are conditional on what did not vary: {}."
 )
+
+
+FIXED = {  # what is drawn, by the name of its seed
+    "order": "the order of sequences",
+    "label_split": "the split of label pairs",
+    "class_split": "the choice of classes",
+    "data": "the data set",
+}
 
 
 def of_experiment(
@@ -31,7 +44,10 @@ def of_experiment(
     parts += [f"![{title}](figure.png)"] if experiment.draw else []
     if findings:
         parts += ["## Claims", _claims(findings)]
-        parts += ["\n".join(_sentence(claim, finding) for claim, finding in findings), HOW_TO_READ]
+        parts += [
+            "\n".join(_sentence(claim, finding) for claim, finding in findings),
+            _how_to_read(findings),
+        ]
     if experiment.differs:
         parts += ["## Where our results differ from the paper", experiment.differs]
     for made in experiment.tables(results):
@@ -42,39 +58,44 @@ def of_experiment(
 def of_folder(all_findings: Mapping[str, Findings]) -> str:
     """Every claim of several experiments, by the names of their folders."""
     rows = [
-        (
-            f"[{name}]({name}/README.md)" if number == 0 else "",
-            claim.name,
-            claim.paper,
-            finding.ours,
-            f"**{finding.verdict}**",
-        )
+        (f"[{name}]({name}/README.md)" if number == 0 else "", *_marked(claim, finding))
         for name, own in all_findings.items()
         for number, (claim, finding) in enumerate(own)
     ]
     text = [
         "# Claims and their verdicts",
-        f"{counts(all_findings)}. Each was written before the runs that decide it; its text, "
-        "intervals over seeds and figure are in the experiment's folder.",
-        markdown(("experiment", "claim", "paper", "ours", "verdict"), rows),
+        f"{counts(all_findings)}. Each was written before the runs that decide it; its statement, "
+        "rule, intervals and figure are in the experiment's folder.",
+        markdown(("experiment", *HEADER), rows),
     ]
     return "\n\n".join(text) + "\n"
 
 
 def _claims(findings: Findings) -> str:
-    return markdown(
-        ("claim", "paper", "ours", "verdict", "seeds, 95% interval of the rate"),
-        [
-            (claim.name, claim.paper, finding.ours, f"**{finding.verdict}**", seeds(finding))
-            for claim, finding in findings
-        ],
-    )
+    return markdown(HEADER, [_marked(claim, finding) for claim, finding in findings])
+
+
+def _marked(claim: Claim, finding: Finding) -> tuple[str, ...]:
+    name, paper, ours, verdict, *more = row(claim, finding)
+    return name, paper, ours, f"**{verdict}**", *more
+
+
+def _how_to_read(findings: Findings) -> str:
+    varied = {name for _, finding in findings for name in finding.varies}
+    fixed = [words for name, words in FIXED.items() if name not in varied]
+    return HOW_TO_READ.format(", ".join(fixed) or "the data set")
 
 
 def _sentence(claim: Claim, finding: Finding) -> str:
-    grade = f" (evidence in the paper: {claim.grade})" if claim.grade else ""
-    said = [f"- **{claim.name}**{grade}. {claim.text}"]
+    source = f" ({claim.source})" if claim.source else ""
+    said = [f"- **{claim.name}**. {claim.statement}{source}"]
+    rule = claim.decide.words if isinstance(claim.decide, Rule) else ""
+    said += [f"  - Estimated: {claim.estimand}; {rule}."] if claim.estimand else []
+    said += [f"  - Evidence in the paper: {claim.grade}."] if claim.grade else []
     said += [f"  - {name}: {effect.show()}" for name, effect in finding.effects.items()]
+    said += [
+        f"  - By the same rule, {w}: {f.verdict}, {f.ours}." for w, f in finding.beside.items()
+    ]
     said += [f"  - {finding.detail[0].upper()}{finding.detail[1:]}."] if finding.detail else []
     return "\n".join(said)
 

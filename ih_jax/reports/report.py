@@ -71,7 +71,7 @@ def redraw(folder: str | os.PathLike[str], experiment: Experiment) -> Findings:
 
 def findings(experiment: Experiment, folder: str | os.PathLike[str]) -> Findings:
     """The findings from the results in a folder, without drawing."""
-    return decide(experiment.claims, read(folder))
+    return _decided(experiment, read(folder))
 
 
 def set_aside(folder: Path) -> Path:
@@ -99,10 +99,15 @@ def write_index(folder: Path, experiments: Mapping[str, Experiment]) -> Path:
     return path
 
 
+def _decided(experiment: Experiment, results: xr.Dataset) -> Findings:
+    authors = experiment.authors() if experiment.authors else None
+    return decide(experiment.claims, results, authors)
+
+
 def _describe(
     folder: Path, experiment: Experiment, results: xr.Dataset, card: Mapping[str, Any]
 ) -> Findings:
-    findings = decide(experiment.claims, results)
+    findings = _decided(experiment, results)
     if experiment.draw:
         # Salt and metadata are fixed so that the same results give the same bytes.
         with matplotlib.rc_context({"svg.hashsalt": experiment.name}):

@@ -9,10 +9,21 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ih_jax.claims import Claim, Finding
+from ih_jax.claims import Claim, Finding, word
 
 Findings = Sequence[tuple[Claim, Finding]]
-COLOURS = {"holds": "green", "does not hold": "red", "undecidable": "yellow"}
+COLOURS = {
+    "replicates": "green",
+    "supported": "green",
+    "fails": "red",
+    "refuted": "red",
+    "mixed": "yellow",
+    "too few networks": "yellow",
+    "holds": "green",
+    "does not hold": "red",
+    "undecidable": "yellow",
+}
+HEADER = ("claim", "paper", "ours", "verdict", "networks, 95%", "paper's size", "paper and authors")
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -36,41 +47,60 @@ def of_all_claims(
 
 
 def counts(all_findings: Mapping[str, Findings]) -> str:
-    """How many claims got which verdict: "7 claims: 5 hold, 1 does not hold, 1 undecidable"."""
-    every: list[str] = [finding.verdict for each in all_findings.values() for _, finding in each]
-    holds, fails, open_ = (every.count(verdict) for verdict in COLOURS)
-    return (
-        f"{len(every)} claims: {holds} {'holds' if holds == 1 else 'hold'}, "
-        f"{fails} {'does' if fails == 1 else 'do'} not hold, {open_} undecidable"
-    )
+    """How many claims got which verdict, primary ones, secondary ones and hypotheses apart.
+
+    "12 primary claims: 9 replicate, 2 mixed, 1 too few networks; 8 secondary: 8 replicate".
+    """
+    groups: dict[str, list[str]] = {}
+    for claim, finding in (pair for each in all_findings.values() for pair in each):
+        group = "primary claims" if claim.primary else "secondary"
+        group = "hypotheses of ours" if claim.kind == "hypothesis" else group
+        groups.setdefault(group, []).append(word(claim, finding))
+    said = []
+    for group, verdicts in groups.items():
+        each = [f"{verdicts.count(v)} {_many(v, verdicts.count(v))}" for v in COLOURS]
+        said.append(f"{len(verdicts)} {group}: " + ", ".join(e for e in each if e[0] != "0"))
+    return "; ".join(said) or "no claims"
 
 
-def seeds(finding: Finding) -> str:
-    """In how many seeds a claim is seen to hold, with an interval for the rate."""
+def _many(verdict: str, count: int) -> str:
+    if count == 1:
+        return verdict
+    plural = {"replicates": "replicate", "fails": "fail", "holds": "hold"}
+    return plural.get(verdict, verdict.replace("does not", "do not"))
+
+
+def row(claim: Claim, finding: Finding) -> tuple[str, ...]:
+    """A claim as tables show it: cells under HEADER."""
+    name = claim.name if claim.primary else f"({claim.name})"
+    beside = [f"{whose}: {each.ours.split(';')[0]}" for whose, each in finding.beside.items()]
+    n = claim.reported.networks if claim.reported else 0
+    paper = f"{claim.paper} (n = {n})" if n else claim.paper
+    size = f"{finding.size.size}; {finding.size.said}" if finding.size else ""
+    return name, paper, finding.ours, word(claim, finding), share(finding), size, "; ".join(beside)
+
+
+def share(finding: Finding) -> str:
+    """In how many networks a statement is seen to be so, with an interval for the rate."""
     if finding.share is None:
-        return ""
-    share = "{} of {}".format(*finding.share)
+        return f"{finding.networks}" if finding.networks else ""
+    shown = "{} of {}".format(*finding.share)
     if finding.interval is None:
-        return share
-    return f"{share} ({finding.interval[0]:.2f} to {finding.interval[1]:.2f})"
+        return shown
+    return f"{shown} ({finding.interval[0]:.2f} to {finding.interval[1]:.2f})"
 
 
 def _terminal(named: Sequence[tuple[str, Findings]], colour: bool, width: int) -> str:
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     if len(named) > 1:
         made.add_column("experiment")
-    for name in ("claim", "paper", "ours", "verdict", "seeds"):
+    for name in HEADER[:5]:  # the rest is in the README
         made.add_column(name, ratio=None, overflow="fold")
     for experiment, findings in named:
         for number, (claim, finding) in enumerate(findings):
-            row = (
-                claim.name,
-                claim.paper,
-                finding.ours,
-                f"[{COLOURS[finding.verdict]}]{finding.verdict}[/]",
-                seeds(finding),
-            )
-            made.add_row(*([experiment if number == 0 else ""] if len(named) > 1 else []), *row)
+            cells = list(row(claim, finding))[:5]
+            cells[3] = f"[{COLOURS[cells[3]]}]{cells[3]}[/]"
+            made.add_row(*([experiment if number == 0 else ""] if len(named) > 1 else []), *cells)
     text = io.StringIO()
     console = Console(file=text, width=width, force_terminal=colour, no_color=not colour)
     console.print(made)

@@ -1,0 +1,116 @@
+"""What is measured of every network: one value each, by what tells the networks apart.
+
+Networks that share their initial weights, or their draw of the data, are not independent: a
+network's key says what it shares with which.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from ih_jax.claims.bounds import Bounds
+
+# Seeds that go with a network, as coordinates along `init` where they do not follow from it.
+WEIGHTS = "weights_seed"
+DATA = ("order", "label_split", "class_split")
+
+Network = tuple[Any, ...]  # its number; then its initial weights and its draw, if these are shared
+Value = Bounds | NDArray[np.float64]  # one number, or what is pooled (rows of heads, say)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """One value of each network; networks in which it was not measured are only named.
+
+    Args:
+        varies: the seeds in which the networks differ: of init alone, or of the data too.
+        values: by network.
+        missing: networks whose value is NaN.
+        remarks: what else a reader should know.
+    """
+
+    varies: tuple[str, ...]
+    values: Mapping[Network, Value]
+    missing: tuple[Network, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def named(self, networks: list[Network]) -> str:
+        """Networks as written in a sentence: init 5, 6 (more than eight: how many)."""
+        if len(networks) > 8:
+            return f"{len(networks)} networks"
+        return f"init {', '.join(str(network[0]) for network in networks)}"
+
+
+Measure = Callable[[xr.Dataset], Networks]
+Number = float | bool | None | Bounds | NDArray[np.float64]
+
+
+def of_networks(value: Callable[[xr.Dataset], Number]) -> Measure:
+    """A measure of claims, from a function of one network's results.
+
+    Args:
+        value: of the results at one `init`: a number (NaN: not measured), `Bounds` where it is not
+            fully known, yes, no, or None (cannot tell); for pooled estimates an array, [heads,
+            columns], rows with NaN left out.
+    """
+
+    def measure(results: xr.Dataset) -> Networks:
+        values: dict[Network, Value] = {}
+        missing = []
+        for network, init in zip(*_networks(results), strict=True):
+            found = _bounded(value(results.sel(init=init)))
+            empty = not found.size if isinstance(found, np.ndarray) else math.isnan(found.low)
+            if empty:
+                missing.append(network)
+            else:
+                values[network] = found
+        return Networks(what_varies(results), values, tuple(missing))
+
+    return measure
+
+
+def what_varies(results: xr.Dataset) -> tuple[str, ...]:
+    """The seeds in which the networks of some results differ."""
+    seeds = [name for name in (WEIGHTS, *DATA) if name in results.coords]
+    if not seeds:
+        return ("init",)
+    several = [n for n in seeds if len(np.unique(results[n].values)) > 1]
+    return tuple("init" if name == WEIGHTS else name for name in several)
+
+
+def _networks(results: xr.Dataset) -> tuple[list[Network], list[Any]]:
+    """The networks and their numbers."""
+    inits = results["init"].values.tolist()
+    seeds = {n: results[n].values.tolist() for n in (WEIGHTS, *DATA) if n in results.coords}
+    if not seeds:
+        return [(init,) for init in inits], inits
+    weights = seeds.get(WEIGHTS, inits)
+    draws = zip(*(seeds[name] for name in DATA if name in seeds), strict=True)
+    drawn = list(draws) or [()] * len(inits)
+    return list(zip(inits, weights, drawn, strict=True)), inits
+
+
+def listed(values: Mapping[Any, Number]) -> Networks:
+    """Values that are known already, by network (or by seed), as claims take them."""
+    own = {key if isinstance(key, tuple) else (key,): _bounded(v) for key, v in values.items()}
+    missing = [k for k, v in own.items() if isinstance(v, Bounds) and math.isnan(v.low)]
+    kept = {k: v for k, v in own.items() if k not in missing}
+    return Networks(("init",), kept, tuple(missing))
+
+
+def _bounded(value: Number) -> Value:
+    if value is None:
+        return Bounds(0.0, 1.0)
+    if isinstance(value, Bounds):
+        return value
+    if isinstance(value, np.ndarray) and value.ndim:
+        rows = np.asarray(value, float)
+        return rows[np.isfinite(rows).reshape(len(rows), -1).all(1)]
+    return Bounds(float(value), float(value))

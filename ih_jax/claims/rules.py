@@ -1,0 +1,253 @@
+"""Rules that decide claims: in most networks, no difference, pooled over heads, or exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy import stats
+
+from ih_jax.claims import comparing
+from ih_jax.claims.bounds import Bounds, Effect, median
+from ih_jax.claims.comparing import Comparison, Reported
+from ih_jax.claims.deciding import Finding, Rule, Verdict
+from ih_jax.claims.intervals import Interval, of_median, of_share, of_statistic
+from ih_jax.claims.networks import Measure, Network, Networks
+
+NARROW = 0.3  # an interval that contains the limit and is narrower says "mixed"
+
+Form = Callable[[float], str]
+Test = Callable[[Bounds], bool | None]
+Statistic = Callable[[list[NDArray[np.float64]]], float]
+
+plain: Form = "{:.3g}".format
+
+
+def in_most(what: str, measure: Measure, test: Test, rate: float = 0.5, form: Form = plain) -> Rule:
+    """Is it so in more than half of all networks, or more than another stated rate?
+
+    The verdict is on the rate over networks, by its 95% interval (`intervals.of_share`).
+
+    Args:
+        what: the number's name.
+        measure: the number of every network, or yes and no (`networks.of_networks`).
+        test: of one network's number: True, False, or None where its bounds do not settle it. A
+            direction (`bounds.more_than(0)`), or a bound that the paper's text states.
+        rate: the stated rate.
+        form: how one number is written.
+    """
+
+    def judge(networks: Networks) -> Finding:
+        values = _numbers(networks)
+        own = list(values)
+        outcomes = [test(value) for value in values.values()]
+        interval = of_share(outcomes, own)
+        k = sum(outcome is True for outcome in outcomes)
+        ours = [f"{k} of {len(own)}"]
+        effects = {}
+        if own and not _yes_or_no(values):
+            effects[f"{what}, median"] = _effect(values, form)
+            ours.append(f"{what} {effects[f'{what}, median'].show(form)}")
+        against = [key for key, seen in zip(own, outcomes, strict=True) if seen is False]
+        unknown = [key for key, seen in zip(own, outcomes, strict=True) if seen is None]
+        said = [f"not in {networks.named(against)}"] if against else []
+        said += [f"cannot tell in {networks.named(unknown)}"] if unknown else []
+        return Finding(
+            verdict_of(interval, rate),
+            "; ".join(ours) if own else "no network",
+            (k, len(own)),
+            interval,
+            effects,
+            _said(networks, said),
+            networks=len(own),
+            varies=networks.varies,
+        )
+
+    def compare(networks: Networks, reported: Reported) -> Comparison | None:
+        values = list(_numbers(networks).values())
+        if reported.share:
+            outcomes = [test(value) for value in values]
+            known = sum(outcome is not None for outcome in outcomes)
+            return comparing.with_share((outcomes.count(True), known), reported.share)
+        return _sizes(values, reported, form)
+
+    limit = "half" if rate == 0.5 else f"{100 * rate:g}%"
+    return Rule(measure, judge, compare, f"so in more than {limit} of networks")
+
+
+def no_difference(what: str, measure: Measure, low: float, high: float, form: Form = plain) -> Rule:
+    """Is the median over networks within a margin that was stated beforehand?
+
+    For sentences such as "makes no difference": two one-sided tests at 5%, that is, whether the
+    90% interval of the median lies inside the margin (replicates) or outside (fails).
+
+    Args:
+        what: the number's name: a paired difference or ratio.
+        measure: the number of every network.
+        low: from here on the difference is too small to matter,
+        high: up to here.
+        form: how one number is written.
+    """
+
+    def judge(networks: Networks) -> Finding:
+        values = _numbers(networks)
+        # Fewer than five: the least to the greatest is no 90% interval.
+        ends = of_median(list(values.values()), list(values), 0.9)
+        if len(values) < 5:
+            ends = (-math.inf, math.inf)
+        verdict: Verdict = "too few networks"
+        if low <= ends[0] and ends[1] <= high:
+            verdict = "replicates"
+        elif ends[1] < low or ends[0] > high:
+            verdict = "fails"
+        elif ends[1] - ends[0] < high - low:
+            verdict = "mixed"
+        shown = _effect(values, form) if values else None
+        outcomes = [value.within(low, high) for value in values.values()]
+        return Finding(
+            verdict,
+            f"{what} {shown.show(form)}" if shown else "no network",
+            (outcomes.count(True), len(outcomes)),
+            ends,
+            {f"{what}, median": shown} if shown else {},
+            _said(networks, []),
+            networks=len(values),
+            varies=networks.varies,
+        )
+
+    def compare(networks: Networks, reported: Reported) -> Comparison | None:
+        return _sizes(list(_numbers(networks).values()), reported, form)
+
+    words = f"90% interval of the median within {form(low)} to {form(high)}"
+    return Rule(measure, judge, compare, words)
+
+
+def pooled(
+    what: str,
+    measure: Measure,
+    statistic: Statistic,
+    limit: float = 0.0,
+    more: bool = True,
+    form: Form = plain,
+) -> Rule:
+    """Is something that is pooled over heads of all networks above a limit (or below)?
+
+    Its interval resamples networks, each with all of its heads (`intervals.of_statistic`).
+
+    Args:
+        what: its name.
+        measure: an array of every network, [heads, columns].
+        statistic: of the arrays of several networks, such as a correlation (`correlation`).
+        limit: 0 for a direction; another only where the paper's text states it.
+        more: False: below it.
+        form: how it is written.
+    """
+
+    def judge(networks: Networks) -> Finding:
+        samples = _arrays(networks)
+        keys = list(networks.values)
+        value = statistic(samples) if samples else math.nan
+        ends = of_statistic(statistic, samples, keys) if samples else (-math.inf, math.inf)
+        verdict = verdict_of(ends if more else (-ends[1], -ends[0]), limit if more else -limit)
+        heads = sum(len(sample) for sample in samples)
+        shown = f"{form(ends[0])} to {form(ends[1])}" if math.isfinite(ends[0]) else "unknown"
+        return Finding(
+            verdict,
+            f"{what} {form(value)} ({shown}; {heads} heads)" if samples else "no network",
+            None,
+            ends,
+            {},
+            _said(networks, []),
+            networks=len(samples),
+            varies=networks.varies,
+        )
+
+    def compare(networks: Networks, reported: Reported) -> Comparison | None:
+        if not reported.pooled:
+            return None
+        return comparing.with_pooled(statistic, _arrays(networks), reported.pooled)
+
+    side = "above" if more else "below"
+    return Rule(measure, judge, compare, f"95% interval {side} {form(limit)}, networks resampled")
+
+
+def exactly(what: str, value: Callable[[xr.Dataset], Bounds | float], test: Test) -> Rule:
+    """Is it so, where nothing is drawn: a toy model in closed form, one curve, a count of weights.
+
+    Args:
+        what: the number's name.
+        value: of all results.
+        test: of that number.
+    """
+
+    def measure(results: xr.Dataset) -> Networks:
+        found = value(results)
+        return Networks((), {(): found if isinstance(found, Bounds) else Bounds(found, found)})
+
+    def judge(networks: Networks) -> Finding:
+        (found,) = _numbers(networks).values()
+        so = None if math.isnan(found.low) else test(found)
+        verdicts: dict[bool | None, Verdict]
+        verdicts = {True: "replicates", False: "fails", None: "too few networks"}
+        return Finding(verdicts[so], f"{what} {found.show()}", varies=())
+
+    return Rule(measure, judge, lambda networks, reported: None, "exact: nothing is drawn")
+
+
+def verdict_of(interval: Interval, limit: float = 0.5) -> Verdict:
+    """The verdict on a statement that something is above a limit, by its 95% interval."""
+    if interval[0] > limit:
+        return "replicates"
+    if interval[1] < limit:
+        return "fails"
+    return "mixed" if interval[1] - interval[0] < NARROW else "too few networks"
+
+
+def correlation(ranks: bool = False) -> Statistic:
+    """The correlation of two columns over all heads of some networks (Pearson's, or Spearman's)."""
+
+    def statistic(samples: list[NDArray[np.float64]]) -> float:
+        x, y = np.concatenate(samples).T
+        if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+            return math.nan
+        if ranks:
+            x, y = stats.rankdata(x), stats.rankdata(y)
+        return float(np.corrcoef(x, y)[0, 1])
+
+    return statistic
+
+
+def _sizes(values: list[Bounds], reported: Reported, form: Form) -> Comparison | None:
+    theirs = reported.bounds()
+    if not theirs or not values:
+        return None
+    if len(theirs) == 1:
+        return comparing.with_one(values, theirs[0], form)
+    return comparing.with_several(values, theirs)
+
+
+def _effect(values: dict[Network, Bounds], form: Form) -> Effect:
+    own = list(values.values())
+    coverage = min(0.95, 1 - 2.0 ** (1 - len(own)))
+    return Effect(median(own), of_median(own, list(values)), coverage, len(own))
+
+
+def _numbers(networks: Networks) -> dict[Network, Bounds]:
+    return {key: value for key, value in networks.values.items() if isinstance(value, Bounds)}
+
+
+def _arrays(networks: Networks) -> list[NDArray[np.float64]]:
+    return [value for value in networks.values.values() if isinstance(value, np.ndarray)]
+
+
+def _yes_or_no(values: dict[Network, Bounds]) -> bool:
+    return all({value.low, value.high} <= {0.0, 1.0} for value in values.values())
+
+
+def _said(networks: Networks, said: Sequence[str]) -> str:
+    missing = list(networks.missing)
+    left = [f"left out, not measured: {networks.named(missing)}"] if missing else []
+    return "; ".join([*said, *networks.remarks, *left])

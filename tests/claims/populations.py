@@ -1,0 +1,40 @@
+"""Made-up populations of networks in which what is true is known."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from ih_jax.claims.networks import Networks, listed
+
+CROSSED = [(i, w, d) for i, (d, w) in enumerate(itertools.product(range(4), range(16)))]
+
+
+def independent(values: Iterable[Any]) -> Networks:
+    """Networks of initial weights of their own."""
+    return listed(dict(enumerate(values)))
+
+
+def crossed(rate: float, weights: float, draws: float, rng: np.random.Generator) -> list[bool]:
+    """Yes or no in 16 initial weights x 4 draws, these shares of the variance due to either."""
+    noise = np.sqrt(1 - weights - draws) * rng.normal(size=64)
+    own = np.sqrt(weights) * rng.normal(size=16)[[w for _, w, _ in CROSSED]]
+    drawn = np.sqrt(draws) * rng.normal(size=4)[[d for _, _, d in CROSSED]]
+    return [bool(x) for x in stats.norm.ppf(rate) + own + drawn + noise > 0]
+
+
+def heads(networks: int, rng: np.random.Generator) -> tuple[list[np.ndarray], float]:
+    """Strength and accuracy of eight heads a network, which share what their network is like.
+
+    And the correlation in the whole population.
+    """
+    samples = []
+    for _ in range(networks):
+        x = 0.5 * rng.normal() + rng.normal(size=8)
+        y = x + 0.5 * rng.normal() + 0.7 * rng.normal(size=8)
+        samples.append(np.stack([x, y], axis=1))
+    return samples, 1.25 / np.sqrt(1.25 * (1.25 + 0.25 + 0.49))
