@@ -42,8 +42,9 @@ from ih_jax.measures.base import measure
 from ih_jax.model.activations import Activations
 from ih_jax.model.params import Config, Params, init
 from ih_jax.reports.viewer.viewing import view as _view
-from ih_jax.sweeps.engine import Interrupted, Sweep, sweep, use_all_cores
+from ih_jax.sweeps.engine import Sweep, sweep, use_all_cores
 from ih_jax.sweeps.network import Network
+from ih_jax.sweeps.stopping import Interrupted
 from ih_jax.sweeps.trajectory import Trajectories, load
 from ih_jax.tasks.base import Task, TaskArrays, task
 from ih_jax.tasks.fewshot import FewShot, fewshot

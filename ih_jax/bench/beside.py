@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,13 +18,18 @@ from ih_jax.bench.steps import study_of, training
 from ih_jax.bench.timing import REPEATS, Effort, Json, alternate, calibrated, median
 from ih_jax.experiments.singh2024.trainings import SHORT
 from ih_jax.sweeps.blocks import BlockPlan
+from ih_jax.sweeps.engine import Sweep
+from ih_jax.sweeps.hearing import OnScores
 from ih_jax.sweeps.loop import ALL_SETS, TRAIN_SET
-from ih_jax.sweeps.programs import CHUNK, Compiled, Programs, first_state
+from ih_jax.sweeps.programs import CHUNK, Compiled, Programs, first_state, workers
 from ih_jax.sweeps.study import Study
 from ih_jax.sweeps.writer import SAVE_EVERY_SECONDS, Writer
 from ih_jax.tasks.fewshot import fewshot
 
 GROWTH_CHUNKS = (10, 110)
+TOLD_SEQUENCES, TOLD_EVERY = 25_600, 640  # of a run, and between what a function is told
+TOLD_WIDTH = 4  # of a block
+COMPUTES_SECONDS = 0.1  # at each evaluation, by a function that computes
 
 
 def looking(device: jax.Device, effort: Effort) -> dict[str, Json]:
@@ -91,6 +96,48 @@ def saving(
             copies.append((copied - began) / kept)
             writes.append(time.perf_counter() - copied)
     return float(np.median(copies[1:])), float(np.median(writes[1:]))
+
+
+def telling(effort: Effort) -> Json:
+    """What a function that is told every evaluation costs a whole sweep, in pairs.
+
+    Twice: a function that notes losses, and one that would compute for as long as it is let.
+    """
+    count = TOLD_WIDTH * len(workers())
+    task = fewshot(evaluation_sequences=32)
+    often = range(0, TOLD_SEQUENCES + 1, TOLD_EVERY)
+    study = Sweep(
+        task, init=range(count), sequences=TOLD_SEQUENCES, evaluate=often, checkpoints=[0]
+    )
+    noted: list[float] = []
+
+    def note(study: Study, runs: list[int], step: int, scores: Mapping[str, np.ndarray]) -> None:
+        noted.append(float(np.nanmedian(scores["loss"])))
+
+    def compute(study: Study, runs: list[int], step: int, scores: Mapping[str, np.ndarray]) -> None:
+        until = time.thread_time() + COMPUTES_SECONDS
+        while time.thread_time() < until:
+            pass
+
+    def take(on_scores: OnScores | None) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            study.train(folder, width=TOLD_WIDTH, progress=False, on_scores=on_scores)
+            return time.perf_counter() - began
+
+    functions: tuple[OnScores | None, ...] = (None, note, compute)
+    take(None)  # compiles
+    taken = alternate([partial(take, each) for each in functions], effort.pairs)
+    ratios = np.median(taken[:, 1:] / taken[:, :1], axis=0)
+    return {
+        "runs": count,
+        "sequences_of_run": TOLD_SEQUENCES,
+        "evaluations": len(often),
+        "pairs": effort.pairs,
+        "s_without": float(np.median(taken[:, 0])),
+        "notes_over_without": float(ratios[0]),
+        "computes_over_without": float(ratios[1]),
+    }
 
 
 def growth(device: jax.Device, width: int = 2) -> Json:

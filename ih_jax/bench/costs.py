@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import jax
 
-from ih_jax.bench.beside import growth, looking
+from ih_jax.bench.beside import growth, looking, telling
 from ih_jax.bench.machine import bandwidth, describe, fastest_matmul
 from ih_jax.bench.starting import fresh_cache, warm_start
 from ih_jax.bench.steps import KINDS, baseline, fit_cost, headline, width_row
@@ -51,6 +51,8 @@ def measure(effort: Effort, say: Callable[[str], None] = print) -> Json:
     say("evaluations and checkpoints")
     steps.clear()
     found |= looking(device, effort)
+    say("a function that is told scores")
+    found["on_scores"] = telling(effort)
     cost = fit_cost(found["widths"])
     found["cost"] = {"overhead_runs": cost.overhead, "widest": cost.widest}
     found["cost"]["kept_in"] = str(remember_cost(device, cost))

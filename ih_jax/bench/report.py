@@ -75,6 +75,7 @@ def sentences(found: Json) -> dict[str, str]:
     """The rest of what was found, in words."""
     device, head, alone = found["device"], found["headline"], found["baseline"]
     looks, kept, grown = found["evaluation"], found["checkpoint"], found["growth"]
+    told = found["on_scores"]
     start_s, width, cost = found["warm_start_s"], head["width"], found["cost"]
     flat = head["time_per_run_over_that_of_block"].items()
     return {
@@ -90,6 +91,8 @@ def sentences(found: Json) -> dict[str, str]:
         f"trains {alone['block_over_baseline']:.2f} times as many",
         "evaluations": f"{looks['share_of_run']:.1%} of a run of 200,000 sequences",
         "checkpoints": f"{kept['share_of_run']:.1%}, if training waited for them",
+        "on_scores": f"{told['notes_over_without']:.3f} of a sweep's time with a function "
+        f"that notes losses, {told['computes_over_without']:.3f} with one that always computes",
         "memory grown": f"{grown['megabytes_grown']:.1f} MB in {grown['chunks']} chunks",
         "warm start": "not measured: a second process cannot use the device"
         if start_s is None

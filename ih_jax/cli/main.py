@@ -8,10 +8,10 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
-from ih_jax.cli import commands, data, options, page, run
+from ih_jax.cli import commands, data, options, page, run, status
 from ih_jax.cli.parsing import parse
 from ih_jax.errors import UserError
-from ih_jax.sweeps import engine, store
+from ih_jax.sweeps import stopping, store
 
 CALLED: dict[type, Callable[[Any], None]] = {
     options.Run: run.run,
@@ -24,6 +24,7 @@ CALLED: dict[type, Callable[[Any], None]] = {
     options.MakeFeatures: data.make_features,
     options.Data: data.show_data,
     options.View: page.write_page,
+    options.Status: status.show,
 }
 
 
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    except (engine.Interrupted, KeyboardInterrupt) as error:
+    except (stopping.Interrupted, KeyboardInterrupt) as error:
         print(f"ih-jax: {error or 'stopped'}", file=sys.stderr)
         return 130
     return 0

@@ -67,6 +67,9 @@ class Run:
     that no other has taken) or RANK/COUNT (a fixed share; ranks start at 0)."""
     width: int | None = None
     """Number of runs that train together in one program; by default chosen for this machine."""
+    log: Literal["tensorboard", "wandb"] | None = None
+    """Write learning curves for TensorBoard (into the sweep's folder) or Weights & Biases while
+    they form; WANDB_MODE=offline in the environment needs no account."""
     quiet: bool = False
     """Do not show progress."""
 
@@ -194,6 +197,16 @@ class Heads:
 
 
 @dataclass(frozen=True)
+class Status:
+    """Say how a run stands: done, training or stopped, what is on disk, and what to do next."""
+
+    folder: Positional[Path]
+    """Folder of a sweep, or of an experiment that `ih-jax run` writes."""
+    check: bool = False
+    """Read every checkpoint, and compare it with its checksum."""
+
+
+@dataclass(frozen=True)
 class View:
     """Write a web page that shows how a run's networks formed.
 
@@ -202,7 +215,8 @@ class View:
     """
 
     folder: Positional[Path]
-    """Folder of a sweep, or of an experiment that `ih-jax run` wrote."""
+    """Folder of a sweep, of an experiment that `ih-jax run` wrote, or of a pretrained network's
+    heads (`ih-jax heads`)."""
     out: Path | None = None
     """Path of the page; by default view.html in the folder."""
     open: bool = False

@@ -7,6 +7,7 @@ import webbrowser
 from rich.console import Console
 
 from ih_jax.cli.options import View
+from ih_jax.interop import head_page
 from ih_jax.reports.viewer import viewing
 from ih_jax.sweeps import engine
 
@@ -18,12 +19,15 @@ def write_page(command: View) -> None:
     engine.use_compilation_cache()
     path = command.out or command.folder / "view.html"
     with Console(quiet=command.quiet, stderr=True).status("reading") as status:
-        found = viewing.view(
-            command.folder,
-            runs=command.runs or None,
-            megabytes=command.megabytes,
-            told=lambda what: status.update(f"{what} ..."),
-        )
+        if head_page.is_one(command.folder):
+            found = head_page.view(command.folder)
+        else:
+            found = viewing.view(
+                command.folder,
+                runs=command.runs or None,
+                megabytes=command.megabytes,
+                told=lambda what: status.update(f"{what} ..."),
+            )
         found.save(path)
     console.print(f"{path} ({len(found.html) / 1e6:.1f} MB)", soft_wrap=True)
     if command.open:

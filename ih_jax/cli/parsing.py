@@ -27,6 +27,7 @@ COMMANDS: dict[str, Any] = {
     "export": options.Export,
     "heads": options.Heads,
     "view": options.View,
+    "status": options.Status,
 }
 Command = (
     Annotated[options.Run, tyro.conf.subcommand("run")]
@@ -39,6 +40,7 @@ Command = (
     | Annotated[options.Export, tyro.conf.subcommand("export")]
     | Annotated[options.Heads, tyro.conf.subcommand("heads")]
     | Annotated[options.View, tyro.conf.subcommand("view")]
+    | Annotated[options.Status, tyro.conf.subcommand("status")]
 )
 
 

@@ -16,7 +16,7 @@ from ih_jax.cli.options import List, Plot, Run
 from ih_jax.errors import UserError
 from ih_jax.experiments import register
 from ih_jax.experiments.base import Experiment, Options
-from ih_jax.reports import announcing, report, running, sources, tables
+from ih_jax.reports import announcing, loggers, report, running, sources, tables
 from ih_jax.sweeps import blocks, engine, estimate
 
 console = Console()
@@ -40,6 +40,7 @@ OF_EXPERIMENTS = ("quick", "seeds", "scale", "trainings")  # a study sets these 
 
 def run(command: Run) -> None:
     """Run experiments of this package, or what a Python file defines."""
+    loggers.check(command.log)
     engine.use_compilation_cache()
     if not command.experiment.endswith(".py"):
         chosen = register.choose(command.experiment)
@@ -115,6 +116,7 @@ def _run_experiments(
         width=command.width,
         share=command.share,
         progress=not command.quiet,
+        log=command.log,
         command=shlex.join(["ih-jax", *sys.argv[1:]]),
         file=file,
         console=console,
@@ -136,13 +138,16 @@ def _run_study(command: Run, source: sources.Source) -> None:
     folder = command.out or Path("runs") / source.path.stem
     size = blocks.estimate_bytes(study) / 1e6
     console.print(f"{announcing.size(study)}, about {size:,.0f} MB of trajectories, into {folder}/")
-    trajectories = study.train(
-        folder,
-        resume=command.resume,
-        width=command.width,
-        share=command.share,
-        progress=not command.quiet,
-    )
+    with loggers.logger(command.log, folder) as on_scores:
+        trajectories = study.train(
+            folder,
+            resume=command.resume,
+            width=command.width,
+            share=command.share,
+            progress=not command.quiet,
+            on_scores=on_scores,
+            about={"command": shlex.join(["ih-jax", *sys.argv[1:]])},
+        )
     console.print(f"results in {folder}: ih_jax.load({str(folder)!r})")
     if source.after is not None:
         source.after(trajectories)

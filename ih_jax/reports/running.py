@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment, Options, Training
-from ih_jax.reports import announcing, finishing, planning, report, sources
+from ih_jax.reports import announcing, finishing, folders, loggers, planning, report, sources
 from ih_jax.reports.planning import Planned
 from ih_jax.reports.tables import Findings
 from ih_jax.sweeps import store
@@ -29,6 +29,7 @@ class How:
     width: int | None = None
     share: str | None = None  # as `Sweep.train` takes it
     progress: bool = True
+    log: loggers.Kind | None = None  # curves while they form
     command: str = ""
     file: Path | None = None  # that defines the experiment; None: one of this package
     console: Console = field(default_factory=Console)
@@ -50,12 +51,12 @@ def run(experiments: Sequence[Experiment], options: Options, how: How) -> dict[s
         UserError: an option does not apply (experiments accept no share but "claim", and then only
             train: nothing is returned), a folder belongs to something else or is not writable, or
             a training was not finished and `how.resume` is not set.
-        engine.Interrupted: on Ctrl-C, after saving.
+        Interrupted: on Ctrl-C, after saving.
     """
-    folders = {each.name: how.folder(each, len(experiments) > 1) for each in experiments}
+    own_folders = {each.name: how.folder(each, len(experiments) > 1) for each in experiments}
     _check_share(how)
     for experiment in experiments:
-        _refuse_another(folders[experiment.name], experiment)
+        _refuse_another(own_folders[experiment.name], experiment)
     trainings = planning.trainings_of(experiments)
     kept = how.trainings or (how.out or RESULTS) / "trainings"
     plan, found = planning.plan(trainings, options, kept)
@@ -63,8 +64,11 @@ def run(experiments: Sequence[Experiment], options: Options, how: How) -> dict[s
         _refuse_unfinished(each, how)
         if each.study is not None and each.folder is not None and not each.done:
             each.study.check()
-    for folder in folders.values():
-        store.make_folder(folder)
+    for experiment in experiments:
+        store.make_folder(own_folders[experiment.name])
+        own = {training.name for training in planning.in_order(experiment.trainings)}
+        mine = [each for each in plan if each.name in own]
+        folders.say_begun(own_folders[experiment.name], experiment.name, how.command, mine)
     announcing.announce(experiments, options, plan, how.console)
     left = [each.name for each in plan if not each.done]
     if how.share:
@@ -79,10 +83,13 @@ def run(experiments: Sequence[Experiment], options: Options, how: How) -> dict[s
     for experiment in experiments:
         for training in planning.in_order(experiment.trainings):
             _train(training, options, found, kept, left, how)
-        own = {training.name: found[training.name] for training in experiment.trainings}
+        trained = {training.name: found[training.name] for training in experiment.trainings}
         made_by = finishing.MadeBy(options, how.command, how.file, how.resume)
-        folder = folders[experiment.name]
-        findings[experiment.name] = finishing.finish(experiment, own, folder, made_by, how.console)
+        folder = own_folders[experiment.name]
+        findings[experiment.name] = finishing.finish(
+            experiment, trained, folder, made_by, how.console
+        )
+        folders.say_finished(folder)
     if len(experiments) > 1:
         folder = how.out or RESULTS
         index = report.write_index(folder, sources.experiments_in(folder))
@@ -114,14 +121,16 @@ def _train(
         f"into {planned.folder}/"
     )
     planned.study.check()
-    found[training.name] = planned.study.train(
-        planned.folder,
-        resume=how.resume,
-        width=how.width,
-        share=how.share,
-        progress=how.progress,
-        about={"training": training.name, "command": how.command},
-    )
+    with loggers.logger(how.log, planned.folder) as on_scores:
+        found[training.name] = planned.study.train(
+            planned.folder,
+            resume=how.resume,
+            width=how.width,
+            share=how.share,
+            progress=how.progress,
+            on_scores=on_scores,
+            about={"training": training.name, "command": how.command},
+        )
 
 
 def _check_share(how: How) -> None:

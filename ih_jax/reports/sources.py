@@ -15,7 +15,8 @@ from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment
 from ih_jax.experiments.register import find, registry
 from ih_jax.reports import report
-from ih_jax.sweeps.engine import Interrupted, Sweep
+from ih_jax.sweeps.engine import Sweep
+from ih_jax.sweeps.stopping import Interrupted
 
 
 @dataclass(frozen=True)

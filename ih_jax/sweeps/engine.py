@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -24,8 +23,10 @@ import numpy as np
 
 from ih_jax import files
 from ih_jax.errors import UserError
-from ih_jax.sweeps import cards, progress, sharing, store
+from ih_jax.sweeps import cards, sharing, store
 from ih_jax.sweeps.blocks import BlockPlan, Plan, estimate_bytes, plan_blocks
+from ih_jax.sweeps.hearing import OnScores
+from ih_jax.sweeps.loop import State
 from ih_jax.sweeps.programs import (
     CHUNK,
     Programs,
@@ -37,15 +38,13 @@ from ih_jax.sweeps.programs import (
 )
 from ih_jax.sweeps.records import BlockRecord
 from ih_jax.sweeps.results import assemble, save_results
+from ih_jax.sweeps.stopping import stop_on_interrupt
 from ih_jax.sweeps.study import Study
 from ih_jax.sweeps.trajectory import Trajectories
+from ih_jax.sweeps.watching import Watch, watching
 from ih_jax.sweeps.writer import Writer
 
 HEAR_EVERY_SECONDS = 0.1
-
-
-class Interrupted(Exception):
-    """Training was stopped by Ctrl-C; everything up to the last chunk is saved."""
 
 
 class Sweep(Study):
@@ -64,6 +63,7 @@ class Sweep(Study):
         share: str | None = None,
         width: int | None = None,
         progress: bool = True,
+        on_scores: OnScores | None = None,
         about: dict[str, Any] | None = None,
     ) -> Trajectories:
         """Train every run.
@@ -77,7 +77,12 @@ class Sweep(Study):
                 "RANK/COUNT": it works alongside others, each with a fixed share. Both continue
                 from what is in the folder.
             width: runs in a block; None: chosen to fit (a resumed sweep keeps its own).
-            progress: show a progress bar.
+            progress: show a progress bar, with the losses so far (median and range over runs).
+            on_scores: `on_scores(study, runs, step, scores)` is called after each evaluation of a
+                block: the numbers of its runs, the step, and {metric: [runs, evaluation sets]},
+                NaN on the sets that were not evaluated and for a run that has diverged. It runs
+                in a thread of its own beside training, which never waits for it: see `hearing`.
+                An error in it is reported once, and stops nothing.
             about: further entries for the run card.
 
         Returns:
@@ -99,7 +104,7 @@ class Sweep(Study):
                 plan, programs = _begin(self, folder, resume or bool(mine), width, about or {})
             if programs is None:
                 return Trajectories(folder, self)
-            _train_blocks(self, plan, programs, folder, mine, progress)
+            _train_blocks(self, plan, programs, folder, mine, progress, on_scores)
             with sharing.in_turn(trajectory):
                 _end(self, plan, folder, time.monotonic() - began)
         return Trajectories(folder, self)
@@ -182,6 +187,7 @@ def _train_blocks(
     folder: Path,
     share: sharing.Share | None,
     show: bool,
+    on_scores: OnScores | None,
 ) -> None:
     blocks = sharing.Blocks(
         plan.blocks,
@@ -190,7 +196,10 @@ def _train_blocks(
     )
     stop = threading.Event()
     total = sum(block.steps * len(block.runs) for block in blocks.todo) * study.unit
-    with progress.bar(show, total, study.task.unit) as advance, _stop_on_interrupt(stop):
+    with (
+        watching(study, folder, total, show, on_scores) as watch,
+        stop_on_interrupt(stop, folder),
+    ):
 
         def work(device: jax.Device) -> None:
             with ThreadPoolExecutor(1) as saver:
@@ -201,11 +210,9 @@ def _train_blocks(
                                 return
                             # When sharing, do not read what another process has just written.
                             if share and _finished(folder, given):
-                                advance(given.steps * len(given.runs) * study.unit)
+                                watch.skip(given, given.steps)
                                 continue
-                            _train_block(
-                                study, given, programs, device, folder, saver, stop, advance
-                            )
+                            _train_block(study, given, programs, device, folder, saver, stop, watch)
                 except BaseException:
                     stop.set()  # the other devices finish their chunk and save
                     raise
@@ -219,10 +226,6 @@ def _train_blocks(
                 pass
         for worker in working:
             worker.result()
-    if stop.is_set():
-        raise Interrupted(
-            f"stopped; everything so far is saved in {folder}: continue with --resume (resume=True)"
-        )
 
 
 def _train_block(
@@ -233,11 +236,11 @@ def _train_block(
     folder: Path,
     saver: ThreadPoolExecutor,
     stop: threading.Event,
-    advance: Any,
+    watch: Watch,
 ) -> None:
     writer = Writer(folder, plan, saver)
     done, at = writer.last_good(programs.state(plan.group))
-    advance(at * len(plan.runs) * study.unit)
+    watch.skip(plan, at)
     if at >= plan.steps:
         return
     compiled = programs.of(plan.group, device)
@@ -253,12 +256,22 @@ def _train_block(
         scores = np.asarray(scores)[: len(some)]
         before, at = at, some[-1][0]
         writer.add(some, scores, state)
-        advance((at - before) * len(plan.runs) * study.unit)
+        watch.chunk(plan, at - before, *_evaluated(plan, some, scores, state))
         if at >= plan.steps or stop.is_set() or writer.due():
             writer.flush(state, at)
         if stop.is_set():
             break
     writer.wait()
+
+
+def _evaluated(
+    plan: BlockPlan, some: Sequence[tuple[int, int, bool]], scores: np.ndarray, state: State
+) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Of a chunk: the steps of its evaluations, their scores, and where runs diverged."""
+    lanes = len(plan.runs)
+    kept = [i for i, (_, kind, _) in enumerate(some) if kind]
+    diverged = np.array(state.diverged)[:lanes]  # a copy: the state is donated to the next chunk
+    return [some[i][0] for i in kept], scores[kept, :lanes], diverged
 
 
 def _chunks(table: Sequence[tuple[int, int, bool]]) -> Iterator[list[tuple[int, int, bool]]]:
@@ -271,25 +284,6 @@ def _chunks(table: Sequence[tuple[int, int, bool]]) -> Iterator[list[tuple[int, 
             some = []
     if some:
         yield some
-
-
-@contextlib.contextmanager
-def _stop_on_interrupt(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C sets the event instead of raising; a second one raises."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(number: int, frame: Any) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _refuse_full_disk(study: Study, folder: Path) -> None:

@@ -100,6 +100,8 @@ class Writer:
             "score_steps": self.score_steps,
             "diverged": diverged,
             "runs": list(self.plan.runs),
+            # Of each run, the last on its training set: `ih-jax status` need not read any array.
+            "losses": self.scores[-1][:, 0, 0].tolist() if self.scores else None,
         }
         kept = {"state": jax.tree.map(np.array, state)}
         part, self.part = self.part, self.part + 1

@@ -27,6 +27,8 @@ def found(tmp_path_factory):
         for room in (steps, beside):
             patch.setattr(room, "fewshot", lambda **_: little(evaluation_sequences=32))
         patch.setattr(starting, "FIRST_STEP", "import time, jax; jax.devices(); print(time.time())")
+        patch.setattr(beside, "TOLD_SEQUENCES", 640)
+        patch.setattr(beside, "TOLD_WIDTH", 2)
         measured = costs.measure(effort((1, 2), 1, 0.01), lambda what: None)
         report.write(measured, folder)
         known = known_cost(jax.local_devices()[0])
@@ -61,6 +63,7 @@ def test_everything_measured_is_written_as_finite_numbers(found):
         "baseline",
         "evaluation",
         "checkpoint",
+        "on_scores",
         "cost",
     }
     # A difference of two times, or of two sizes, may be anything on a busy machine.

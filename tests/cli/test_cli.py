@@ -235,3 +235,27 @@ def test_code_inside_a_results_folder_is_never_run_unasked(tmp_path, monkeypatch
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("ih-jax ")
+
+
+def test_status_says_how_a_run_stands_and_what_is_next(folder, small_run, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert main(["status", "results/fig5b"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("fig5b") and "done" in said.splitlines()[0]
+    assert "ih-jax view results/fig5b --open" in said
+    (training,) = Path("results/trainings").glob("clamps-*")
+    assert main(["status", str(training), "--check"]) == 0
+    said = capsys.readouterr().out
+    assert "2 runs, " in said and "losses" in said and "damaged" not in said
+    card = json.loads((training / "card.json").read_text())
+    (training / "card.json").write_text(json.dumps({**card, "finished": False}))
+    try:
+        assert main(["status", str(training)]) == 0
+    finally:
+        (training / "card.json").write_text(json.dumps(card))
+    said = capsys.readouterr().out
+    assert "stopped" in said
+    assert said.rstrip().endswith("--resume") and "run fig5b --seeds 1" in said
+    assert main(["status", "results"]) == 2
+    assert "it holds fig5b" in capsys.readouterr().err
+    assert main(["status", "nowhere"]) == 2

@@ -224,6 +224,24 @@ def test_keys_and_clicks_move_through_time_runs_and_sequences(fewshot, opened):
     assert ids in ([1, 3], [3, 1])
 
 
+def test_the_keyboard_stays_where_it_is(fewshot, opened):
+    _, path = fewshot
+    page = opened(path, "#run=0&head=0.0")
+    page.locator(".pane.first .head").first.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    expect(page).to_have_url(re.compile("head=0.3"))
+    page.keyboard.press("ArrowDown")
+    expect(page).to_have_url(re.compile("head=1.3"))
+    page.locator(".pane.first .node[role=button]").nth(2).focus()
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("head=0.2"))
+    page.locator("th button").nth(1).focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    assert page.locator("th").nth(1).get_attribute("aria-sort") == "descending"
+
+
 def test_a_pulse_is_a_lock_that_opens_when_it_is_over(fewshot, opened):
     trained, path = fewshot
     steps = trained.steps(2)
@@ -261,7 +279,7 @@ def test_nothing_is_wider_than_the_window(which, size, scheme, opened, request, 
                 beside = a["x"] + a["width"] <= b["x"] or b["x"] + b["width"] <= a["x"]
                 below = a["y"] + a["height"] <= b["y"] or b["y"] + b["height"] <= a["y"]
                 assert beside or below
-        for node in page.locator("canvas[role=img], svg[role=img]").all():
+        for node in page.locator("[role=img]").all():
             if node.is_visible():
                 assert node.get_attribute("aria-label")
         for button in page.locator("button:visible").all()[:80]:

@@ -32,6 +32,7 @@ SCRIPTS = (
     "timeline.js",
     "main.js",
 )
+HEADS = ("decode.js", "base.js", "heads.js")  # of a pretrained network's heads
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
     "base-uri 'none'; form-action 'none'"
@@ -49,19 +50,41 @@ def page(
         blobs: `packing.blob` by name; sweep 0's curves are "0/curves".
     """
     about = {
-        "format": FORMAT,
         "title": title,
         "sweeps": list(sweeps),
         "blobs": {name: {k: v for k, v in b.items() if k != "data"} for name, b in blobs.items()},
-        "colours": list(HEAD_COLOURS),
     }
+    return document(about, blobs, SCRIPTS, curves=True)
+
+
+def document(
+    about: Mapping[str, Any],
+    blobs: Mapping[str, Mapping[str, Any]],
+    scripts: Sequence[str],
+    *,
+    curves: bool,
+) -> str:
+    """The whole file as text, of any page.
+
+    Args:
+        about: what the scripts show, as JSON; its title is that of the window.
+        blobs: arrays.
+        scripts: names of files.
+        curves: whether they draw curves.
+    """
+    title = html.escape(str(about["title"]))
+    said = {"format": FORMAT, **about, "colours": list(HEAD_COLOURS)}
     data = "\n".join(
         f'<script type="text/plain" data-blob="{html.escape(name)}">{each["data"]}</script>'
         for name, each in blobs.items()
     )
-    styles = "\n".join(f"<style>\n{_asset(name)}</style>" for name in STYLES)
+    wanted = STYLES if curves else STYLES[1:]
+    styles = "\n".join(f"<style>\n{_asset(name)}</style>" for name in wanted)
     licence = _asset("vendor/uplot/LICENSE").replace("--", "- -")
-    scripts = "\n".join(f"<script>\n{_asset(name)}</script>" for name in SCRIPTS)
+    library = f"""<!-- uPlot (curves), bundled under its licence:
+{licence}-->
+<script>{_asset(LIBRARY)}</script>"""
+    own = "\n".join(f"<script>\n{_asset(name)}</script>" for name in scripts)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -70,18 +93,16 @@ def page(
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="generator" content="ih-jax view">
 <link rel="icon" href="data:,">
-<title>{html.escape(title)}</title>
+<title>{title}</title>
 {styles}
 </head>
 <body>
 <noscript>This page draws what it shows with a script of its own: please allow scripts.</noscript>
 <div id="app"></div>
-<script type="application/json" id="about">{in_html(about)}</script>
+<script type="application/json" id="about">{in_html(said)}</script>
 {data}
-<!-- uPlot (curves), bundled under its licence:
-{licence}-->
-<script>{_asset(LIBRARY)}</script>
-{scripts}
+{library if curves else ""}
+{own}
 </body>
 </html>
 """

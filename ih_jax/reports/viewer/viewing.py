@@ -10,10 +10,10 @@ from pathlib import Path
 
 from ih_jax import files
 from ih_jax.errors import UserError
+from ih_jax.reports import folders
 from ih_jax.reports.viewer import gathering, packing
 from ih_jax.reports.viewer.gathering import Gathered, Told
 from ih_jax.reports.viewer.page import page
-from ih_jax.sweeps import store
 from ih_jax.sweeps.trajectory import Trajectories
 
 MEGABYTES = 15.0
@@ -101,19 +101,14 @@ def _sweeps(source: Trajectories | str | Path) -> tuple[str, list[Trajectories]]
     """What the page is called, and the sweeps on it."""
     if isinstance(source, Trajectories):
         return source.folder.name, [source]
-    folder = Path(source)
-    card = store.read_card(folder)
-    if "trainings" not in card:
-        return folder.name, [Trajectories(folder)]
-    found = []
-    for training in card["trainings"]:
-        where = folder / training["folder"]
-        if not (where / "card.json").is_file():
-            raise UserError(
-                f"{folder} was measured on {training['name']}, which is not at {where}: run the "
-                "experiment again, or give the folder of a sweep"
-            )
-        found.append(Trajectories(where))
-    if not found:
-        raise UserError(f"{folder} has no trainings to show: give the folder of a sweep")
-    return str(card.get("experiment", folder.name)), found
+    told = folders.look(Path(source))
+    if not told.experiment:
+        return told.title, [Trajectories(source)]
+    if told.missing and told.finished:
+        raise UserError(
+            f"{source} was measured on {', '.join(told.missing)}, which is not there: run the "
+            "experiment again, or give the folder of a sweep"
+        )
+    if not told.sweeps:
+        raise UserError(f"{source} has no trainings to show: give the folder of a sweep")
+    return told.title, [Trajectories(each) for each in told.sweeps]

@@ -92,6 +92,16 @@
     return node;
   };
 
+  /** Does work that may make buttons anew, and keeps the keyboard where it is. */
+  ihv.keepFocus = (work) => {
+    const was = document.activeElement;
+    const card = was?.closest("section");
+    const alike = () => (card ? [...card.querySelectorAll(was.tagName)] : []);
+    const place = alike().indexOf(was);
+    work();
+    if (place >= 0 && !was.isConnected) alike()[place]?.focus({ preventScroll: true });
+  };
+
   /** Arrow keys move the focus within a group of buttons laid out in rows of `columns()`. */
   ihv.roving = (group, columns) => {
     group.addEventListener("keydown", (event) => {

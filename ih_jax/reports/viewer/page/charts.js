@@ -7,7 +7,7 @@
    * unit, range, log, marks: [{x, y, colour, shape, title}], bands: [{from, to}]}.
    */
   ihv.lines = (host, describe, chosen) => {
-    const frame = ihv.el("div", { class: "chart" });
+    const frame = ihv.el("div", { class: "chart", role: "img" });
     const line = ihv.el("div", { class: "time-line", "aria-hidden": "true" });
     host.append(frame);
     let plot = null;
@@ -21,10 +21,21 @@
       const height = Math.floor(frame.clientHeight);
       if (width < 40 || height < 40) return;
       made = describe();
+      frame.setAttribute("aria-label", alt());
       plot?.destroy();
       plot = new uPlot(options(width, height), [made.x, ...made.series.map((s) => s.y)], frame);
       plot.over.append(line);
       plot.over.addEventListener("click", (event) => pick(event));
+    }
+
+    /** The chart in words: what it is of, and where its boldest line begins and ends. */
+    function alt() {
+      const bold = made.series.reduce((a, s) => ((s.width ?? 1) >= (a?.width ?? 1) ? s : a), null);
+      const known = (bold?.y ?? []).filter((y) => y !== null);
+      const way = known.length
+        ? `; the bold one goes from ${ihv.fixed(known[0], 3)} to ${ihv.fixed(known.at(-1), 3)}`
+        : "";
+      return `${made.label} by ${made.xLabel}, ${made.series.length} lines${way}`;
     }
 
     function options(width, height) {

@@ -256,8 +256,10 @@
     const has = (...keys) => keys.some((key) => what.has(key));
     if (has("sweep", "run", "with")) rebuild(what);
     else if (has("metric", "set", "log")) curves.rebuild();
-    if (has("seq")) for (const pane of panes) pane.sequence();
-    if (has("score", "wire", "head")) for (const pane of panes) pane.redraw();
+    ihv.keepFocus(() => {
+      if (has("seq")) for (const pane of panes) pane.sequence();
+      if (has("score", "wire", "head")) for (const pane of panes) pane.redraw();
+    });
     if (has("step", "token")) time();
   });
 

@@ -130,8 +130,11 @@
     return {
       node: card.node,
       async rebuild() {
-        const sweep = ihv.sweep();
         data = await ihv.blob(`${ihv.state.sweep}/curves`);
+        ihv.keepFocus(() => this.draw());
+      },
+      draw() {
+        const sweep = ihv.sweep();
         const log = ihv.el(
           "label",
           { class: "check" },
@@ -299,7 +302,7 @@
               text: c.key,
               onclick: () => {
                 sort = { key: c.key, up: sort.key === c.key ? !sort.up : true };
-                fill();
+                ihv.keepFocus(fill);
               },
             }),
           ),

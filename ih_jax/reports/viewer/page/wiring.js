@@ -8,7 +8,7 @@
   ihv.views.wiring = (pane) => {
     const tools = ihv.el("span", { class: "tools" });
     const card = ihv.card("wiring", "Wiring", [tools]);
-    const drawing = ihv.svg("svg", { class: "graph", role: "img", viewBox: "0 0 420 190" });
+    const drawing = ihv.svg("svg", { class: "graph", role: "group", viewBox: "0 0 420 190" });
     const told = ihv.el("p", { class: "quiet small" });
     card.body.append(drawing, told);
     let edges = [];
@@ -74,12 +74,20 @@
           const lock = ihv.lock({ x: x(h) + 5, y: y - 18 });
           const group = ihv.svg(
             "g",
-            { class: "node" },
+            { class: "node", tabindex: 0, role: "button" },
             circle,
             ihv.svg("text", { x: x(h), y: y + 4, text: `${layer}.${h}` }),
             lock,
           );
-          group.addEventListener("click", () => ihv.set({ head: `${layer}.${h}` }));
+          const choose = () => ihv.set({ head: `${layer}.${h}` });
+          group.setAttribute("aria-label", `head ${layer}.${h}`);
+          group.addEventListener("click", choose);
+          group.addEventListener("keydown", (event) => {
+            if (event.key !== "Enter" && event.key !== " ") return;
+            event.preventDefault();
+            event.stopPropagation();
+            choose();
+          });
           drawing.append(group);
           nodes.push({ layer, h, group, lock });
         }
