@@ -47,7 +47,7 @@ def _of_experiment(folder: Path, told: Told, found: list[Status]) -> dict[str, s
         }
         for damage in each.damage:
             lines[f"damaged ({each.folder.name})"] = damage
-    for name in told.missing:
+    for name, _ in told.missing:
         lines[name] = "not begun" if not told.finished else "gone"
     lines["next"] = _next_of_experiment(folder, told, found)
     return lines

@@ -29,7 +29,9 @@ class Told:
     finished: bool  # the experiment, or the sweep
     command: str | None
     sweeps: tuple[Path, ...]  # folders; those that are not there yet are left out
-    missing: tuple[str, ...]  # names of trainings that are not there
+    missing: tuple[
+        tuple[str, Path | None], ...
+    ]  # trainings that are not there, where they would be
 
 
 def say_begun(folder: Path, experiment: str, command: str, plan: Sequence[Planned]) -> None:
@@ -62,11 +64,11 @@ def look(folder: Path) -> Told:
         if where is not None and (where / "card.json").is_file():
             there.append(where)
         else:
-            missing.append(training["name"] + (f" (expected at {where})" if where else ""))
+            missing.append((training["name"], where))
     return Told(
         title=str(card.get("experiment", folder.name)),
         experiment=True,
-        finished=bool(card.get("finished")),
+        finished=not begun.is_file(),
         command=card.get("command"),
         sweeps=tuple(there),
         missing=tuple(missing),

@@ -105,9 +105,10 @@ def _sweeps(source: Trajectories | str | Path) -> tuple[str, list[Trajectories]]
     if not told.experiment:
         return told.title, [Trajectories(source)]
     if told.missing and told.finished:
+        name, where = told.missing[0]
         raise UserError(
-            f"{source} was measured on {', '.join(told.missing)}, which is not there: run the "
-            "experiment again, or give the folder of a sweep"
+            f"{source} was measured on {name}, which is not at {where}: run the experiment again, "
+            "or give the folder of a sweep"
         )
     if not told.sweeps:
         raise UserError(f"{source} has no trainings to show: give the folder of a sweep")
