@@ -17,6 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from ih_jax import platforms
 from ih_jax.bench.timing import Json, Measure, at_once, calibrated, median, repeated
 from ih_jax.sweeps import cards
 from ih_jax.sweeps.chunk import compiler_options
@@ -33,7 +34,7 @@ def describe(devices: Sequence[jax.Device]) -> Json:
         "count": len(devices),
         "cpu_model": cpu_model(),
         "machine": platform.platform(),
-        "matmul_precision": str(jax.config.values["jax_default_matmul_precision"]),
+        "matmul_precision": str(platforms.precision_of(device.platform)),
         "compiler_options": compiler_options(device.platform, TOKENS),
         "versions": cards.versions("ih_jax", "jax", "jaxlib"),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -15,6 +15,7 @@ from functools import partial
 import jax
 import numpy as np
 
+from ih_jax import platforms
 from ih_jax.bench.machine import TOKENS, Matmul
 from ih_jax.bench.starting import fresh_cache
 from ih_jax.bench.timing import (
@@ -158,7 +159,7 @@ def baseline(block: Measure, devices: Sequence[jax.Device], effort: Effort) -> J
     program, batch = study.groups[0].program, study.task.batch
     run = jax.device_put(jax.tree.map(lambda leaf: leaf[0], study.groups[0].arrays), device)
     state = jax.jit(partial(start, program))(run)
-    options: dict[str, str] = {}
+    options: dict[str, platforms.Option] = {}
     one_step = jax.jit(partial(step, program))
     try:
         jax.block_until_ready(one_step(run, state, np.int32(0)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import platform
 import subprocess
 from importlib import metadata
@@ -12,6 +13,7 @@ from typing import Any
 
 import jax
 
+from ih_jax import platforms
 from ih_jax.errors import UserError
 from ih_jax.sweeps import store
 from ih_jax.sweeps.blocks import Plan
@@ -84,7 +86,7 @@ def make_card(study: Study, plan: Plan, about: dict[str, Any]) -> dict[str, Any]
             "platform": devices[0].platform,
             **versions("jax", "jaxlib"),
             "compiler_options": compiler_options(devices[0].platform, study.task.context_length),
-            "matmul_precision": str(jax.config.values["jax_default_matmul_precision"]),
+            "matmul_precision": str(platforms.precision_of(devices[0].platform)),
             "programs": [_signature(group) for group in study.groups],
         },
         "versions": versions("ih_jax", "flax", "optax", "orbax-checkpoint", "numpy"),
@@ -112,7 +114,12 @@ def versions(*names: str) -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit of the package's source, where it is a checkout."""
+    """The commit of the package's source.
+
+    `IH_JAX_COMMIT` in the environment says it where the source is no checkout (a container, say).
+    """
+    if os.environ.get("IH_JAX_COMMIT"):
+        return os.environ["IH_JAX_COMMIT"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         where = Path(__file__).parent
         found = subprocess.run(

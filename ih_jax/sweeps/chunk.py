@@ -164,14 +164,15 @@ def runs_at_once(width: int, tokens: int, platform: str) -> int:
     return size_of_pieces(width, most, least=most // 2 + 1)
 
 
-def compiler_options(platform: str, tokens: int) -> dict[str, str]:
-    """Options that make a program on sequences of so many tokens faster, where any are known.
+def compiler_options(platform: str, tokens: int) -> dict[str, platforms.Option]:
+    """Options for programs on sequences of so many tokens: quicker, or the same bits every time.
 
     Those of the platform, if this version of XLA knows them.
     """
-    if tokens > LONG:
+    own = platforms.of(platform)
+    options = {**own.options, **(own.short_options if tokens <= LONG else {})}
+    if not options:
         return {}
-    options = dict(platforms.of(platform).short_options)
     with contextlib.suppress(Exception):
         jax.jit(lambda x: x + 1, compiler_options=options).lower(1.0).compile()
         return options
