@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from ih_jax.bench import timing
 from ih_jax.data.images import encoders, omniglot
+from ih_jax.experiments import networks
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,14 @@ class Run:
     quick: bool = False
     """Fewer seeds, shorter runs and coarser grids: figures that look the same, sooner."""
     seeds: int | None = None
-    """Number of initialization seeds; by default 2, or 1 with --quick."""
+    """Number of networks; by default 2, or 1 with --quick."""
+    first_seed: int = networks.FIRST_SEED
+    """Number of the first network, and seed of its initial weights; the others follow it."""
+    vary: str | None = None
+    """What differs between networks: "init" (initial weights), "order" (of sequences), "labels"
+    (the split of label pairs), "classes" (which ones train), with commas between them. With fewer
+    than 16 seeds "init", from 16 on all: a quarter as many initial weights, each with 4 draws of
+    the data."""
     data: str = "glyphs"
     """"glyphs" (generated here, nothing to download), "omniglot" (drawings, encoded on first use)
     or the path of an HDF5 feature file."""
@@ -70,6 +78,9 @@ class Run:
     log: Literal["tensorboard", "wandb"] | None = None
     """Write learning curves for TensorBoard (into the sweep's folder) or Weights & Biases while
     they form; WANDB_MODE=offline in the environment needs no account."""
+    no_figures: bool = False
+    """Write the numbers (results.nc) alone; `ih-jax plot` makes figures, claims and READMEs of them
+    later, on any machine and without the trained networks."""
     quiet: bool = False
     """Do not show progress."""
 

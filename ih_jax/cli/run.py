@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +15,7 @@ from rich.table import Table
 from ih_jax.cli.data import file_of
 from ih_jax.cli.options import List, Plot, Run
 from ih_jax.errors import UserError
-from ih_jax.experiments import register
+from ih_jax.experiments import networks, register
 from ih_jax.experiments.base import Experiment, Options
 from ih_jax.reports import announcing, loggers, report, running, sources, tables
 from ih_jax.sweeps import blocks, engine, estimate
@@ -33,9 +34,11 @@ OF_FEW_SHOT = (
     "exemplars",
     "labels",
     "clamps",
+    "vary",
 )
 OF_TEXT = ("text", "tokenizer")
-OF_EXPERIMENTS = ("quick", "seeds", "scale", "trainings")  # a study sets these itself
+# A study sets these itself, or has none.
+OF_EXPERIMENTS = ("quick", "seeds", "first_seed", "scale", "trainings", "no_figures")
 
 
 def run(command: Run) -> None:
@@ -117,6 +120,7 @@ def _run_experiments(
         share=command.share,
         progress=not command.quiet,
         log=command.log,
+        draw=not command.no_figures,
         command=shlex.join(["ih-jax", *sys.argv[1:]]),
         file=file,
         console=console,
@@ -161,10 +165,14 @@ def _options(command: Run) -> Options:
     if not 0 < command.scale <= 1:
         raise UserError(f"--scale is {command.scale}: give a number above 0, up to 1")
     seeds = command.seeds or (1 if command.quick else Options.seeds)
-    same = ("data_key", "classes", "exemplars", "labels", "clamps", "scale", "quick")
+    if command.first_seed < 0:
+        raise UserError(f"--first-seed is {command.first_seed}: give 0 or more")
+    same = ("data_key", "classes", "exemplars", "labels", "clamps", "scale", "quick", "first_seed")
+    vary = None if command.vary is None else tuple(filter(None, command.vary.split(",")))
     text = {"corpus": command.text, "tokenizer": command.tokenizer}
     return Options(
         seeds=seeds,
+        vary=cast(tuple[networks.Factor, ...] | None, vary),  # `Options` refuses unknown ones
         data=file_of(command),
         text={k: v for k, v in text.items() if v is not None},
         **{name: getattr(command, name) for name in same},

@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from ih_jax.claims import Claim
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.errors import UserError, unknown
+from ih_jax.experiments import networks
+from ih_jax.experiments.networks import Factor
 from ih_jax.sweeps.engine import Sweep
 from ih_jax.sweeps.trajectory import Trajectories
 from ih_jax.tasks.fewshot import FewShot, fewshot
-
-FIRST_SEED = 5  # the paper's seed of initial weights; others follow it
 
 Found = Mapping[str, Trajectories]  # trained, by the name of the training
 
@@ -29,7 +29,7 @@ Found = Mapping[str, Trajectories]  # trained, by the name of the training
 class Options:
     """What can be changed when an experiment is run."""
 
-    seeds: int = 2  # init seeds, from the paper's first on
+    seeds: int = 2  # networks, numbered from `first_seed` on
     data: str | None = None  # exemplars' features (HDF5); None: the embedded glyphs
     data_key: str | None = None  # of the features in that file
     classes: int = 50  # to train on
@@ -39,11 +39,36 @@ class Options:
     scale: float = 1.0  # share of the sequences to train for
     quick: bool = False  # shorter runs and coarser grids, as each training says
     text: Mapping[str, str] = field(default_factory=dict)  # of `data.text.Text`, for olsson-text
+    first_seed: int = networks.FIRST_SEED
+    vary: tuple[Factor, ...] | None = None  # what differs between networks; None: by their number
+    part: tuple[int, ...] = ()  # these networks alone; empty: all
+
+    def __post_init__(self) -> None:
+        networks.check(self.seeds, self.vary)
 
     @property
     def inits(self) -> list[int]:
-        """The init seeds."""
-        return list(range(FIRST_SEED, FIRST_SEED + self.seeds))
+        """The networks' numbers: labels of the axis `init` (see `networks`)."""
+        return list(self.part) or self.all_networks
+
+    @property
+    def all_networks(self) -> list[int]:
+        """Those of the whole, where `part` is some of them."""
+        return list(range(self.first_seed, self.first_seed + self.seeds))
+
+    def paired(self, inits: Sequence[int] | None = None) -> dict[str, dict[int, int]]:
+        """Settings of a few-shot study that go with the network: {setting: {init: seed}}.
+
+        Empty where networks differ in nothing but their initial weights, whose seeds their numbers
+        then are. `inits`: of these networks; None: of `inits`.
+        """
+        whole = networks.seeds_of(self.first_seed, self.seeds, self.vary)
+        some = self.inits if inits is None else inits
+        return {name: {init: own[init] for init in some} for name, own in whole.items()}
+
+    def same_data(self, init: int) -> list[int]:
+        """The networks that see the data of this one, itself among them, whatever the part."""
+        return networks.same_data(self.first_seed, self.seeds, self.vary, init)
 
     def task(self, **settings: Any) -> FewShot:
         """The task to learn; `settings` are fields of `FewShot` that override these options.
@@ -111,6 +136,9 @@ class Experiment:
         claims: decided by those numbers.
         draw: the figure of those numbers. None: no figure.
         tables: further numbers for the README.
+        quantities: by name, a number of one network's results (`results.sel(init=...)`), of which
+            the README tells how much is due to initial weights and how much to the data, where both
+            vary.
         title: its heading there; by default the name.
         paper: where the claims come from.
         summary: what it is about, a paragraph.
@@ -133,6 +161,7 @@ class Experiment:
     claims: tuple[Claim, ...] = ()
     draw: Callable[[xr.Dataset], Figure] | None = None
     tables: Callable[[xr.Dataset], Sequence[Table]] = lambda results: ()
+    quantities: Mapping[str, Callable[[xr.Dataset], float]] = field(default_factory=dict)
     differs: str = ""
     authors: Callable[[], xr.Dataset] | None = None
     seconds: Callable[[Options], float] = lambda options: 3.0

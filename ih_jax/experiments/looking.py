@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import xarray as xr
 
+from ih_jax.clamps.clamp import Clamp
 from ih_jax.data.batches import Batch
 from ih_jax.experiments.base import Options
+from ih_jax.measures.performance import under_own
 from ih_jax.measures.probes import exhaustive, subset
 from ih_jax.model.params import Config
-from ih_jax.sweeps.measuring import Measure
+from ih_jax.sweeps.measuring import Measure, Probe
 from ih_jax.sweeps.trajectory import Trajectories
 from ih_jax.tasks.base import Task
 
@@ -18,10 +20,14 @@ QUICK_EVERY = 7  # with --quick, every seventh sequence is used
 HEADS = 8  # of a layer
 
 
-def probe(options: Options, task: Task) -> Batch:
-    """Every training sequence (78,400 in the paper's setting); every seventh with --quick."""
-    every = exhaustive(task)
-    return subset(every, QUICK_EVERY) if options.quick else every
+def probe(options: Options) -> Callable[[Task], Batch]:
+    """Every training sequence of a network (78,400 in the paper's setting); with --quick a 7th."""
+
+    def of_task(task: Task) -> Batch:
+        every = exhaustive(task)
+        return subset(every, QUICK_EVERY) if options.quick else every
+
+    return of_task
 
 
 def config(trained: Trajectories) -> Config:
@@ -30,7 +36,7 @@ def config(trained: Trajectories) -> Config:
 
 
 def at_end(
-    trained: Trajectories, measure: Measure, batch: Batch, clamp: str = "none"
+    trained: Trajectories, measure: Measure, batch: Probe, clamp: str = "none"
 ) -> xr.Dataset:
     """A measure of the last checkpoint, [init, ...]; arguments as in `along`."""
     runs = _runs(trained, clamp)
@@ -41,7 +47,7 @@ def at_end(
 def along(
     trained: Trajectories,
     measure: Measure,
-    batch: Batch,
+    batch: Probe,
     clamp: str = "none",
     steps: Sequence[int] | None = None,
 ) -> xr.Dataset:
@@ -54,6 +60,20 @@ def along(
     dataset = dataset.sel(clamp=clamp, drop=True).rename(sequences="checkpoint")
     extra = [axis for axis in trained.study.axes if axis not in ("clamp", "init")]
     return dataset.squeeze(extra, drop=True)
+
+
+def at_end_under_own(
+    trained: Trajectories, clamps: Mapping[int, Mapping[str, Clamp]], batch: Probe
+) -> xr.Dataset:
+    """Loss and accuracy of the last checkpoint [init, held], under clamps that are a run's own.
+
+    `clamps`: by the number of the run, one run an init; `held` counts them.
+    """
+    end = max(trained.steps(next(iter(clamps))))
+    function, own = under_own(clamps, config(trained))
+    found = trained.measure(function, batch, runs=list(clamps), steps=[end], own=own)
+    assert isinstance(found, xr.Dataset)
+    return found.squeeze([dim for dim in found.dims if dim not in ("init", "held")], drop=True)
 
 
 def _runs(trained: Trajectories, clamp: str) -> list[int]:

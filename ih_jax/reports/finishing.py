@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import xarray as xr
 from rich.console import Console
 
 from ih_jax.experiments.base import Experiment, Found, Options
@@ -20,6 +21,8 @@ from ih_jax.reports import report
 from ih_jax.reports.announcing import amount
 from ih_jax.reports.tables import Findings
 from ih_jax.sweeps import cards, store
+
+LATER = ("first_seed", "vary", "part")  # options that cards of before do not have
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class MadeBy:
     command: str
     file: Path | None  # that defines it; None: this package does
     resume: bool  # keep results that the same code has made of the same networks
+    draw: bool = True  # figure, claims and README too
 
 
 def finish(
@@ -41,18 +45,19 @@ def finish(
     same_code = _same(before, card, "versions", "commit", "code")
     if made_by.resume and before.get("finished") and same_code:
         console.print(f"{experiment.name}: its results are already in {folder}/")
-        return report.findings(experiment, folder)
+        return report.findings(experiment, folder) if made_by.draw else ()
     console.print(f"measuring {experiment.name}")
     began = time.monotonic()
-    results = experiment.measured(made_by.options, found)
+    results = _with_seeds(experiment.measured(made_by.options, found), found)
     if before and not _same(before, card):
         moved = report.set_aside(folder)
         console.print(f"earlier results of {experiment.name} are kept in {moved}", style="dim")
     said = _said(card, found, time.monotonic() - began)
-    findings = report.write(folder, experiment, results, said, made_by.file)
+    findings = report.write(folder, experiment, results, said, made_by.file, made_by.draw)
     seconds = round(time.monotonic() - began, 1)
     store.write_card(folder, {**card, "finished": True, "seconds": seconds})
-    console.print(f"figure, table and numbers: {folder}/README.md")
+    name = "figure, table and numbers: {}/README.md" if made_by.draw else "numbers: {}/results.nc"
+    console.print(name.format(folder))
     return findings
 
 
@@ -60,7 +65,7 @@ def _card(experiment: Experiment, found: Found, folder: Path, made_by: MadeBy) -
     card = {
         "experiment": experiment.name,
         "command": made_by.command,
-        "options": dataclasses.asdict(made_by.options),
+        "options": _options(made_by.options),
         "trainings": [
             {
                 "name": name,
@@ -80,12 +85,52 @@ def _card(experiment: Experiment, found: Found, folder: Path, made_by: MadeBy) -
     return card
 
 
+def _with_seeds(results: xr.Dataset, found: Found) -> xr.Dataset:
+    """With the seeds of each network as coordinates along `init`, where they are its own."""
+    if "init" not in results.dims:
+        return results
+    for trained in found.values():
+        for setting, values in trained.study.paired.items():
+            known = all(init in values for init in results["init"].values.tolist())
+            if known and setting not in results.variables:
+                own = [values[init] for init in results["init"].values.tolist()]
+                results = results.assign_coords({setting: ("init", own)})
+    return results
+
+
+def _options(options: Options) -> dict[str, Any]:
+    """For the card; those that came later only where they are used, so that old cards agree."""
+    found = dataclasses.asdict(options)
+    later = {f.name: f.default for f in dataclasses.fields(Options) if f.name in LATER}
+    return {k: v for k, v in found.items() if k not in later or v != later[k]}
+
+
 def _same(before: Mapping[str, Any], card: Mapping[str, Any], *more: str) -> bool:
     """Whether earlier results have the same options and trainings (and the same code)."""
     now = json.loads(json.dumps(card))
     made = [{k: each.get(k) for k in ("name", "digest")} for each in before.get("trainings", [])]
     wanted = [{k: each[k] for k in ("name", "digest")} for each in now["trainings"]]
     return made == wanted and all(before.get(k) == now.get(k) for k in ("options", *more))
+
+
+def _seeds(found: Found) -> dict[str, Any]:
+    """The seeds in which networks differ."""
+    inits = sorted({s for each in found.values() for s in each.study.axes["init"]})
+    paired: dict[str, set[int]] = {}
+    for each in found.values():
+        for setting, values in each.study.paired.items():
+            paired.setdefault(setting, set()).update(values.values())
+    if not paired:
+        return {"init seeds": inits}
+    said: dict[str, Any] = {"init": f"networks {inits[0]} to {inits[-1]}"}
+    words = {
+        "weights_seed": "seeds of initial weights",
+        "order": "seeds of orders",
+        "label_split": "seeds of label splits",
+        "class_split": "seeds of class splits",
+    }
+    said |= {words.get(setting, setting): sorted(seeds) for setting, seeds in paired.items()}
+    return said
 
 
 def _said(card: Mapping[str, Any], found: Found, seconds: float) -> dict[str, Any]:
@@ -98,7 +143,11 @@ def _said(card: Mapping[str, Any], found: Found, seconds: float) -> dict[str, An
                 words.setdefault(name, []).append(value)
         said |= {
             **{name: "; ".join(dict.fromkeys(values)) for name, values in words.items()},
-            "init seeds": sorted({s for each in found.values() for s in each.study.axes["init"]}),
+        }
+        if any(each.study.paired for each in found.values()):
+            said.pop("other seeds", None)  # those of the task that networks do not have
+        said |= {
+            **_seeds(found),
             "trainings": ", ".join(each.folder.name for each in found.values()),
             "networks": sum(len(each.study.runs) for each in found.values()),
             "seen": amount(each.study for each in found.values()),

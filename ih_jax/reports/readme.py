@@ -9,6 +9,7 @@ import xarray as xr
 
 from ih_jax.claims import Claim, Finding, Rule
 from ih_jax.experiments.base import Experiment
+from ih_jax.reports import variance
 from ih_jax.reports.tables import HEADER, Findings, counts, markdown, row
 
 HOW_TO_READ = (
@@ -52,6 +53,10 @@ def of_experiment(
         parts += ["## Where our results differ from the paper", experiment.differs]
     for made in experiment.tables(results):
         parts += [f"## {made.title}", markdown(made.header, made.rows)]
+    components = variance.table(results, experiment.quantities)
+    if components is not None:
+        parts += [f"## {components.title}", markdown(components.header, components.rows)]
+        parts += [variance.HOW_TO_READ]
     return "\n\n".join([*parts, "## What was run", _what_was_run(card)]) + "\n"
 
 

@@ -32,6 +32,7 @@ def write(
     results: xr.Dataset,
     card: Mapping[str, Any],
     file: Path | None = None,
+    draw: bool = True,
 ) -> Findings:
     """Write the folder and return the findings.
 
@@ -43,6 +44,7 @@ def write(
             `wall_seconds` have their own wording, and nested entries are left to results.nc, which
             keeps the whole card as JSON.
         file: the Python file that defines the experiment; None: it is one of this package.
+        draw: False: only results.nc, and no findings; `redraw` makes the rest of it.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,6 +53,8 @@ def write(
         kept.attrs["experiment_file"] = str(file.resolve())
     with files.atomic(folder / "results.nc") as partial:
         kept.to_netcdf(partial, engine="h5netcdf", encoding=_encoding(kept))
+    if not draw:
+        return ()
     # From the file, so that a later `redraw` gives the same bytes.
     return _describe(folder, experiment, read(folder), card)
 

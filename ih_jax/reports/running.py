@@ -30,6 +30,7 @@ class How:
     share: str | None = None  # as `Sweep.train` takes it
     progress: bool = True
     log: loggers.Kind | None = None  # curves while they form
+    draw: bool = True  # figures, claims and READMEs too; `report.redraw` makes them later
     command: str = ""
     file: Path | None = None  # that defines the experiment; None: one of this package
     console: Console = field(default_factory=Console)
@@ -84,12 +85,16 @@ def run(experiments: Sequence[Experiment], options: Options, how: How) -> dict[s
         for training in planning.in_order(experiment.trainings):
             _train(training, options, found, kept, left, how)
         trained = {training.name: found[training.name] for training in experiment.trainings}
-        made_by = finishing.MadeBy(options, how.command, how.file, how.resume)
+        made_by = finishing.MadeBy(options, how.command, how.file, how.resume, how.draw)
         folder = own_folders[experiment.name]
         findings[experiment.name] = finishing.finish(
             experiment, trained, folder, made_by, how.console
         )
         folders.say_finished(folder)
+    if not how.draw:
+        folder = how.out or (RESULTS if len(experiments) > 1 else own_folders[experiments[0].name])
+        how.console.print(f"for figures, claims and READMEs: ih-jax plot {folder}")
+        return {}
     if len(experiments) > 1:
         folder = how.out or RESULTS
         index = report.write_index(folder, sources.experiments_in(folder))

@@ -20,7 +20,6 @@ import xarray as xr
 from jax import Array
 
 from ih_jax import platforms
-from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Leaf, Sequences
 from ih_jax.errors import UserError
 from ih_jax.model.params import Params
@@ -29,12 +28,15 @@ from ih_jax.sweeps.packing import packing
 from ih_jax.sweeps.programs import workers
 from ih_jax.sweeps.results import axis_labels
 from ih_jax.sweeps.study import Group, RunSpec, Study
+from ih_jax.tasks.base import Task
 
 NETWORKS_AT_ONCE = 64  # (run, checkpoint) pairs in a device's memory together
 LABELS = "labels_of_arrays"  # the attribute of a measure that names its dims
 VALUE = "value"  # the name of the array of a measure that gives only one
 
-Measure = Callable[[Params, Holds, Any], Any]
+Measure = Callable[..., Any]  # of (params, clamp, probe), and of what is a network's own
+# Sequences that all networks see, or a function that gives those of a network from its task.
+Probe = Sequences | Callable[[Task], Sequences]
 Read = Callable[[int, int], Params]  # the weights of (run, step), in NumPy
 Checkpoint = tuple[RunSpec, int]  # a run and a step
 Coords = Mapping[str, Sequence[Any] | Callable[[int], Sequence[Any]]]  # labels, or of a size
@@ -58,8 +60,9 @@ def measured(
     read: Read,
     function: Measure,
     steps: Mapping[int, Sequence[int]],
-    probe: Sequences | None,
+    probe: Probe | None,
     sequences: int,
+    own: Mapping[int, Any] | None = None,
 ) -> Iterator[tuple[int, int, dict[str, np.ndarray]]]:
     """What a measure gives, one network after the other: (run, step, arrays by name).
 
@@ -68,21 +71,40 @@ def measured(
         read: the weights of a run at a step.
         function: the measure; jitted, mapped over networks and laid over all devices.
         steps: {run: steps}, which networks to measure.
-        probe: sequences that all networks see; None: each run's own training evaluation set.
+        probe: sequences that all networks see, or `probe(task)`, those of the networks of this task
+            (of one shape); None: each run's own training evaluation set.
         sequences: how many the latter has.
+        own: {run: arrays}, which the measure takes as a fourth argument.
     """
+    one_task = len({id(run.task) for run in study.runs}) == 1
+    if callable(probe) and one_task:
+        probe = probe(study.runs[0].task)
     for group in study.groups:
         wanted = [(run, step) for run in group.runs for step in steps.get(run.index, ())]
-        if wanted:
-            on = _compiled(group, function, probe, sequences)
-            yield from _on_all_devices(on, wanted, read)
+        if not callable(probe):
+            if wanted:
+                on = _compiled(group, function, probe, sequences)
+                yield from _on_all_devices(functools.partial(on, None), wanted, read, own)
+            continue
+        by_task: dict[int, list[Checkpoint]] = {}
+        for each in wanted:
+            by_task.setdefault(id(each[0].task), []).append(each)
+        on = _compiled(group, function, None, sequences)
+        for some in by_task.values():  # one compiled function, given the sequences of each task
+            theirs = probe(some[0][0].task)
+            yield from _on_all_devices(functools.partial(on, theirs), some, read, own)
 
 
-OnDevice = Callable[[jax.Device, list[Checkpoint], Params], dict[str, np.ndarray]]
+OnDevice = Callable[[jax.Device, list[Checkpoint], Any], dict[str, np.ndarray]]
+OfProbe = Callable[[Sequences | None, jax.Device, list[Checkpoint], Any], dict[str, np.ndarray]]
 
 
-def _compiled(group: Group, function: Measure, probe: Sequences | None, sequences: int) -> OnDevice:
-    """The measure of several networks of a group on one device: arrays along a new first axis."""
+def _compiled(group: Group, function: Measure, probe: Sequences | None, sequences: int) -> OfProbe:
+    """The measure of several networks of a group on one device: arrays along a new first axis.
+
+    What it gives takes the sequences, where they are not the same for all networks (`probe`), then
+    the device, the networks, and their weights with what else is their own.
+    """
     arrays, program = group.arrays, group.program
     pack = packing(arrays)
     place = {run.index: i for i, run in enumerate(group.runs)}
@@ -91,28 +113,44 @@ def _compiled(group: Group, function: Measure, probe: Sequences | None, sequence
     fitting = runs_at_once(NETWORKS_AT_ONCE, program.batch * program.tokens, platform)
     together = fitting if fitting > 1 else None
 
-    def of_one(shared: list[Leaf], own: list[Leaf], params: Params, step: Array) -> Any:
-        run = pack.one(own, shared)
-        batch = probe
+    def of_one(
+        given: Sequences | None,
+        shared: list[Leaf],
+        varying: list[Leaf],
+        weights: tuple[Params, tuple[Any, ...]],
+        step: Array,
+    ) -> Any:
+        run, (params, own) = pack.one(varying, shared), weights
+        batch = probe if given is None else given
         if batch is None:
             key = jax.random.fold_in(jax.random.key(run.task.evaluation_seed), 0)
             batch = program.task.sample(key, run.task.evaluation[0], sequences)
         with platforms.matmul_precision(platform):
-            found = function(params, run.holds.at(step * program.unit), batch)
+            found = function(params, run.holds.at(step * program.unit), batch, *own)
         return found if isinstance(found, dict) else {VALUE: found}
 
     # Without these options a gradient of shared weights under vmap corrupts memory on CPU
     # (JAX 0.10.2), and a measure may well differentiate.
     @functools.partial(jax.jit, compiler_options=compiler_options(platform, program.tokens))
-    def of_many(varying: list[Leaf], shared: list[Leaf], params: Params, step: Array) -> Any:
+    def of_many(
+        given: Sequences | None,
+        varying: list[Leaf],
+        shared: list[Leaf],
+        weights: tuple[Params, tuple[Any, ...]],
+        step: Array,
+    ) -> Any:
         return jax.lax.map(
-            lambda network: of_one(shared, *network), (varying, params, step), batch_size=together
+            lambda network: of_one(given, shared, *network),
+            (varying, weights, step),
+            batch_size=together,
         )
 
-    def on(device: jax.Device, some: list[Checkpoint], weights: Params) -> dict[str, np.ndarray]:
+    def on(
+        given: Sequences | None, device: jax.Device, some: list[Checkpoint], weights: Any
+    ) -> dict[str, np.ndarray]:
         block = pack.pack(arrays, [place[run.index] for run, _ in some])
         at = np.array([step for _, step in some], np.int32)
-        there = jax.device_put((block.varying, block.shared, weights, at), device)
+        there = jax.device_put((given, block.varying, block.shared, weights, at), device)
         found: dict[str, np.ndarray] = jax.tree.map(np.asarray, of_many(*there))
         return found
 
@@ -120,7 +158,7 @@ def _compiled(group: Group, function: Measure, probe: Sequences | None, sequence
 
 
 def _on_all_devices(
-    on: OnDevice, wanted: list[Checkpoint], read: Read
+    on: OnDevice, wanted: list[Checkpoint], read: Read, own: Mapping[int, Any] | None
 ) -> Iterator[tuple[int, int, dict[str, np.ndarray]]]:
     """Pieces of these networks on each device in turn, read while earlier ones are measured."""
     devices = workers()
@@ -133,9 +171,11 @@ def _on_all_devices(
             some = wanted[begin : begin + size]
             # The last piece is filled up, so that one program serves all.
             padded = some + [some[-1]] * (size - len(some))
-            weights = jax.tree.map(
-                lambda *leaves: np.stack(leaves), *(read(run.index, step) for run, step in padded)
-            )
+            each = [
+                (read(run.index, step), () if own is None else (own[run.index],))
+                for run, step in padded
+            ]
+            weights = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
             turn = number % len(devices)
             waiting.append((some, pools[turn].submit(on, devices[turn], padded, weights)))
             if len(waiting) > 2 * len(devices):

@@ -20,7 +20,8 @@ def assemble(study: Study, blocks: Sequence[BlockRecord]) -> xr.Dataset:
     Variables: the task's metrics, such as `loss` (nats), on the first evaluation set [axes ...,
     sequences]; `eval_loss` ... on every set [axes ..., set, eval_sequences]; `horizon` (sequences)
     and `diverged_at` (sequences; NaN: never) [axes ...]. NaN past a run's horizon. Where a task
-    counts tokens, these dims are `tokens` and `eval_tokens`.
+    counts tokens, these dims are `tokens` and `eval_tokens`. Settings that go with the network are
+    coordinates along `init`.
     """
     unit, over = study.unit, study.task.unit
     names, metrics = study.task.evaluation_names, list(study.runs[0].program.task.metrics)
@@ -58,6 +59,7 @@ def assemble(study: Study, blocks: Sequence[BlockRecord]) -> xr.Dataset:
         over: np.array(dense) * unit,
         f"eval_{over}": np.array(sparse) * unit,
         "set": list(names),
+        **network_labels(study),
     }
     found = xr.Dataset(data, coordinates)
     for metric, metric_unit in study.runs[0].program.task.metrics.items():
@@ -74,6 +76,14 @@ def axis_labels(study: Study) -> dict[str, list[Any]]:
         return value if isinstance(value, int | float | str | np.generic) else str(value)
 
     return {axis: [label(value) for value in labels] for axis, labels in study.axes.items()}
+
+
+def network_labels(study: Study) -> dict[str, tuple[str, list[Any]]]:
+    """Coordinates along `init`: the settings that go with the network; NaN where one is None."""
+    return {
+        setting: ("init", [np.nan if values[i] is None else values[i] for i in study.axes["init"]])
+        for setting, values in study.paired.items()
+    }
 
 
 def save_results(results: xr.Dataset, path: Path) -> None:

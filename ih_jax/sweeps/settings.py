@@ -17,6 +17,7 @@ from ih_jax.tasks.base import Task
 # values. A task may have others (`Task.defaults`).
 RUN_SETTINGS: dict[str, Any] = {
     "init": 0,
+    "weights_seed": None,  # of the initial weights; None: init
     "order": 0,
     "sequences": 1_000_000,  # of a task that counts tokens: "tokens"
     "learning_rate": 1e-5,
@@ -56,6 +57,18 @@ def is_axis(task: Task, name: str, value: Any) -> bool:
     return name not in task.never_axes and isinstance(value, list | tuple | range | np.ndarray)
 
 
+def by_network(value: Any) -> dict[int, Any] | None:
+    """A setting that is {init: value}, one value for each network; None for any other value.
+
+    Run cards have the labels of `init` as text.
+    """
+    if not isinstance(value, Mapping) or not value:
+        return None
+    if not all(str(label).isdecimal() for label in value):
+        return None
+    return {int(label): plain(each) for label, each in value.items()}
+
+
 def labels_of_axis(name: str, values: Any) -> list[Any]:
     """The values of an axis, as Python's own numbers. Raises UserError for none, or one twice."""
     labels = [plain(each) for each in values]
@@ -74,7 +87,9 @@ def check_settings(s: Mapping[str, Any], unit: str) -> None:
     for name, accepted in (("optimiser", get_args(Optimiser)), ("schedule", get_args(Schedule))):
         if s[name] not in accepted:
             raise UserError(f"{name} is {s[name]!r}: give one of {', '.join(accepted)}")
-    for name in ("init", "order"):
+    for name in ("init", "order", "weights_seed"):
+        if name == "weights_seed" and s[name] is None:
+            continue
         if isinstance(s[name], bool) or not isinstance(s[name], int) or not 0 <= s[name] < 2**31:
             raise UserError(f"{name} is {s[name]!r}: give a seed, a whole number of 0 or more")
     for name in (unit, "learning_rate", "initial_scale"):

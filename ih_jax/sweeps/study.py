@@ -1,7 +1,9 @@
 """A study: which runs there are, what each is, and when it is looked at. Nothing is trained here.
 
 A study is a product of axes. Any setting of a run, of the model or of the task may be an axis: give
-a list instead of one value. Runs that differ only in arrays share one program (a *group*).
+a list instead of one value. A setting that is {init: value} goes with the network instead: all runs
+with this label of `init` have that value, whatever their clamp. Runs that differ only in arrays
+share one program (a *group*).
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from ih_jax.sweeps.loop import (
 from ih_jax.sweeps.packing import stack_runs
 from ih_jax.sweeps.settings import (
     MODEL_SETTINGS,
+    by_network,
     check_settings,
     is_axis,
     labels_of_axis,
@@ -89,7 +92,7 @@ class RunSpec:
             last_learning_rate=_scalar(s["last_learning_rate"]),
         )
         return RunArrays(
-            _scalar(s["init"], np.int32), _scalar(s["order"], np.int32), task, Holds(), hyper
+            _scalar(weights_seed(s), np.int32), _scalar(s["order"], np.int32), task, Holds(), hyper
         )
 
 
@@ -122,7 +125,10 @@ class Study:
         name: what results are called on the card.
         settings: settings of runs (`RUN_SETTINGS`), of the model (fields of `Config`) and of the
             task (its fields). A list, tuple, range or array is an axis, unless the setting's own
-            value is a tuple (`Task.never_axes`).
+            value is a tuple (`Task.never_axes`). A mapping {init: value} pairs it with the label of
+            `init`, which is then a network's number: `weights_seed={1000: 5, 1001: 5}` and
+            `order={1000: 1, 1001: 2}` are two networks of the same initial weights that see
+            sequences in two orders, each the same under every clamp.
             `sequences` (language: `tokens`), the horizon, may be {clamp name: sequences}.
 
     Raises:
@@ -144,10 +150,14 @@ class Study:
         self.clamps = per_seed.by_name(clamp)
         self.given = settings
         self.axes: dict[str, list[Any]] = {"clamp": list(self.clamps), "init": [0]}
+        self.paired: dict[str, dict[int, Any]] = {}  # setting -> init -> value
         fixed: dict[str, Any] = {}
         for key, value in settings.items():
             refuse_unknown(task, key)
-            if is_axis(task, key, value):
+            own = by_network(value) if key != task.unit else None
+            if own is not None:
+                self.paired[key] = own
+            elif is_axis(task, key, value):
                 self.axes[key] = labels_of_axis(key, value)
             else:
                 fixed[key] = tuples(value)
@@ -205,6 +215,7 @@ class Study:
         for number, place in enumerate(itertools.product(*indices)):
             names = {axis: self.axes[axis][i] for axis, i in zip(self.axes, place, strict=True)}
             chosen = {**fixed, **{k: v for k, v in names.items() if k != "clamp"}}
+            chosen |= {k: self._of_network(k, names["init"]) for k in self.paired}
             horizon = chosen.pop(self.task.unit, self.horizons)
             if isinstance(horizon, Mapping):
                 if names["clamp"] not in horizon:
@@ -233,6 +244,14 @@ class Study:
             clamp.arrays(config)  # refuses layers and heads that are not there
             runs.append(RunSpec(number, place, names, clamp, task, settings, config))
         return tuple(runs)
+
+    def _of_network(self, setting: str, init: int) -> Any:
+        """A paired setting of the network `init`. Raises UserError where it has none."""
+        values = self.paired[setting]
+        if init not in values:
+            given = ", ".join(map(str, values))
+            raise UserError(f"{setting} is given for init {given}, not for {init}: add it")
+        return values[init]
 
     def timetable(self, steps: int) -> list[tuple[int, int, bool]]:
         """(step, what is evaluated, whether weights are kept), up to a horizon of `steps`."""
@@ -293,6 +312,12 @@ class Study:
             name=described["name"],
             **settings,
         )
+
+
+def weights_seed(settings: Mapping[str, Any]) -> int:
+    """The seed of a run's initial weights."""
+    own = settings["weights_seed"]
+    return int(settings["init"] if own is None else own)
 
 
 def _scalar(value: Any, kind: type = np.float32) -> np.ndarray:

@@ -9,7 +9,7 @@ t.network(clamp="pulse", init=5)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,11 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from ih_jax.data.batches import Sequences
 from ih_jax.errors import UserError, unknown
 from ih_jax.model.params import Params, init
 from ih_jax.sweeps import store
-from ih_jax.sweeps.measuring import Measure, dims_of, labelled, measured
+from ih_jax.sweeps.measuring import Measure, Probe, dims_of, labelled, measured
 from ih_jax.sweeps.network import Network
 from ih_jax.sweeps.records import BlockRecord
 from ih_jax.sweeps.results import assemble
@@ -162,11 +161,12 @@ class Trajectories:
     def measure(
         self,
         function: Measure,
-        probe: Sequences | None = None,
+        probe: Probe | None = None,
         *,
         runs: Sequence[int] | None = None,
         steps: Sequence[int] | None = None,
         sequences: int = 1000,
+        own: Mapping[int, Any] | None = None,
     ) -> xr.Dataset | xr.DataArray:
         """A measure of every run at every checkpoint.
 
@@ -174,10 +174,13 @@ class Trajectories:
             function: `function(params, clamp, probe) -> array` or {name: array}, for one network;
                 it is jitted, mapped over (run, checkpoint) and laid over all devices. `@ih.measure`
                 names the dims of its arrays.
-            probe: sequences that all networks see; None: each run's own training evaluation set.
+            probe: sequences that all networks see, or `probe(task) -> sequences`, where networks
+                have tasks of their own; None: each run's own training evaluation set.
             runs: which runs, by number; None: all.
             steps: which checkpoints; None: all that were kept.
             sequences: how many sequences the probe has where it is None.
+            own: {run: arrays} that differ between runs, such as clamps of a network's own heads;
+                the function takes them as a fourth argument.
 
         Returns:
             The axes of the study, then `sequences` or `tokens` (seen at the checkpoint; NaN past a
@@ -188,15 +191,16 @@ class Trajectories:
             UserError: nothing was kept at these steps, or the measure's dims do not fit its arrays.
         """
         wanted = list(range(len(self.study.runs))) if runs is None else list(runs)
-        own = {run: self.steps(run) for run in wanted}
-        kept = sorted({step for each in own.values() for step in each})
+        of_run = {run: self.steps(run) for run in wanted}
+        kept = sorted({step for each in of_run.values() for step in each})
         chosen = kept if steps is None else [step for step in kept if step in set(steps)]
         if not chosen:
             raise UserError(f"no weights were kept at steps {steps}: give some of {kept}")
-        some = {run: [step for step in each if step in chosen] for run, each in own.items()}
+        some = {run: [step for step in each if step in chosen] for run, each in of_run.items()}
         filled: dict[str, np.ndarray] = {}
         place = {step: number for number, step in enumerate(chosen)}
-        for run, step, arrays in measured(self.study, self._read, function, some, probe, sequences):
+        every = measured(self.study, self._read, function, some, probe, sequences, own)
+        for run, step, arrays in every:
             if not filled:
                 dims_of(function, arrays)  # what does not fit is said before all is measured
                 shape = (len(self.study.runs), len(chosen))

@@ -28,10 +28,10 @@ EVERY, QUICK_EVERY = 49, 147  # of all sequences: 1,600 and 534 are looked at
 def measure(options: Options, found: Found) -> xr.Dataset:
     """`measures.saddle.curvature` of the unclamped runs (head 3 alone), [init, checkpoint]."""
     trained = found["clamps"]
-    batch = subset(exhaustive(trained.study.task), QUICK_EVERY if options.quick else EVERY)
+    every = QUICK_EVERY if options.quick else EVERY
     steps = trained.steps(trained.run(clamp="none", init=options.inits[0]))
     some = steps[:: 2 if options.quick else 1]
-    return along(trained, curvature(), batch, steps=some)
+    return along(trained, curvature(), lambda task: subset(exhaustive(task), every), steps=some)
 
 
 def plateau(seed: xr.Dataset) -> xr.Dataset:

@@ -6,7 +6,7 @@ As in `singh2024.trainings`, whose clamps and classes these are.
 from __future__ import annotations
 
 import ih_jax as ih
-from ih_jax.experiments.base import FIRST_SEED, Found, Options, Training
+from ih_jax.experiments.base import Found, Options, Training
 from ih_jax.experiments.singh2024.trainings import CLAMPS, HEAD, class_counts, ends, only_h3
 
 PULSED = ("layer1", "match", "copy")  # clamps of subcircuits A; A and B; C
@@ -58,7 +58,9 @@ def factorial(options: Options, found: Found) -> ih.Sweep:
     At least eight seeds. 800,000 sequences (quick: 600,000) where the match is learned and layer 0
     does not give it its inputs, 300,000 where less is left.
     """
-    seeds = max(options.seeds, FACTORIAL_SEEDS)
+    inits = options.inits
+    if options.seeds < FACTORIAL_SEEDS:
+        inits = list(range(options.first_seed, options.first_seed + FACTORIAL_SEEDS))
     horizons = {
         name: options.horizon(800_000, quick=600_000)
         if name in ("nothing", "previous token", "v")
@@ -69,7 +71,8 @@ def factorial(options: Options, found: Found) -> ih.Sweep:
         options.task(),
         name="factorial",
         clamp=FACTORIAL,
-        init=list(range(FIRST_SEED, FIRST_SEED + seeds)),
+        init=inits,
+        **options.paired(),
         sequences=horizons,
         checkpoints=sorted({0, *horizons.values()}),
     )
@@ -109,6 +112,7 @@ def predicted(options: Options, found: Found) -> ih.Sweep:
         name="predicted",
         clamp=chosen,
         init=options.inits,
+        **options.paired(),
         classes=[few, more],
         labels=[options.labels, 2 * options.labels],
         zipf=[0.0, 1.0],

@@ -24,7 +24,7 @@ from ih_jax.measures.performance import ablate_one, leave_one, under
 def measure_ablations(options: Options, found: Found) -> xr.Dataset:
     """Strength [init, head]; loss and accuracy [init], only_... and without_... [init, head]."""
     main = found["main"]
-    batch = probe(options, main.study.task)
+    batch = probe(options)
     clamps = {"whole": Clamp(), **leave_one(HEADS), **ablate_one(HEADS)}
     scores = at_end(main, under(clamps, config(main)), batch)
     strength = at_end(main, induction_strength, batch)

@@ -44,7 +44,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     `whole` [init, checkpoint]: the loss at checkpoints; `previous_token`: of the strongest head.
     """
     trained = found["clamps"]
-    batch = probe(options, trained.study.task)
+    batch = probe(options)
     clamps = {name: CLAMPS[name] for name in ("none", *GIVEN, "layer1+copy")}
     scores = along(trained, under(clamps, config(trained)), batch)["loss"]
     back = along(trained, previous_token_strength, batch)["previous_token_strength"]

@@ -35,7 +35,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     [..., kept]: and all but one. Scores at the end, and `start`, before training.
     """
     main = found["main"]
-    batch = probe(options, main.study.task)
+    batch = probe(options)
     heads = list(range(HEADS))
     results = at_end(main, induction_strength, batch)
     results = results.rename(induction_strength="strength")

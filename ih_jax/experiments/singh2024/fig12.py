@@ -27,7 +27,7 @@ PANELS = {
 def measure(options: Options, found: Found) -> xr.Dataset:
     """Loss and accuracy under each ablation, [init, checkpoint, held]; `added` loss, without."""
     main = found["main"]
-    batch = probe(options, main.study.task)
+    batch = probe(options)
     clamps = {"whole": Clamp(), **direct_path(HEADS)}
     scores = along(main, under(clamps, config(main)), batch)
     results = scores[["loss", "accuracy"]]

@@ -15,10 +15,10 @@ from ih_jax.claims import Claim, at_most, in_every_seed
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, QUIET, seeds_of, tidy
-from ih_jax.experiments.looking import HEADS, at_end, config, probe
+from ih_jax.experiments.looking import HEADS, at_end, at_end_under_own, probe
 from ih_jax.experiments.singh2024.trainings import MAIN
 from ih_jax.measures.heads import induction_strength
-from ih_jax.measures.performance import add_back, under
+from ih_jax.measures.performance import add_back
 
 KINDS = {"with": ("#0072B2", "from the strongest on"), "less": ("#D55E00", "without the strongest")}
 
@@ -26,25 +26,24 @@ KINDS = {"with": ("#0072B2", "from the strongest on"), "less": ("#D55E00", "with
 def measure(options: Options, found: Found) -> xr.Dataset:
     """Loss and accuracy with the first `count` heads left, [init, kind, count]; the order."""
     main = found["main"]
-    batch = probe(options, main.study.task)
+    batch = probe(options)
     strength = at_end(main, induction_strength, batch)
     order = np.argsort(-strength["induction_strength"].values, axis=1)
     seeds, counts = strength["init"].values, range(1, HEADS + 1)
     shape = (len(seeds), len(KINDS), HEADS)
     scores = {name: np.full(shape, np.nan) for name in ("loss", "accuracy")}
     whole = {name: np.full(len(seeds), np.nan) for name in scores}
+    clamps = {}
     for i, seed in enumerate(seeds.tolist()):
         kinds = [add_back(order[i], HEADS), add_back(order[i][1:], HEADS)]
-        clamps = {"whole": Clamp()}
-        clamps |= {f"{k} {name}": c for k, group in enumerate(kinds) for name, c in group.items()}
-        run = main.run(clamp="none", init=seed)
-        end = max(main.steps(run))
-        measured = main.measure(under(clamps, config(main)), batch, runs=[run], steps=[end])
-        for name, values in scores.items():
-            found_here = measured[name].sel(init=seed).squeeze().values
-            whole[name][i] = found_here[0]
-            values[i, 0] = found_here[1 : HEADS + 1]
-            values[i, 1, :-1] = found_here[HEADS + 1 :]
+        named = {f"{k} {name}": c for k, group in enumerate(kinds) for name, c in group.items()}
+        clamps[main.run(clamp="none", init=seed)] = {"whole": Clamp(), **named}
+    measured = at_end_under_own(main, clamps, batch)
+    for name, values in scores.items():
+        found_here = measured[name].values
+        whole[name] = found_here[:, 0]
+        values[:, 0] = found_here[:, 1 : HEADS + 1]
+        values[:, 1, :-1] = found_here[:, HEADS + 1 :]
     return xr.Dataset(
         {
             **{name: (("init", "kind", "count"), values) for name, values in scores.items()},

@@ -29,7 +29,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     that the other gets right.
     """
     main = found["main"]
-    batch = probe(options, main.study.task)
+    batch = probe(options)
     shape = config(main)
     heads, alone, match = range(HEADS), leave_one(HEADS), perfect_match(HEADS)
     results = at_end(main, induction_strength, batch)

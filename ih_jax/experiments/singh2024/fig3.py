@@ -30,6 +30,7 @@ from ih_jax.claims import (
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, chance, curves, over_sequences, tidy
 from ih_jax.experiments.looking import along, probe
+from ih_jax.experiments.singh2024.quantities import OF_HEADS
 from ih_jax.experiments.singh2024.trainings import MAIN, PLATEAU
 from ih_jax.measures.heads import induction_strength
 
@@ -45,7 +46,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     """Curves [init, sequences], on other sets [init, set, eval_sequences]; strength [..., head]."""
     main = found["main"]
     curves = main.results.sel(clamp="none", drop=True)
-    batch = probe(options, main.study.task)
+    batch = probe(options)
     strength = along(main, induction_strength, batch)
     kept = ["loss", "accuracy", "in_context_accuracy", "eval_loss"]
     return xr.merge([curves[kept], strength.rename(induction_strength="strength")])
@@ -253,6 +254,7 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
+    quantities=OF_HEADS,
     trainings=(MAIN,),
     seconds=lambda options: (6.0 if options.quick else 45.0) * max(options.seeds, 3) / 3,
 )

@@ -34,6 +34,7 @@ from ih_jax.claims import (
     thousands,
 )
 from ih_jax.experiments.base import Experiment, Found, Options, Table
+from ih_jax.experiments.singh2024.quantities import times
 from ih_jax.experiments.singh2024.trainings import CLAMPED, CLAMPS
 
 PAPER = {  # sequences to LEARNED, read off fig. 5b (initialisation seed 5)
@@ -268,4 +269,5 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
+    quantities=times(list(COLOURS)),
 )

@@ -58,7 +58,7 @@ def _last(
     main = found["main"]
     runs = [main.run(init=seed) for seed in options.inits]
     end = main.steps(runs[0])[-1]
-    values = main.measure(measure, exhaustive(main.study.task), runs=runs, steps=[end])
+    values = main.measure(measure, exhaustive, runs=runs, steps=[end])
     assert isinstance(values, xr.DataArray)
     values = values.isel(clamp=0, sequences=0)
     return {seed: values.sel(init=seed).values for seed in options.inits}

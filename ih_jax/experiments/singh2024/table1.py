@@ -17,11 +17,11 @@ from ih_jax.claims import Claim, at_least, at_most, in_every_seed
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import QUIET, seeds_of, tidy
-from ih_jax.experiments.looking import HEADS, at_end, config, probe
+from ih_jax.experiments.looking import HEADS, at_end, at_end_under_own, probe
 from ih_jax.experiments.singh2024.roles import SHARE
 from ih_jax.experiments.singh2024.trainings import MAIN
 from ih_jax.measures.heads import previous_token_strength
-from ih_jax.measures.performance import paths_of, under
+from ih_jax.measures.performance import paths_of
 
 GROUPS = ("previous-token heads", "other heads")
 KEPT = {"pp": "patterns kept", "pv": "values kept"}
@@ -30,28 +30,22 @@ KEPT = {"pp": "patterns kept", "pv": "values kept"}
 def measure(options: Options, found: Found) -> xr.Dataset:
     """Accuracy [init, group, kept]; previous-token strength [init, head], and who is one."""
     main = found["main"]
-    batch = probe(options, main.study.task)
+    batch = probe(options)
     strength = at_end(main, previous_token_strength, batch)["previous_token_strength"]
     strength = strength.sel(layer=0, drop=True)
     chosen = strength >= SHARE * strength.max("head")
-    accuracy = np.full((strength.sizes["init"], len(GROUPS), len(KEPT)), np.nan)
-    whole = np.full(strength.sizes["init"], np.nan)
-    for i, seed in enumerate(strength["init"].values.tolist()):
+    clamps = {}
+    for seed in strength["init"].values.tolist():
         mine = np.flatnonzero(chosen.sel(init=seed).values).tolist()
         rest = [head for head in range(HEADS) if head not in mine]
-        clamps = paths_of({"pt": mine, "rest": rest})
-        run = main.run(clamp="none", init=seed)
-        end = max(main.steps(run))
-        scores = main.measure(
-            under({"whole": Clamp(), **clamps}, config(main)), batch, runs=[run], steps=[end]
-        )
-        values = scores["accuracy"].sel(init=seed).squeeze().values
-        whole[i] = values[0]
-        accuracy[i] = values[1:].reshape(len(GROUPS), len(KEPT))
+        own = {"whole": Clamp(), **paths_of({"pt": mine, "rest": rest})}
+        clamps[main.run(clamp="none", init=seed)] = own
+    values = at_end_under_own(main, clamps, batch)["accuracy"].values
+    accuracy = values[:, 1:].reshape(-1, len(GROUPS), len(KEPT))
     return xr.Dataset(
         {
             "accuracy": (("init", "group", "kept"), accuracy),
-            "whole_accuracy": ("init", whole),
+            "whole_accuracy": ("init", values[:, 0]),
             "strength": strength,
             "chosen": chosen,
         },

@@ -24,7 +24,7 @@ from ih_jax.measures.performance import leave_one, mistakes
 def measure(options: Options, found: Found) -> xr.Dataset:
     """`accuracy` [init, head] alone; `corrected` [init, head, other] of head's mistakes."""
     main = found["main"]
-    batch = probe(options, main.study.task)
+    batch = probe(options)
     heads = range(HEADS)
     results = at_end(main, induction_strength, batch)
     results = results.rename(induction_strength="strength")

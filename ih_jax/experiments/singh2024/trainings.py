@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import jax
 
 import ih_jax as ih
-from ih_jax.experiments.base import FIRST_SEED, Found, Options, Training
+from ih_jax.experiments.base import Found, Options, Training
 from ih_jax.experiments.singh2024 import roles
 
 HEADS = range(8)  # of a layer
@@ -56,6 +56,7 @@ def main(options: Options, found: Found) -> ih.Sweep:
         options.task(),
         name="main",
         init=main_seeds(options),
+        **options.paired(main_seeds(options)),
         sequences=horizon,
         evaluate=evenly(horizon, 200),
         checkpoints=evenly(horizon, checkpoints(options)),
@@ -97,6 +98,7 @@ def clamps(options: Options, found: Found) -> ih.Sweep:
         name="clamps",
         clamp=options.choose(CLAMPS),
         init=options.inits,
+        **options.paired(),
         sequences=horizons,
         checkpoints=sorted({*kept, *horizons.values()}),
     )
@@ -129,13 +131,13 @@ def grafts(options: Options, found: Found) -> ih.Sweep:
     """Layer 0 and embeddings of a trained network, layer 1 from the start (fig. 7).
 
     The network is that of `main` with the same seed, or one of the next two ("foreign 1",
-    "foreign 2"; after the last seed comes the first). 800,000 sequences (quick: 400,000).
+    "foreign 2"; after the last seed comes the first) that saw the same data. 800,000 sequences
+    (quick: 400,000).
     """
-    seeds = main_seeds(options)
     clamp = {
         name: {
-            seed: ih.graft(_network(options, found, seeds[(i + k) % len(seeds)]), upto=0)
-            for i, seed in enumerate(options.inits)
+            seed: ih.graft(_network(options, found, donors(options, seed)[k]), upto=0)
+            for seed in options.inits
         }
         for k, name in enumerate(("same seed", "foreign 1", "foreign 2"))
     }
@@ -181,8 +183,18 @@ def checkpoints(options: Options) -> int:
 
 
 def main_seeds(options: Options) -> list[int]:
-    """The init seeds of `main`."""
-    return list(range(FIRST_SEED, FIRST_SEED + max(options.seeds, DONORS)))
+    """The init seeds of `main`: at least three, and of a part also those grafted into it."""
+    if options.seeds < DONORS:
+        return list(range(options.first_seed, options.first_seed + DONORS))
+    return sorted({donor for seed in options.inits for donor in donors(options, seed)})
+
+
+def donors(options: Options, seed: int) -> list[int]:
+    """A network, and the next two of those that see the same data; after the last the first."""
+    few = options.seeds < DONORS
+    seeds = main_seeds(options) if few else options.same_data(seed)
+    place = seeds.index(seed)
+    return [seeds[(place + k) % len(seeds)] for k in range(DONORS)]
 
 
 def class_counts(options: Options) -> tuple[int, int, int]:
@@ -213,6 +225,7 @@ def _scaling(
         name=name,
         clamp=chosen,
         init=options.inits,
+        **options.paired(),
         classes=list(classes),
         labels=list(labels),
         sequences=horizons,
@@ -232,6 +245,7 @@ def ends(
         name=name,
         clamp=clamp,
         init=options.inits,
+        **options.paired(),
         sequences=horizon,
         evaluate=evenly(horizon, 200),
         checkpoints=[0, horizon],
