@@ -105,6 +105,10 @@ class Clamp:
             mine.append(part)
         return Clamp(tuple(mine))
 
+    def __rand__(self, other: Kind) -> Clamp:
+        """`kind & clamp`."""
+        return Clamp.of(other) & self if isinstance(other, Kind) else NotImplemented
+
     def overlay(self, other: Clamp) -> Clamp:
         """Both, contradictions settled by the order of this module's table."""
         return Clamp((*self.parts, *other.parts))

@@ -70,6 +70,15 @@ class Kind:
         for name, value in settings.items():
             object.__setattr__(self, name, value)
 
+    def __and__(self, other: object) -> Any:
+        """With a clamp, both. Raises UserError for another kind."""
+        if isinstance(other, Kind):
+            raise UserError(
+                f"{self.describe()} & {other.describe()}: kinds combine as clamps, write "
+                "ih.Clamp.of(a, b)"
+            )
+        return NotImplemented  # `Clamp.__rand__` knows
+
     def decides(self) -> Iterable[Decision]:
         """What this alone may decide. By default nothing: it combines with everything."""
         return ()

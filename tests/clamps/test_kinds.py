@@ -87,6 +87,14 @@ def test_it_is_written_as_a_person_would():
     assert "<script" not in ih.freeze("<script>")._repr_html_()
 
 
+def test_it_combines_with_clamps_from_either_side_and_with_kinds_through_clamp_of():
+    own, other = LookBackAndFlip(0, (0,)), LookBackAndFlip(0, (1,))
+    assert (own & ih.ablate(1, 0)) == (ih.Clamp.of(own) & ih.ablate(1, 0))
+    assert (ih.ablate(1, 0) & own) == (ih.ablate(1, 0) & ih.Clamp.of(own))
+    with pytest.raises(ih.UserError, match=r"ih\.Clamp\.of\(a, b\)"):
+        own & other
+
+
 def test_json_gives_it_back():
     clamp = own(0, np.array([3, 1]), table=np.eye(2)).during(0, 50) & ih.induction(1, 2)
     again = ih.Clamp.from_json(clamp.to_json())
