@@ -39,8 +39,9 @@ def test_a_study_trains_resumes_and_loads_without_fcntl_and_affinity(tmp_path):
 
 def test_importing_sets_the_devices_only_where_that_is_not_switched_off():
     script = "import jax, ih_jax; print(jax.config.values['jax_num_cpu_devices'])"
-    assert int(run(script, IH_JAX_CONFIGURE_JAX="0").stdout) < 1
-    assert int(run(script, IH_JAX_CONFIGURE_JAX="1").stdout) >= 1
+    unset = {"JAX_NUM_CPU_DEVICES": "-1"}
+    assert int(run(script, IH_JAX_CONFIGURE_JAX="0", **unset).stdout) < 1
+    assert int(run(script, IH_JAX_CONFIGURE_JAX="1", **unset).stdout) >= 1
 
 
 def test_importing_leaves_jax_that_has_started_and_loggers_alone():

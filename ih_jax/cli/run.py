@@ -62,13 +62,15 @@ def run(command: Run) -> None:
 def show_experiments(command: List) -> None:
     """Print the experiments: their source, what they train, and what each alone costs here."""
     machine = estimate.this_machine()
+    # Of a text only the tokenizer decides the cost, which so many bytes of it show.
+    options, known = Options(text={"limit": 200_000}), dict[str, announcing.Price]()
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("experiment", "what it shows", "paper", "trainings", "networks", "minutes"):
         table.add_column(column)
     chosen = {each.name: (each,) for each in register.registry().values()}
     sets = register.SET_NAMES
     for name, some in {**chosen, **{each: register.choose(each) for each in sets}}.items():
-        price = announcing.price(some, Options(), machine)
+        price = announcing.price(some, options, machine, known)
         title, paper = some[0].title, some[0].paper
         if name in sets:
             title, paper = "all of these, each training once", sets[name]
@@ -82,7 +84,7 @@ def show_experiments(command: List) -> None:
             f"{price.seconds / 60:.1f}",
         )
     console.print(table)
-    console.print(f"for {Options().seeds} seeds, on this machine ({machine.describe()})")
+    console.print(f"for {options.seeds} seeds, on this machine ({machine.describe()})")
 
 
 def plot(command: Plot) -> None:

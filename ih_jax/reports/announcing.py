@@ -17,19 +17,32 @@ from ih_jax.sweeps.study import Study
 
 @dataclass(frozen=True)
 class Price:
-    """What experiments cost when none of their networks are trained yet."""
+    """What trainings, or experiments none of whose networks are trained yet, cost."""
 
     networks: int
     seconds: float
 
 
-def price(experiments: Sequence[Experiment], options: Options, machine: estimate.Machine) -> Price:
-    """What training and measuring cost, each training counted once."""
-    studies = [training.study(options, {}) for training in trainings_of(experiments)]
-    training = sum(estimate.training_seconds(study, machine) for study in studies)
+def price(
+    experiments: Sequence[Experiment],
+    options: Options,
+    machine: estimate.Machine,
+    known: dict[str, Price],
+) -> Price:
+    """What training and measuring cost, each training counted once.
+
+    `known` holds what trainings cost by their names, and is given those that it lacks.
+    """
+    needed = trainings_of(experiments)
+    for training in needed:
+        if training.name not in known:
+            study = training.study(options, {})
+            seconds = estimate.training_seconds(study, machine)
+            known[training.name] = Price(len(study.runs), seconds)
+    priced = [known[training.name] for training in needed]
     measuring = sum(each.seconds(options) for each in experiments) / machine.speed
-    networks = sum(len(study.runs) for study in studies)
-    return Price(networks, training + measuring)
+    networks = sum(each.networks for each in priced)
+    return Price(networks, sum(each.seconds for each in priced) + measuring)
 
 
 def announce(

@@ -354,6 +354,7 @@ def test_a_sweep_is_trained_read_and_made_again_from_its_card(tmp_path):
     assert seen.dims[:3] == ("clamp", "init", "tokens")
 
 
+@pytest.mark.usefixtures("optimised")
 def test_a_runs_bits_do_not_depend_on_its_neighbours(tmp_path):
     together = sweep().train(tmp_path / "a", progress=False, width=2)
     alone = sweep(init=[1]).train(tmp_path / "b", progress=False, width=2)

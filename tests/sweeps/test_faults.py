@@ -20,8 +20,11 @@ import pytest
 import xarray as xr
 
 import ih_jax as ih
+from ih_jax.data.fewshot import EVALUATION_SETS
 from ih_jax.data.images import features
 from ih_jax.sweeps import store
+
+pytestmark = pytest.mark.every_device
 
 # Children start from a server that has imported everything: a start takes a second, not four.
 context = multiprocessing.get_context("forkserver")
@@ -51,6 +54,7 @@ def study(**changes):
         val_exemplars=1,
         batch=8,
         evaluation_sequences=16,
+        evaluation_sets=EVALUATION_SETS[:2],
     )
     return ih.sweep(task, **{**settings, **changes})
 
@@ -62,6 +66,7 @@ def train(folder, cache, share=None, pause=0.0, interrupt_after=0):
     """
     from ih_jax.sweeps import engine, sharing, writer
 
+    jax.config.update("jax_num_cpu_devices", 2)
     engine.use_compilation_cache(Path(cache))
     writer.SAVE_EVERY_SECONDS = sharing.POLL_SECONDS = 0.0
     if pause:  # so that both of two processes get blocks

@@ -53,6 +53,19 @@ def small_study(**settings):
     return Study(gaussian(), sequences=800, **settings)
 
 
+def test_a_run_starts_at_the_bits_of_init(optimised):
+    study = small_study(init=[3, 4])
+    group = study.groups[0]
+    pack = packing.packing(group.arrays)
+    begin = jax.jit(chunk.starter(group.program, pack), compiler_options=optimised)
+    state = begin(pack.pack(group.arrays, [0, 1]))
+    init = jax.jit(ih.init, static_argnums=1, compiler_options=optimised)
+    for i, seed in enumerate((3, 4)):
+        own = jax.tree.map(lambda leaf, i=i: leaf[i], state.params)
+        assert same_bits(own, init(jax.random.key(seed), study.runs[i].config))
+
+
+@pytest.mark.usefixtures("optimised")
 def test_twenty_and_thirty_steps_are_fifty():
     state, block, advance = block_of(small_study(init=[0, 1]))
     halves = go(advance, go(advance, state, block, 0, 20), block, 20, 50)
@@ -60,6 +73,7 @@ def test_twenty_and_thirty_steps_are_fifty():
     assert not same_bits(go(advance, state, block, 0, 49).params, halves.params)
 
 
+@pytest.mark.usefixtures("optimised")
 def test_a_run_has_the_same_bits_beside_other_neighbours_and_in_another_lane():
     clamps = {"none": None, "match": ih.induction(1, 1), "copy": ih.copy_from(1, 0)}
     study = small_study(init=[0, 1], clamp=clamps, learning_rate=[1e-3, 1e-2])
@@ -128,6 +142,7 @@ def test_a_pulse_acts_only_while_it_is_on():
     assert not np.array_equal(during.params.W_E[0], during.params.W_E[1])
 
 
+@pytest.mark.usefixtures("optimised")
 def test_a_run_that_diverges_is_frozen_and_its_neighbours_keep_their_bits():
     study = small_study(init=[0, 1, 2])
     group = study.groups[0]

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import jax
+import numpy as np
 
 import ih_jax as ih
 from ih_jax.experiments.base import Found, Options, Training
@@ -253,11 +254,12 @@ def ends(
 
 
 def _network(options: Options, found: Found, seed: int) -> ih.Weights:
-    """The network of `main` with this seed at its end; any network if there is none yet."""
+    """The network of `main` with this seed at its end; one of zeros if there is none yet."""
     if "main" not in found:
         task = options.task()
-        shape = ih.Config(features=task.data.features, labels=task.logits)
-        return ih.Weights(ih.init(jax.random.key(seed), shape))
+        config = ih.Config(features=task.data.features, labels=task.logits)
+        shapes = jax.eval_shape(lambda: ih.init(jax.random.key(seed), config))
+        return ih.Weights(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
     run = found["main"].run(init=seed)
     step = found["main"].steps(run)[-1]
     return ih.Weights(found["main"].params(run, step), f"main, init {seed}", step)
