@@ -41,6 +41,7 @@ from ih_jax.experiments.base import Experiment, Options, Table, Training
 from ih_jax.measures.base import measure
 from ih_jax.model.activations import Activations
 from ih_jax.model.params import Config, Params, init
+from ih_jax.reports.viewer.alone import draw as _draw
 from ih_jax.reports.viewer.viewing import view as _view
 from ih_jax.sweeps.engine import Sweep, sweep, use_all_cores
 from ih_jax.sweeps.network import Network
@@ -54,6 +55,7 @@ from ih_jax.tasks.language import Language, language
 use_all_cores()
 
 Trajectories.view = _view
+Network._draw = staticmethod(_draw)
 
 __all__ = [
     "Activations",

@@ -20,6 +20,8 @@ matplotlib.use("Agg")
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WRITTEN = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+# Notebooks run where the site is built (`scripts/tutorials.py`), and not a second time here.
+NOTEBOOKS = [page for page in PAGES if page.parent.name == "tutorials" and page.stem != "index"]
 MANY_WORDS = 1_000
 
 
@@ -41,7 +43,9 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in headings}
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if has_python(page)], ids=name_of)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if has_python(page) and page not in NOTEBOOKS], ids=name_of
+)
 def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     document = Sybil(parsers=[PythonCodeBlockParser()], pattern="*.md").parse(page)

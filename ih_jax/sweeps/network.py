@@ -5,13 +5,14 @@ batch = network.batch(8)
 network.activations(batch).pattern[1]                    # [B, H, T, T]
 network.patch(batch, network.batch(8, seed=1), "z", layer=0, heads=[1])
 network.head_logits(batch).heads.sel(layer=1, head=3)
+network.attention(batch)                                 # the last line of a cell shows it
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +55,9 @@ class Network:
     task: Task | None = None
     seen: float = 0.0  # sequences or tokens, by which clamps with times are on or off
     name: str = ""  # which run it is, in words
+
+    # What draws a network stands downstream: `ih_jax` puts `reports.viewer.alone.draw` here.
+    _draw: ClassVar[Callable[..., Any]]
 
     @property
     def config(self) -> Config:
@@ -218,6 +222,57 @@ class Network:
             {dim: np.arange(size) for dim, size in sizes},
         )
 
+    # --- views for notebooks ----------------------------------------------------------------------
+
+    def attention(
+        self,
+        batch: Sequences,
+        clamp: Held = OWN,
+        activations: Activations | None = None,
+        head: tuple[int, int] | None = None,
+    ) -> Any:
+        """A view of the attention patterns of all layers and heads: `view(batch, "attention")`."""
+        return self.view(batch, "attention", clamp, activations, head)
+
+    def view(
+        self,
+        batch: Sequences | None = None,
+        show: str | Sequence[str] = ("attention", "logits", "scores", "wiring"),
+        clamp: Held = OWN,
+        activations: Activations | None = None,
+        head: tuple[int, int] | None = None,
+    ) -> Any:
+        """What is to be seen of the network, for a notebook: HTML that needs nothing else.
+
+        Args:
+            batch: the sequences; None: 6 of its task. At most the first 12 are shown.
+            show: what, one or several of
+                "attention": patterns of all layers and heads; point at a token to see where it
+                    looks;
+                "logits": at the query or at each token, with what each head adds to them;
+                "scores": induction, previous-token and copying scores of all heads, on sequences of
+                    its evaluation set (on `batch` without a task);
+                "wiring": composition between layers, less that of random weights.
+            clamp: what is held, as elsewhere.
+            activations: of a pass on `batch` that you have, such as a patch's, to be shown in place
+                of the network's own.
+            head: (layer, head) to look at first; None: the one that looks most like an induction
+                head on `batch`.
+
+        Returns:
+            A `View`. The last line of a cell shows it; `save("x.html")` writes it. Values are those
+            of `activations` and `head_logits`, rounded to 16 bits (many long sequences: 8).
+
+        Raises:
+            UserError: there is no such view, head or clamp, no batch and no task, or the
+                activations are not of a whole pass on `batch`.
+        """
+        if batch is None:
+            batch = self.batch(6)
+        if activations is None:
+            activations = self.activations(batch, clamp)
+        return type(self)._draw(self, batch, show, self._held(clamp), activations, head)
+
     # --- helpers ----------------------------------------------------------------------------------
 
     def _task(self) -> Task:
@@ -225,14 +280,13 @@ class Network:
             raise UserError("this network has no task: give it one, as Network(params, task=...)")
         return self.task
 
+    def _held(self, clamp: Held) -> Clamp:
+        if isinstance(clamp, str) and clamp != OWN:
+            raise UserError(f'clamp is {clamp!r}: give "own", None or a clamp')
+        return self.clamp if isinstance(clamp, str) else clamp or Clamp()
+
     def _holds(self, clamp: Held) -> Holds:
-        if clamp is None:
-            return Holds()
-        if isinstance(clamp, str):
-            if clamp != OWN:
-                raise UserError(f'clamp is {clamp!r}: give "own", None or a clamp')
-            clamp = self.clamp
-        return clamp.arrays(self.config).at(self.seen)
+        return Holds() if clamp is None else self._held(clamp).arrays(self.config).at(self.seen)
 
     def _source(
         self, batch: Sequences, source: Sequences | Activations | Network, clamp: Held

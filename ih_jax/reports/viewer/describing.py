@@ -14,6 +14,7 @@ import xarray as xr
 
 from ih_jax.claims import learning
 from ih_jax.claims.phase_change import phase_change
+from ih_jax.clamps.clamp import Clamp
 from ih_jax.reports.viewer import looking, packing, tokens
 from ih_jax.reports.viewer.looking import Kind
 from ih_jax.sweeps.study import RunSpec, Study
@@ -100,7 +101,7 @@ def about_run(
         "id": run.index,
         "names": {axis: tokens.described(label) for axis, label in run.names.items()},
         "clamp": run.clamp.describe(),
-        "held": held(run),
+        "held": held(run.clamp),
         "layers": run.config.layers,
         "heads": run.config.heads,
         "length": run.task.context_length,
@@ -112,10 +113,10 @@ def about_run(
     }
 
 
-def held(run: RunSpec) -> list[dict[str, Any]]:
-    """What a run's clamp holds: kind, layer, heads (None: no single ones), and when."""
+def held(clamp: Clamp) -> list[dict[str, Any]]:
+    """What a clamp holds: kind, layer, heads (None: no single ones), and when."""
     found = []
-    for part in json.loads(run.clamp.to_json()):
+    for part in json.loads(clamp.to_json()):
         settings = {k: v for k, v in part.items() if k not in ("kind", "during")}
         heads = settings.get("heads", settings.get("head"))
         if isinstance(settings.get("temperatures"), Mapping):

@@ -17,7 +17,7 @@ from ih_jax.experiments.drawing import HEAD_COLOURS
 FORMAT = 1  # version of the data in the page
 STYLES = ("vendor/uplot/uPlot.min.css", "viewer.css")
 LIBRARY = "vendor/uplot/uPlot.iife.min.js"
-SCRIPTS = (
+VIEWS = (
     "decode.js",
     "base.js",
     "state.js",
@@ -28,10 +28,9 @@ SCRIPTS = (
     "scores.js",
     "wiring.js",
     "language.js",
-    "runs.js",
-    "timeline.js",
-    "main.js",
 )
+SCRIPTS = (*VIEWS, "runs.js", "timeline.js", "main.js")
+OF_NETWORK = (*VIEWS, "network.js")  # one network at one checkpoint: no curves, so no library
 HEADS = ("decode.js", "base.js", "heads.js")  # of a pretrained network's heads
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
@@ -40,7 +39,10 @@ POLICY = (
 
 
 def page(
-    title: str, sweeps: Sequence[Mapping[str, Any]], blobs: Mapping[str, Mapping[str, Any]]
+    title: str,
+    sweeps: Sequence[Mapping[str, Any]],
+    blobs: Mapping[str, Mapping[str, Any]],
+    views: Sequence[str] = (),
 ) -> str:
     """The whole file as text.
 
@@ -48,13 +50,15 @@ def page(
         title: shown above and in the window's title.
         sweeps: `Gathered.about` of each.
         blobs: `packing.blob` by name; sweep 0's curves are "0/curves".
+        views: of one network alone, by the names in `ihv.views`; none: the page of a run.
     """
     about = {
         "title": title,
+        "views": list(views),
         "sweeps": list(sweeps),
         "blobs": {name: {k: v for k, v in b.items() if k != "data"} for name, b in blobs.items()},
     }
-    return document(about, blobs, SCRIPTS, curves=True)
+    return document(about, blobs, OF_NETWORK if views else SCRIPTS, curves=not views)
 
 
 def document(

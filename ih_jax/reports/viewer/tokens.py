@@ -38,8 +38,14 @@ def tiles(task: FewShot, rows: Sequence[int]) -> tuple[dict[int, str], str]:
     images = _drawn(task.data, wanted)
     what = "drawings"
     if images is None:
-        images, what = _swatches(task.data, wanted), "swatches"
+        vectors = np.stack([task.data.select([c], [e])[0, 0] for c, e in wanted])
+        images, what = _swatches(vectors), "swatches"
     return {row: _url(image) for row, image in zip(rows, images, strict=True)}, what
+
+
+def swatches(vectors: NDArray[np.float32]) -> list[str]:
+    """A picture (data: URL) for each of these feature vectors [X, F]."""
+    return [_url(image) for image in _swatches(vectors)]
 
 
 def names(task: Language) -> list[str]:
@@ -96,9 +102,8 @@ def _small(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.clip(made * 2.2, 0, 1)
 
 
-def _swatches(data: Features, wanted: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
-    """[X, CELLS, CELLS], 0 to 1: ranks of the means of stretches of feature vectors."""
-    vectors = np.stack([data.select([c], [e])[0, 0] for c, e in wanted])
+def _swatches(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[X, CELLS, CELLS], 0 to 1: ranks of the means of stretches of feature vectors [X, F]."""
     stretches = np.array_split(np.arange(vectors.shape[1]), min(CELLS**2, vectors.shape[1]))
     means = np.stack([vectors[:, s].mean(1) for s in stretches], axis=1)
     means = np.pad(means, ((0, 0), (0, CELLS**2 - means.shape[1])), mode="edge")

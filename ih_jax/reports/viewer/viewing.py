@@ -26,6 +26,8 @@ class View:
     """A page that shows itself in a notebook; `save` writes it."""
 
     html: str
+    what: str = "page of a run"
+    height: int = HEIGHT
 
     def save(self, path: str | Path) -> Path:
         """Writes the page, whole or not at all, and says where."""
@@ -34,13 +36,14 @@ class View:
         return path
 
     def __repr__(self) -> str:
-        return f"View({len(self.html) / 1e6:.1f} MB; .save(path) writes it as HTML)"
+        size = f"{len(self.html) / 1e6:.1f} MB"
+        return f"View({self.what}, {size}; notebooks show it, .save(path) writes it as HTML)"
 
     def _repr_html_(self) -> str:
         inside = html.escape(self.html, quote=True)
         return (
             f'<iframe srcdoc="{inside}" title="ih-jax view" '
-            f'style="width:100%;height:{HEIGHT}px;border:0"></iframe>'
+            f'style="width:100%;height:{self.height}px;border:0"></iframe>'
         )
 
 

@@ -100,10 +100,13 @@
         );
         const first = Array.from({ length: pane.run.heads }, (_, h) => values().get(0, 0, h));
         const several = pane.run.layers > 1 && !first.every(Number.isNaN);
-        const lines = several ? " Dashed lines: earlier layers." : "";
+        const once = pane.run.steps.length < 2; // a map says it all
+        const lines = several && !once ? " Dashed lines: earlier layers." : "";
         about.textContent = `${score().about}; ${score().source}, ${pane.sweep.probe} sequences.${lines}`;
         build();
-        chart.draw();
+        host.hidden = once;
+        card.heading.textContent = once ? "Scores of heads" : "Heads over training";
+        if (!once) chart.draw();
         this.time();
       },
       time() {

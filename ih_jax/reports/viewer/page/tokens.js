@@ -27,6 +27,7 @@
       });
       return found;
     }
+    if (given.names) return given.names[place].map((text) => ({ kind: "text", text }));
     return Array.from({ length: run.length }, (_, i) => ({ kind: "text", text: String(i) }));
   };
 
@@ -34,7 +35,7 @@
     sweep.sequences[run.sequences]?.labels?.[place].at(-1) ?? null;
   ihv.sequenceCount = (sweep, run) => {
     const given = sweep.sequences[run.sequences];
-    return (given?.labels ?? given?.tokens)?.length ?? (given ? 1 : 0);
+    return (given?.labels ?? given?.tokens ?? given?.names)?.length ?? (given ? 1 : 0);
   };
 
   ihv.labelChip = (sweep, label) =>

@@ -34,10 +34,11 @@
       const { wiring } = pane.data;
       const [S, R, W, H] = wiring.shape;
       const size = R * W * H * H;
+      const { baseline } = pane.sweep; // of one network alone, whose start is not known
       full = LEAST;
-      for (let s = 1; s < S; s++) {
+      for (let s = baseline === undefined ? 1 : 0; s < S; s++) {
         for (let i = 0; i < size; i++)
-          full = Math.max(full, wiring.flat(s * size + i) - wiring.flat(i) || 0);
+          full = Math.max(full, wiring.flat(s * size + i) - (baseline ?? wiring.flat(i)) || 0);
       }
     }
 
@@ -131,7 +132,7 @@
         for (const edge of edges) {
           const i = WIRES.indexOf(edge.wire);
           const now = data.wiring.get(pane.scored, at, i, edge.k, edge.h);
-          const gain = now - data.wiring.get(0, at, i, edge.k, edge.h);
+          const gain = now - (pane.sweep.baseline ?? data.wiring.get(0, at, i, edge.k, edge.h));
           const on = ihv.state.wire === "all" || ihv.state.wire === edge.wire;
           const width = on && gain > full / 50 ? (10 * gain) / full : 0;
           edge.node.dataset.value = now;
@@ -148,11 +149,14 @@
             `node${layer === L && h === H ? " chosen" : ""}${holds.some((x) => x.kind === "ablate") ? " ablated" : ""}`,
           );
         }
+        const alone = pane.sweep.baseline !== undefined;
+        const since = alone ? "that of random weights" : "its value at the start";
+        const lead = alone ? "Strongest" : "Strongest gain";
         const words =
           most.gain > full / 50
-            ? `Strongest gain: ${a}.${most.k} to ${b}.${most.h} by ${most.wire}, ${ihv.fixed(most.now)} (+${ihv.fixed(most.gain)} since the start).`
-            : "No score is above its value at the start yet.";
-        told.textContent = `${words} Line widths: composition less its value at the start, the widest ${ihv.fixed(full)}, as much as any of the run gains (${pane.sweep.composition}).`;
+            ? `${lead}: ${a}.${most.k} to ${b}.${most.h} by ${most.wire}, ${ihv.fixed(most.now)} (${ihv.fixed(most.gain)} more than ${since}).`
+            : `No score is above ${since}${alone ? "" : " yet"}.`;
+        told.textContent = `${words} Line widths: composition less ${since}, the widest ${ihv.fixed(full)}${alone ? "" : ", as much as any of the run gains"} (${pane.sweep.composition}).`;
         drawing.setAttribute("aria-label", `Heads of layer ${a} and ${b}. ${words}`);
       },
       sequence() {},
