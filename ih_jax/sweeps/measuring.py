@@ -63,6 +63,7 @@ def measured(
     probe: Probe | None,
     sequences: int,
     own: Mapping[int, Any] | None = None,
+    near: Callable[[int, int], Any] | None = None,
 ) -> Iterator[tuple[int, int, dict[str, np.ndarray]]]:
     """What a measure gives, one network after the other: (run, step, arrays by name).
 
@@ -75,12 +76,16 @@ def measured(
             (of one shape); None: each run's own training evaluation set.
         sequences: how many the latter has.
         own: {run: arrays}, which the measure takes as a fourth argument.
+        near: a key of (run, step) by which those that lie together on disk come together; None:
+            run after run.
     """
     one_task = len({id(run.task) for run in study.runs}) == 1
     if callable(probe) and one_task:
         probe = probe(study.runs[0].task)
     for group in study.groups:
         wanted = [(run, step) for run in group.runs for step in steps.get(run.index, ())]
+        if near is not None:
+            wanted.sort(key=lambda each: near(each[0].index, each[1]))
         if not callable(probe):
             if wanted:
                 on = _compiled(group, function, probe, sequences)

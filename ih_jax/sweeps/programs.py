@@ -150,11 +150,16 @@ def memory_of(device: jax.Device) -> float:
         found = device.memory_stats()
         if found and found.get("bytes_limit"):
             return float(found["bytes_limit"])
+    return host_memory() / len(workers())
+
+
+def host_memory() -> float:
+    """Bytes that this process may use of the machine's own memory."""
     whole = float(psutil.virtual_memory().total)
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):
             whole = min(whole, float(Path(limit).read_text()))
-    return whole / len(workers())
+    return whole
 
 
 def workers() -> list[jax.Device]:

@@ -24,10 +24,13 @@ from ih_jax.model.params import Params, init
 from ih_jax.sweeps import store
 from ih_jax.sweeps.measuring import Measure, Probe, dims_of, labelled, measured
 from ih_jax.sweeps.network import Network
+from ih_jax.sweeps.programs import host_memory
 from ih_jax.sweeps.records import BlockRecord
 from ih_jax.sweeps.results import assemble
 from ih_jax.sweeps.show import table
 from ih_jax.sweeps.study import RunSpec, Study
+
+MEMORY_SHARE = 1 / 8  # of the machine's memory, for weights that were read and may be read again
 
 
 class Trajectories:
@@ -44,7 +47,7 @@ class Trajectories:
                 f"{self.folder}/card.json is not the card of a sweep: give the folder of one"
             )
         self._study = study
-        self._last: tuple[Path, Params] | None = None  # the part read last, and its weights
+        self._parts: dict[Path, Params] = {}  # the weights of parts, that read last at the end
 
     @cached_property
     def study(self) -> Study:
@@ -199,7 +202,9 @@ class Trajectories:
         some = {run: [step for step in each if step in chosen] for run, each in of_run.items()}
         filled: dict[str, np.ndarray] = {}
         place = {step: number for number, step in enumerate(chosen)}
-        every = measured(self.study, self._read, function, some, probe, sequences, own)
+        every = measured(
+            self.study, self._read, function, some, probe, sequences, own, self._place_on_disk()
+        )
         for run, step, arrays in every:
             if not filled:
                 dims_of(function, arrays)  # what does not fit is said before all is measured
@@ -241,17 +246,50 @@ class Trajectories:
     def _repr_html_(self) -> str:
         return table("Trajectories", self._rows())
 
+    def _place_on_disk(self) -> Callable[[int, int], tuple[int, int]]:
+        """The block and the part in which a run's weights at a step are: each is read once."""
+        block_of = {run: block for block in self.blocks for run in block.runs}
+        part_of = {
+            (block.number, step): number
+            for block in self.blocks
+            for number, (_, about) in enumerate(block.parts)
+            for step in about["steps"]
+        }
+
+        def place(run: int, step: int) -> tuple[int, int]:
+            number = block_of[run].number
+            return number, part_of[number, step]
+
+        return place
+
     def _read(self, run: int, step: int) -> Params:
-        """As `params`, in NumPy; the part that was read last stays in memory."""
+        """As `params`, in NumPy; the parts that were read last stay in memory."""
         block, place, spec = self._find(run)
         path, about = next((p, a) for p, a in block.parts if step in a["steps"])
-        if self._last is None or self._last[0] != path:
+        if path in self._parts:
+            whole = self._parts[path]
+        else:
             leaves, _ = store.load_part(path)
             like = jax.eval_shape(lambda: init(jax.random.key(0), spec.config))
-            self._last = (path, store.rebuild(like, leaves, "params"))
-        index, whole = about["steps"].index(step), self._last[1]
+            whole = store.rebuild(like, leaves, "params")
+            self._keep(path, whole)
+        index = about["steps"].index(step)
         found: Params = jax.tree.map(lambda leaf: leaf[index, place], whole)
         return found
+
+    def _keep(self, path: Path, weights: Params) -> None:
+        """Keep a part's weights in memory, and drop earlier ones that leave no room for it."""
+        self._parts[path] = weights
+        sizes = {each: _bytes(own) for each, own in self._parts.items()}
+        room = MEMORY_SHARE * host_memory()
+        for each in list(self._parts)[:-1]:
+            if sum(sizes.values()) <= room:
+                return
+            del self._parts[each], sizes[each]
+
+
+def _bytes(weights: Params) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(weights))
 
 
 def _no_checkpoint(run: int, seen: float, steps: Sequence[int], study: Study) -> str:
