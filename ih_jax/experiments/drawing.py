@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 
 QUIET, FAINT = "0.35", "0.7"  # greys
 
@@ -22,7 +22,6 @@ HEAD_COLOURS = (
     "#B8AC00",
     "#000000",
 )
-SEED_MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 LN2 = float(np.log(2))
 
 
@@ -50,6 +49,9 @@ def chance(axes: Axes) -> None:
     axes.axhline(LN2, ls="--", lw=0.8, color=FAINT, zorder=0)
 
 
+MANY = 8  # networks from which quartiles say more than single curves
+
+
 def curves(
     axes: Axes,
     values: xr.DataArray,
@@ -58,17 +60,64 @@ def curves(
     every: bool = True,
     **line: Any,
 ) -> None:
-    """A bold median over `init`, and every seed thin; along the other dim."""
+    """A bold median over `init`, every network thin, and quartiles shaded; along the other dim."""
     (along,) = (dim for dim in values.dims if dim != "init")
     x, y = values[along].values, values.transpose(along, "init").values
     known = np.isfinite(y).all(axis=1)
     axes.plot(x[known], np.median(y[known], axis=1), color=colour, lw=2.0, label=label, **line)
-    for curve in y.T if every and y.shape[1] > 1 else ():
+    count = y.shape[1]
+    if count >= MANY and known.any():
+        low, high = np.quantile(y[known], [0.25, 0.75], axis=1)
+        axes.fill_between(x[known], low, high, color=colour, alpha=0.15, lw=0, zorder=1)
+    alpha = 0.35 if count < MANY else max(0.06, 0.35 * MANY / count)
+    for curve in y.T if every and count > 1 else ():
         kept = np.isfinite(curve)
-        axes.plot(x[kept], curve[kept], color=colour, lw=0.6, alpha=0.35, zorder=1)
+        axes.plot(
+            x[kept], curve[kept], color=colour, lw=0.6, alpha=alpha, zorder=1, rasterized=count > 16
+        )
 
 
-def seeds_of(results: xr.Dataset) -> Iterable[tuple[int, str]]:
-    """Every init seed with a mark of its own."""
-    for i, seed in enumerate(results["init"].values.tolist()):
-        yield seed, SEED_MARKS[i % len(SEED_MARKS)]
+def strip(
+    axes: Axes,
+    place: float,
+    values: ArrayLike,
+    colour: str,
+    paper: ArrayLike = (),
+    late: ArrayLike | None = None,
+    across: bool = False,
+    width: float = 0.36,
+) -> None:
+    """Every network as a dot, median and quartiles as lines, the paper's networks as diamonds.
+
+    Args:
+        axes: where to draw.
+        place: on the axis of groups.
+        values: one a network; NaN is left out.
+        colour: of this group.
+        paper: the paper's values.
+        late: which values are only known to be greater: open.
+        across: values along x, groups along y.
+        width: half of what the dots spread over.
+    """
+    y = np.asarray(values, float)
+    open_ = np.zeros(len(y), bool) if late is None else np.asarray(late, bool)
+    known = np.isfinite(y)
+    y, open_ = y[known], open_[known]
+    theirs = np.asarray(paper, float)
+    # Neighbours in value lie far from each other, without chance: steps of the golden section.
+    spread = np.argsort(np.argsort(y, kind="stable")) * 0.618034 % 1 - 0.5
+    for some, fill in ((~open_, colour), (open_, "none")):
+        at = (place + 2 * width * 0.8 * spread[some], y[some])
+        axes.plot(*_turned(at, across), "o", ms=3.5, color=colour, mfc=fill, alpha=0.55, mew=0.7)
+    if len(y):
+        for share, lw in ((0.25, 0.9), (0.5, 2.4), (0.75, 0.9)):
+            value = float(np.quantile(y, share))
+            line = ([place - width, place + width], [value, value])
+            axes.plot(*_turned(line, across), color=colour, lw=lw, zorder=3)
+    if theirs.size:
+        at = (np.full(theirs.size, place), theirs)
+        axes.plot(*_turned(at, across), "D", ms=6, mfc="none", mec=QUIET, mew=1.1, zorder=4)
+
+
+def _turned(points: tuple[Any, Any], across: bool) -> tuple[Any, Any]:
+    return (points[1], points[0]) if across else points

@@ -15,9 +15,12 @@ from matplotlib.figure import Figure
 from networks import network, query_loss, sequences, small
 from rich.console import Console
 
-from ih_jax.claims import decide
+from ih_jax.claims import Rule, decide, word
+from ih_jax.claims.networks import listed
 from ih_jax.clamps.apply import apply
 from ih_jax.clamps.clamp import Clamp
+from ih_jax.clamps.holds import Holds
+from ih_jax.clamps.kinds import ablate
 from ih_jax.experiments import register
 from ih_jax.experiments.base import Options
 from ih_jax.experiments.beyond import predict, pulse
@@ -31,10 +34,13 @@ from ih_jax.experiments.beyond.trainings import (
 )
 from ih_jax.experiments.register import choose, find
 from ih_jax.experiments.singh2024.ablations import correlation
+from ih_jax.experiments.singh2024.roles import by_rank
 from ih_jax.experiments.singh2024.trainings import HORIZONS
+from ih_jax.measures.heads import induction_strength, previous_token_strength
+from ih_jax.measures.performance import under
 from ih_jax.reports import running
 
-SEEDS = [5, 6, 7]
+SEEDS = list(range(5, 21))
 HEADS = list(range(8))
 STRENGTH = np.array([0.42, 0.74, 0.71, 0.85, 0.29, 0.55, 0.10, 0.57])
 N = np.arange(0, 1_000_001, 5_000)
@@ -61,7 +67,7 @@ def over(n: np.ndarray, *curves: np.ndarray, dims: tuple[str, ...] = ("init", "s
 
 
 def fig3() -> xr.Dataset:
-    losses = [phase(N, 180e3 + 10e3 * i) for i, _ in enumerate(SEEDS)]
+    losses = [phase(N, 180e3 + 2e3 * i) for i, _ in enumerate(SEEDS)]
     relabel = [phase(N, 300e3, level=1.0) for _ in SEEDS]
     every = np.stack([np.stack([a, b, a, b]) for a, b in zip(losses, relabel, strict=True)])
     rises = 1 / (1 + np.exp(-(N - 250e3 + 100e3 * (STRENGTH[:, None] - 0.5)) / 40e3))
@@ -126,10 +132,12 @@ def fig6() -> xr.Dataset:
     by_class = {"none": 1.2, "layer1+copy": 1.2, "match": 1.02, "layer1": 1.2}
     by_label = {"none": 2.0, "layer1+copy": 1.0, "match": 3.0, "layer1": 2.0}
 
+    n = np.arange(0, 1_000_001, 10_000)
+
     def made(slow: dict[str, float]) -> np.ndarray:
         return np.stack(
             [
-                [[smooth(N, paces[c] * factor) for factor in (1, slow[c])] for _ in SEEDS]
+                [[smooth(n, paces[c] * factor) for factor in (1, slow[c])] for _ in SEEDS]
                 for c in paces
             ]
         )
@@ -144,7 +152,7 @@ def fig6() -> xr.Dataset:
             "init": SEEDS,
             "classes": [50, 200],
             "labels": [5, 15],
-            "sequences": N,
+            "sequences": n,
         },
     )
 
@@ -167,7 +175,7 @@ def fig8() -> xr.Dataset:
     starts = {
         "strongest": 120e3,
         "weakest": 170e3,
-        "all previous-token heads": 100e3,
+        "three strongest": 100e3,
         "all heads": 400e3,
     }
     return xr.Dataset(
@@ -209,7 +217,7 @@ def fig10() -> xr.Dataset:
 
 def fig11() -> xr.Dataset:
     n, back = len(SEEDS), np.array([0.1, 0.8, 0.9, 0.1, 0.1, 0.7, 0.1, 0.1])
-    chosen = back > 0.4
+    chosen, only = back > 0.4, 0.25 + 0.8 * STRENGTH
     keys, values = np.where(chosen, 0.8, 0.45), np.where(chosen, 0.22, 0.5)
     pair = np.broadcast_to(np.stack([keys, values]), (n, 8, 2, 8)).copy()
     score = np.full((2, n, 8, 8), 0.125)
@@ -220,8 +228,8 @@ def fig11() -> xr.Dataset:
         {
             "strength": (("init", "head"), np.tile(STRENGTH, (n, 1))),
             "previous_token": (("init", "early"), np.tile(back, (n, 1))),
-            "only": (("init", "head"), np.tile(0.25 + 0.8 * STRENGTH, (n, 1))),
-            "less": (("init", "head", "kept", "early"), pair * 0.5),
+            "only": (("init", "head"), np.tile(only, (n, 1))),
+            "less": (("init", "head", "kept", "early"), np.tile(only[:, None, None], (n, 1, 2, 8))),
             "pair": (("init", "head", "kept", "early"), pair),
             "composition": (("input", "init", "early", "head"), late),
             "start": (("input", "init", "early", "head"), score),
@@ -233,41 +241,41 @@ def fig11() -> xr.Dataset:
 def table1() -> xr.Dataset:
     n = len(SEEDS)
     accuracy = np.tile([[0.998, 0.70], [0.34, 0.993]], (n, 1, 1))
-    strength = np.tile([0.1, 0.8, 0.9, 0.1, 0.1, 0.7, 0.1, 0.1], (n, 1))
+    strength = np.tile([0.9, 0.8, 0.7, 0.3, 0.2, 0.15, 0.1, 0.05], (n, 1))
+    through = np.stack([0.01 + 0 * strength, 0.01 + strength], -1)
     return xr.Dataset(
         {
             "accuracy": (("init", "group", "kept"), accuracy),
+            "by_count": (("init", "count", "group", "kept"), np.stack([accuracy] * 7, 1)),
+            "one": (("init", "head", "kept"), through),
             "whole_accuracy": ("init", np.full(n, 0.9999)),
+            "whole_loss": ("init", np.full(n, 0.002)),
             "strength": (("init", "head"), strength),
-            "chosen": (("init", "head"), strength > 0.4),
         },
         {
             "init": SEEDS,
             "group": ["previous-token heads", "other heads"],
             "kept": ["pp", "pv"],
             "head": HEADS,
+            "count": range(1, 8),
         },
     )
 
 
 def fig12() -> xr.Dataset:
+    whole = phase(N)
     fades = 0.1 * np.exp(-np.maximum(N - 250e3, 0) / 60e3)
     rises = 0.4 + 1.5 * (1 - np.exp(-N / 200e3))
     accuracy = np.stack([np.full(len(N), a) for a in (0.9999, 0.9990, 0.3)], axis=-1)
-    n = len(SEEDS)
-    dims = ("init", "checkpoint", "held")
-    added = np.stack([np.stack([fades, rises], -1)] * n)
-    return xr.merge(
-        [
-            xr.Dataset(
-                {"accuracy": (dims, np.stack([accuracy] * n))},
-                {"held": ["whole", "direct_l0", "without_l1"]},
-            ),
-            xr.Dataset({"added": (dims, added)}, {"held": ["direct_l0", "without_l1"]}),
-            xr.Dataset(coords={"init": SEEDS, "checkpoint": N}),
-        ],
-        join="outer",
-        compat="no_conflicts",
+    loss = np.stack([whole, whole + fades, whole + rises], axis=-1)
+    dims, n = ("init", "checkpoint", "held"), len(SEEDS)
+    return xr.Dataset(
+        {
+            "accuracy": (dims, np.stack([accuracy] * n)),
+            "loss": (dims, np.stack([loss] * n)),
+            "added": (dims, np.stack([loss - loss[:, :1]] * n)),
+        },
+        {"init": SEEDS, "checkpoint": N, "held": ["whole", "direct_l0", "without_l1"]},
     )
 
 
@@ -417,7 +425,7 @@ def factorial() -> xr.Dataset:
 def pulses() -> xr.Dataset:
     onsets, durations = [0, 100_000], [10_000, 50_000]
     time = np.full((3, 2, 2, len(SEEDS)), 200e3)
-    time[:, :, 0] = 280e3
+    time[:, 1], time[:, :, 0] = 250e3, 280e3
     n = np.arange(0, 500_001, 25_000)
     return xr.Dataset(
         {
@@ -489,6 +497,18 @@ def swapped(name: str, dim: str) -> Change:
     return lambda d: d.assign({name: d[name].copy(data=d[name].isel({dim: slice(None, None, -1)}))})
 
 
+def ranked(name: str, dim: str) -> Change:
+    """A variable whose values along a dim are put in the opposite order of size."""
+
+    def change(d: xr.Dataset) -> xr.Dataset:
+        axis = d[name].get_axis_num(dim)
+        order = np.sort(d[name].values, axis=axis)
+        place = np.argsort(np.argsort(-d[name].values, axis=axis), axis=axis)
+        return d.assign({name: d[name].copy(data=np.take_along_axis(order, place, axis=axis))})
+
+    return change
+
+
 GOOD: dict[str, Callable[[], xr.Dataset]] = {
     "fig3": fig3,
     "fig4": fig4,
@@ -512,172 +532,179 @@ GOOD: dict[str, Callable[[], xr.Dataset]] = {
     "predict": predicted,
 }
 
-# (experiment, claim that must fail, what is done to results in which all claims hold)
+# (experiment, claim that must fail, what is done to results in which all claims replicate)
 BAD: list[tuple[str, str, Change]] = [
-    ("fig3", "plateau", at("loss", smooth(N), init=6)),
+    ("fig3", "a plateau, then a phase change", at("loss", smooth(N))),
     ("fig3", "a random label of the context", times("in_context_accuracy", 1.5)),
-    ("fig3", "time to learn", at("loss", phase(N, 900e3), init=7)),
-    ("fig3", "learned: accuracy", times("accuracy", 0.99)),
-    ("fig3", "learned: loss", lambda d: d.assign(loss=d["loss"] + 0.05)),
-    ("fig3", "several induction heads", times("strength", 0.5)),
-    ("fig3", "strongest head", times("strength", 0.8)),
-    ("fig3", "the strongest forms first", at("strength", 0.05, head=3, checkpoint=N[:-1])),
+    ("fig3", "hardly a mistake at the end", times("accuracy", 0.98)),
+    ("fig3", "several induction heads", at("strength", 0.0, head=[0, 1, 2, 4, 5, 6, 7])),
+    ("fig3", "they emerge with the phase change", at("strength", 0.0, checkpoint=N[N < 8e5])),
+    ("fig3", "a strong head", times("strength", 0.5)),
+    ("fig3", "the strongest is so from the start", at("strength", 0.0, head=3, checkpoint=N[:-1])),
     (
         "fig3",
         "held-out label pairs come later",
         lambda d: d.assign(eval_loss=d["eval_loss"].copy(data=d["eval_loss"].values[:, ::-1])),
     ),
-    ("fig4", "strength tells accuracy", swapped("only_accuracy", "head")),
-    ("fig4", "the strongest alone", at("only_accuracy", 0.85, head=3)),
-    ("fig4", "no other does as well alone", at("only_accuracy", 0.99, head=0, init=5)),
-    ("fig4", "any other may go", at("without_accuracy", 0.9, head=0, init=5)),
-    ("fig4", "without the strongest", at("without_accuracy", 0.999, head=3)),
-    ("fig4", "ablating costs what leaving costs", at("without_loss", 0.01, head=3)),
-    ("fig4", "every head can learn alone", at("alone_loss", 0.7, head=[0, 6])),
-    ("fig4", "the strongest is quick alone", at("alone_loss", phase(N, 800e3), head=3)),
-    ("fig4", "all heads are quicker than one", at("loss_of_all", phase(N, 800e3), init=5)),
+    ("fig4", "the stronger, the better alone", ranked("only_accuracy", "head")),
+    ("fig4", "the strongest is best alone", at("only_accuracy", 0.99, head=0)),
+    ("fig4", "the strongest nearly suffices", at("only_accuracy", 0.6, head=3)),
+    ("fig4", "others make up for the strongest", at("without_accuracy", 0.6, head=3)),
+    ("fig4", "no other is missed as much", at("without_accuracy", 0.9, head=0)),
+    ("fig4", "every head can learn alone", at("alone_loss", 0.7)),
+    ("fig4", "all together learn sooner than one", at("loss_of_all", phase(N, 600e3))),
+    ("fig4", "not even the quickest alone is as quick", at("loss_of_all", phase(N, 300e3))),
     ("fig6", "normal: classes", swapped("loss_by_classes", "classes")),
     ("fig6", "normal: labels", swapped("loss_by_labels", "labels")),
     ("fig6", "B: classes", swapped("loss_by_classes", "classes")),
     ("fig6", "B: labels do not exist", at("loss_by_labels", 0.5, clamp="layer1+copy", labels=15)),
-    ("fig6", "C: classes", at("loss_by_classes", smooth(N, 40e3), clamp="match", classes=200)),
-    ("fig6", "C: labels", at("loss_by_labels", smooth(N, 16e3), clamp="match", labels=15)),
-    ("fig6", "C: order", swapped("loss_by_labels", "labels")),
-    (
-        "fig6",
-        "C feels labels rather than classes",
-        at("loss_by_classes", smooth(N, 90e3), clamp="match", classes=200),
-    ),
+    ("fig6", "C: classes hardly", at("loss_by_classes", 0.9, clamp="match", classes=200)),
+    ("fig6", "C: labels", swapped("loss_by_labels", "labels")),
+    ("fig6", "C: labels rather than classes", swapped("loss_by_labels", "labels")),
     ("fig6", "B and C: classes", swapped("loss_by_classes", "classes")),
     ("fig6", "B and C: labels", swapped("loss_by_labels", "labels")),
-    ("fig7", "same seed: quick", at("loss", smooth(N, 60e3), clamp="same seed")),
-    ("fig7", "foreign: slow", at("loss", smooth(N, 15e3), clamp="foreign 2")),
-    ("fig7", "same seed: no plateau", at("loss", phase(N), clamp="same seed", init=5)),
-    ("fig7", "foreign: no plateau", at("loss", phase(N), clamp="foreign 1", init=5)),
-    ("fig8", "a previous-token head", at("loss", phase(N, 300e3), clamp="strongest", init=6)),
-    ("fig8", "any head", at("loss", phase(N, 300e3), clamp="weakest", init=6)),
-    ("fig8", "the right head is better", at("loss", phase(N, 90e3), clamp="weakest", init=6)),
-    ("fig8", "all of them", at("loss", phase(N, 190e3), clamp="all previous-token heads")),
+    ("fig6", "every step, without a clamp", swapped("loss_by_classes", "classes")),
+    ("fig7", "the same seed's layer 0: quick", at("loss", phase(N), clamp="same seed")),
+    ("fig7", "a foreign layer 0: slow", at("loss", phase(N), clamp="same seed")),
+    ("fig7", "a foreign layer 0 and none", at("loss", phase(N, 400e3))),
+    ("fig7", "the same seed's: no plateau", at("loss", phase(N), clamp="same seed")),
+    ("fig7", "foreign: no plateau", at("loss", phase(N), clamp="foreign 1")),
+    ("fig8", "a previous-token head", at("loss", phase(N, 300e3), clamp="strongest")),
+    ("fig8", "any head", at("loss", phase(N, 300e3), clamp="weakest")),
+    ("fig8", "the right head is better", at("loss", phase(N, 90e3), clamp="weakest")),
+    ("fig8", "three do better than one", at("loss", phase(N, 190e3), clamp="three strongest")),
     ("fig8", "all heads are too many", at("loss", phase(N, 100e3), clamp="all heads")),
-    ("fig10", "match: clamped, no plateau", at("loss", phase(N), clamp="match", init=5)),
-    ("fig10", "match: a plateau of the progress measure", at("progress", smooth(N), held="match")),
     (
         "fig10",
-        "previous-token: a plateau of the progress measure",
+        "a phase change in the progress measure, none with the clamp",
+        at("loss", phase(N), clamp="match"),
+    ),
+    ("fig10", "match: at 100,000 sequences", at("progress", 0.0, held="match")),
+    ("fig10", "match: later", at("progress", smooth(N, 5e3), held="match")),
+    (
+        "fig10",
+        "previous-token attention: a phase change in the measure",
         at("progress", smooth(N), held="previous-token attention"),
     ),
-    ("fig10", "match: at 100,000 sequences", at("progress", smooth(N), held="match")),
-    ("fig10", "match: time", at("progress", smooth(N), held="match")),
-    ("fig10", "previous-token: time", at("progress", smooth(N), held="previous-token attention")),
+    (
+        "fig10",
+        "previous-token attention: later",
+        at("progress", smooth(N), held="previous-token attention"),
+    ),
     ("fig10", "A evolves smoothly", at("previous_token", (N > 4e5) * 1.0)),
-    ("fig10", "B evolves smoothly", at("progress", (N < 4e5) * 1.0, held="layer1+copy")),
     ("fig10", "C evolves smoothly", at("progress", (N < 4e5) * 1.0, held="match")),
-    ("fig11", "any previous-token head will do", at("pair", 0.4, kept="pv", early=2, init=5)),
-    ("fig11", "better than another head", at("pair", 0.8, kept="pv")),
-    ("fig11", "not through values", at("pair", 0.5, kept="pp")),
-    ("fig11", "previous-token heads add nothing through values", at("pair", 0.5, kept="pp")),
+    (
+        "fig11",
+        "induction heads use previous-token heads through keys",
+        ranked("previous_token", "early"),
+    ),
+    ("fig11", "many to many", lambda d: d.assign(pair=turning(d["pair"]))),
+    ("fig11", "any previous-token head is above chance", at("pair", 0.1, kept="pv")),
+    ("fig11", "no previous-token head is indispensable", at("less", 0.2)),
+    ("fig11", "not through values", swapped("pair", "kept")),
     ("fig11", "K-composition grows with previous-token heads", swapped("composition", "input")),
     ("fig11", "V-composition grows with the others", swapped("composition", "input")),
-    ("table1", "previous-token heads: values kept", at("accuracy", 0.9, kept="pv")),
-    ("table1", "previous-token heads: patterns kept", at("accuracy", 0.9, kept="pp")),
-    ("table1", "other heads: patterns kept", at("accuracy", 0.9, kept="pp")),
-    ("table1", "other heads: values kept", at("accuracy", 0.9, kept="pv")),
+    ("table1", "previous-token heads act through patterns", swapped("accuracy", "kept")),
+    ("table1", "the others act through values", swapped("accuracy", "kept")),
+    (
+        "table1",
+        "the more of a previous-token head, the more through patterns",
+        ranked("one", "head"),
+    ),
+    ("table1", "previous-token heads: nothing through values", at("accuracy", 0.9, kept="pp")),
+    ("table1", "the others: nothing through patterns", at("accuracy", 0.9, kept="pv")),
     ("fig12", "layer 0's direct path is not needed", at("accuracy", 0.98, held="direct_l0")),
-    ("fig12", "its part fades", at("added", 0.1, held="direct_l0")),
-    ("fig12", "it was there before", at("added", 0.0, held="direct_l0")),
-    ("fig12", "all goes through layer 1", at("added", 1.0, held="without_l1", init=5)),
-    ("fig13", "strength tells loss", swapped("only_loss", "head")),
-    ("fig13", "the strongest alone", at("only_loss", 0.05, head=0, init=5)),
-    ("fig13", "any other may go", at("without_loss", 0.2, head=0, init=5)),
-    ("fig14", "every head helps", at("loss", 0.02, kind="with", count=5, init=5)),
-    ("fig14", "few heads are nearly enough", at("loss", 0.04, kind="with", count=[3, 4])),
-    ("fig14", "the others together", at("loss", 0.2, kind="less", count=[6, 7])),
-    ("fig14", "the strongest is not made up for", at("loss", 0.001, kind="less", count=7)),
-    ("fig15", "train: any strength", at("eval_loss", 0.2, set="fsl_train", strength=-1.0)),
+    ("fig12", "nearly all goes through layer 1", at("loss", 3.0, held="direct_l0")),
+    ("fig12", "its part fades", at("loss", 2.5, held="direct_l0")),
+    ("fig12", "its part fades, at equal loss", at("loss", 2.5, held="direct_l0")),
+    ("fig13", "the stronger, the lower the loss alone", ranked("only_loss", "head")),
+    ("fig14", "every head helps", swapped("loss", "count")),
+    ("fig14", "three do better than one", at("loss", 0.2, kind="with", count=3)),
+    ("fig14", "the others together", at("loss", 0.2, kind="less", count=6)),
+    ("fig14", "the strongest is not made up for", at("loss", 0.001, kind="less", count=6)),
+    ("fig15", "train: any strength will do", at("loss", phase(N, 400e3), strength=0.2)),
     (
         "fig15",
-        "relabel: negative strengths fail",
-        at("eval_loss", 0.1, set="fsl_val_rl", strength=-0.4, init=5),
+        "held-out pairs: negative strengths do worse",
+        at("eval_loss", 0.0, set="fsl_val_rl", strength=-1.0),
     ),
     (
         "fig15",
-        "relabel: strong heads generalise",
-        at("eval_loss", 0.2, set="fsl_val_rl", strength=0.6),
+        "held-out pairs: the stronger, the sooner",
+        lambda d: at("eval_loss", smooth(N, 5e3), set="fsl_val_rl", strength=0.2)(
+            at("eval_loss", phase(N), set="fsl_val_rl", strength=1.0)(d)
+        ),
     ),
-    ("fig15", "relabel: stronger still", at("eval_loss", 0.07, set="fsl_val_rl", strength=0.6)),
     (
         "fig15",
         "a weak clamp is worse than none",
         at("eval_loss", 0.05, set="fsl_val_rl", strength=0.2),
     ),
-    ("fig15", "sooner than with 0", at("loss", phase(N, 400e3), strength=0.2)),
     ("fig16", "a perfect match helps", times("match_accuracy", 0.8)),
-    ("fig16", "the strongest copies well", at("match_accuracy", 0.9, head=3)),
-    ("fig16", "the others copy some labels only", at("label_accuracy", 0.9)),
-    ("fig16", "they miss different labels", at("label_accuracy", 0.0, label=2)),
+    ("fig16", "it helps most heads", times("match_accuracy", 0.8)),
+    ("fig16", "it helps the strongest", at("match_accuracy", 0.5, head=3)),
+    ("fig16", "weak heads copy some labels only", at("label_accuracy", 0.0, head=3, label=2)),
+    ("fig16", "different heads, different labels", at("label_accuracy", 0.0, label=2)),
+    ("fig16", "what is copied wrongly is hard for all", at("corrected", 0.99)),
+    ("table2", "better heads correct more", ranked("corrected", "other")),
     ("table2", "mistakes are about independent", times("corrected", 0.3)),
-    ("table2", "better heads correct more", swapped("corrected", "other")),
-    ("fig17", "mostly quicker", at("loss", phase(N, 300e3), clamp=["3+0", "3+2"])),
-    ("fig17", "the best pair and one head", at("loss", phase(N, 300e3))),
-    ("fig17", "the best pair and all", at("all", phase(N, 50e3))),
-    ("fig18", "accuracy", swapped("only_accuracy", "head")),
-    ("fig18", "loss", swapped("only_loss", "head")),
-    ("fig18", "time", swapped("time", "head")),
-    ("saddle", "a small gradient", at("gradient_norm", 3.0)),
-    ("saddle", "a way down", at("lowest", 0.5, init=5)),
-    ("saddle", "mostly upwards", at("highest", 1.5)),
-    ("saddle", "steeper at the exit", at("lowest", -1.0)),
-    ("factorial", "a plateau: nothing", at("loss", smooth(N), clamp="nothing")),
+    ("fig17", "two are quicker than one", at("loss", phase(N, 300e3))),
+    ("fig17", "the best pair is about as quick as all", at("all", phase(N, 50e3))),
+    ("fig18", "the stronger, the sooner alone", ranked("time", "head")),
+    ("saddle", "a small gradient", lambda d: d.assign(gradient_norm=1 / d["gradient_norm"])),
+    ("saddle", "a way down", at("lowest", 0.5)),
+    ("saddle", "mostly upwards", at("highest", 0.5)),
+    ("saddle", "steeper at the exit", lambda d: d.assign(lowest=1 / d["lowest"])),
     ("factorial", "a plateau: previous token", at("loss", smooth(N), clamp="previous token")),
     ("factorial", "a plateau: v", at("loss", smooth(N), clamp="v")),
-    ("factorial", "no plateau: match", at("loss", phase(N), clamp="match", init=5)),
-    ("factorial", "no plateau: v + match", at("loss", phase(N), clamp="v + match", init=5)),
-    ("factorial", "no plateau: q, k + copy", at("loss", phase(N), clamp="q, k + copy", init=5)),
+    ("factorial", "no plateau: v + match", at("loss", phase(N), clamp="v + match")),
+    ("factorial", "no plateau: q, k + copy", at("loss", phase(N), clamp="q, k + copy")),
     ("factorial", "the smallest set is the match", at("loss", smooth(N), clamp="copy")),
     *(
-        ("pulse", f"a pulse helps: {pulse.WORDS[g]}", at("time", 400e3, given=g, onset=0, init=5))
+        ("pulse", f"a pulse helps: {pulse.WORDS[g]}", at("time", 400e3, given=g, onset=0))
         for g in PULSED
     ),
-    ("pulse", "longer is better", at("time", 300e3, given="copy", duration=50_000)),
+    ("pulse", "longer is better", at("time", 100e3, duration=10_000)),
     *(
-        (
-            "pulse",
-            f"no critical period: {pulse.WORDS[g]}",
-            at("time", 290e3, given=g, onset=100_000),
-        )
+        ("pulse", f"a critical period: {pulse.WORDS[g]}", at("time", 160e3, given=g, onset=100_000))
         for g in PULSED
     ),
-    ("predict", "parts predict better than the setting", swapped("time", "init")),
-    (
-        "predict",
-        "parts add to the setting",
-        at("time", 40e3, clamp=["match", "layer1", "layer1+copy"]),
-    ),
+    ("predict", "parts predict better than the setting", lambda d: settings_matter_only(d)),
+    ("predict", "parts add to the setting", lambda d: noise_in_parts(d)),
     (
         "predict",
         "within a quarter",
         lambda d: at("time", 40e3, clamp=["match", "layer1", "layer1+copy"])(predicted(1.5)),
     ),
 ]
+# What no networks can refute: an unfinished run only tells that its time is longer.
+NEVER_FALSE = {("fig3", "learned by a million sequences")}
+# Useless numbers add noise, not error: a prediction from them is hardly worse.
+HARD_TO_REFUTE = {("predict", "parts add to the setting")}
+GOOD_VERDICTS = {"replicates", "supported"}
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_claims_hold_where_they_should(name: str) -> None:
-    verdicts = {
-        claim.name: found.verdict for claim, found in decide(find(name).claims, GOOD[name]())
-    }
-    assert set(verdicts.values()) == {"holds"}, verdicts
+def test_claims_replicate_where_they_should(name: str) -> None:
+    verdicts = {c.name: word(c, found) for c, found in decide(find(name).claims, GOOD[name]())}
+    assert set(verdicts.values()) <= GOOD_VERDICTS, verdicts
 
 
 @pytest.mark.parametrize(("name", "claim", "change"), BAD, ids=[f"{n}: {c}" for n, c, _ in BAD])
 def test_a_claim_fails_where_it_should(name: str, claim: str, change: Change) -> None:
-    if claim == "parts predict better than the setting":
-        change = _settings_matter_only
     (one,) = (c for c in find(name).claims if c.name == claim)
-    assert one.decide(change(GOOD[name]())).verdict == "does not hold"
+    verdict = one.decide(change(GOOD[name]())).verdict
+    assert verdict == "fails" or ((name, claim) in HARD_TO_REFUTE and verdict == "too few networks")
 
 
-def _settings_matter_only(results: xr.Dataset) -> xr.Dataset:
+@pytest.mark.parametrize("name", ["fig3", "fig8", "fig12", "fig17"])
+def test_three_networks_are_too_few_for_a_rate(name: str) -> None:
+    for claim, found in decide(find(name).claims, GOOD[name]().isel(init=slice(0, 3))):
+        assert found.share == (3, 3), claim.name
+        assert found.verdict == "too few networks", claim.name
+
+
+def settings_matter_only(results: xr.Dataset) -> xr.Dataset:
     """Times without a clamp follow the setting, and the parts are noise."""
     setting = np.array([200e3, 400e3])
     whole = setting[:, None, None] * np.array([1, 3])[:, None] * np.array([1, 2])
@@ -686,9 +713,66 @@ def _settings_matter_only(results: xr.Dataset) -> xr.Dataset:
     return made
 
 
+def noise_in_parts(results: xr.Dataset) -> xr.Dataset:
+    """Times follow the setting and chance; parts, which vary a hundredfold, only mislead."""
+    made = settings_matter_only(predicted(3.0))
+    chance = np.random.default_rng(1).normal(0, 0.3, made["time"].sel(clamp="none").shape)
+    made["time"].loc[{"clamp": "none"}] *= np.exp(chance)
+    return made
+
+
+def turning(pair: xr.DataArray) -> xr.DataArray:
+    """Every head of layer 1 with other heads of layer 0: the order turns from row to row."""
+    rows = [np.roll(np.linspace(0.2, 1, 8), shift) for shift in range(8)]
+    return 0 * pair + xr.DataArray(rows, dims=("head", "early"))
+
+
 def test_every_claim_has_a_case_in_which_it_fails() -> None:
     claims = {(name, claim.name) for name in GOOD for claim in find(name).claims}
-    assert claims == {(name, claim) for name, claim, _ in BAD}
+    assert claims == {(name, claim) for name, claim, _ in BAD} | NEVER_FALSE
+
+
+@pytest.mark.parametrize("name", [*PAPER, *BEYOND])
+def test_a_claim_says_what_it_stands_for(name: str) -> None:
+    claims = find(name).claims
+    assert sum(claim.primary for claim in claims) <= 4
+    assert len({claim.name for claim in claims}) == len(claims)
+    for claim in claims:
+        assert claim.source
+        assert claim.estimand
+        assert claim.statement.endswith(".")
+        assert claim.kind == (
+            "hypothesis" if "ours" in claim.source or name in BEYOND else "replication"
+        )
+
+
+def test_the_papers_own_numbers_pass_the_rules_they_are_judged_by() -> None:
+    against = []
+    for name in PAPER:
+        for claim in find(name).claims:
+            reported = claim.reported
+            if reported is None or not isinstance(claim.decide, Rule):
+                continue
+            theirs = dict(enumerate(reported.bounds()))
+            if theirs and claim.decide.judge(listed(theirs)).verdict in ("fails", "mixed"):
+                against.append((name, claim.name))
+            if reported.share and reported.share[0] / reported.share[1] <= 0.5:
+                against.append((name, claim.name))
+    assert not against
+
+
+def test_the_authors_networks_are_graded_by_the_same_rules() -> None:
+    graded = {}
+    for name in PAPER:
+        experiment = find(name)
+        if experiment.authors is None:
+            continue
+        for claim, found in decide(experiment.claims, GOOD[name](), experiment.authors()):
+            if "authors' code" in found.beside:
+                graded[name, claim.name] = found.beside["authors' code"]
+    assert len(graded) > 20
+    assert all(found.networks == 8 for found in graded.values())
+    assert not [key for key, found in graded.items() if found.verdict == "fails"]
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -787,3 +871,17 @@ def test_the_smallest_version_runs_to_its_end(smallest: Path, name: str) -> None
     text = (folder / "README.md").read_text()
     for claim in find(name).claims:
         assert claim.name.replace("<", "&lt;") in text
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_heads_in_order_of_a_score_are_the_same_network(layer: int) -> None:
+    params, batch = network(CONFIG, 3), sequences(CONFIG, 24)
+    score = previous_token_strength if layer == 0 else induction_strength
+    values = np.asarray(score(params, Holds(), batch))
+    best = int(np.argmax(values[layer] if values.ndim > 1 else values))
+    own = under({"whole": Clamp(), "without": ablate(layer, best)}, CONFIG)
+    first = under({"whole": Clamp(), "without": ablate(layer, 0)}, CONFIG)
+    expected = own(params, Holds(), batch)["loss"]
+    found = by_rank(first, score, layer)(params, Holds(), batch)["loss"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert abs(float(expected[0] - expected[1])) > 1e-4

@@ -12,11 +12,12 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from ih_jax.claims import Bounds, time_of
+from ih_jax.claims import Bounds
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.experiments.base import Found, Options
-from ih_jax.experiments.drawing import HEAD_COLOURS, QUIET
+from ih_jax.experiments.drawing import QUIET
 from ih_jax.experiments.looking import HEADS, at_end, config, probe
+from ih_jax.experiments.singh2024.known import STRENGTH, time_in
 from ih_jax.measures.heads import induction_strength
 from ih_jax.measures.performance import ablate_one, leave_one, under
 
@@ -46,14 +47,19 @@ def measure_with_heads_alone(options: Options, found: Found) -> xr.Dataset:
     return results.sel(init=options.inits)
 
 
-def strongest(seed: xr.Dataset) -> int:
-    """The head with the greatest strength."""
-    return int(np.argmax(seed["strength"].values))
+def strongest(one: xr.Dataset) -> int:
+    """The head of layer 1 with the greatest strength, of one network."""
+    return int(np.argmax(one["strength"].values))
 
 
-def others(seed: xr.Dataset, name: str) -> np.ndarray:
+def others(one: xr.Dataset, name: str) -> np.ndarray:
     """Values of the other heads."""
-    return np.delete(seed[name].values, strongest(seed))
+    return np.delete(one[name].values, strongest(one))
+
+
+def kept(accuracy: float, whole: float) -> float:
+    """The share that is left of what a network gains over picking a label of the context (.5)."""
+    return (accuracy - 0.5) / (whole - 0.5) if whole > 0.5 else math.nan
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -62,50 +68,37 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a[good], b[good])[0, 1]) if good.sum() > 2 else math.nan
 
 
-def alone_times(seed: xr.Dataset) -> dict[int, Bounds]:
-    """When each head alone has learned."""
-    curves = seed["alone_loss"].rename(alone_sequences="sequences")
-    return {h: time_of(curves.sel(head=h)) for h in seed["head"].values.tolist()}
+def alone_times(one: xr.Dataset) -> dict[int, Bounds]:
+    """When each head of layer 1 alone has learned, of one network."""
+    heads = one["head"].values.tolist()
+    return {h: time_in(one, "alone_loss", "alone_sequences", head=h) for h in heads}
 
 
-def draw_ablations(axes: Axes, results: xr.Dataset, metric: str) -> None:
-    """Circles: a head alone; triangles: all but it; against its strength."""
-    many = results.sizes["init"] > 1
-    for seed in results["init"].values.tolist():
-        mine = results.sel(init=seed)
-        first = seed == results["init"].values[0]
-        for head in mine["head"].values.tolist():
-            place = float(mine["strength"].sel(head=head))
-            for name, mark in (("only", "o"), ("without", "^")):
-                axes.plot(
-                    place,
-                    float(mine[f"{name}_{metric}"].sel(head=head)),
-                    mark,
-                    ms=6,
-                    color=HEAD_COLOURS[head],
-                    mew=0 if first else 1.0,
-                    mfc=HEAD_COLOURS[head] if first else "none",
-                    alpha=1 if first else 0.6,
-                    clip_on=False,
-                )
+def draw_ablations(
+    axes: Axes, results: xr.Dataset, metric: str, paper: np.ndarray | None = None
+) -> None:
+    """A head alone, and all but it, against its strength; every head of every network.
+
+    Args:
+        axes: where to draw.
+        results: of `measure_ablations`.
+        metric: "accuracy" or "loss".
+        paper: with a head alone, [network, head], of the paper's networks.
+    """
+    x = results["strength"].transpose("init", "head").values.ravel()
+    for name, mark, colour in (("only", "o", "#0072B2"), ("without", "^", "#009E73")):
+        y = results[f"{name}_{metric}"].transpose("init", "head").values.ravel()
+        axes.plot(x, y, mark, ms=4, color=colour, alpha=0.5, mew=0, clip_on=False)
+    if paper is not None:
+        axes.plot(STRENGTH.ravel(), paper.ravel(), "D", ms=4.5, mfc="none", mec="#D55E00", mew=1)
     axes.axhline(float(results[metric].median("init")), ls="--", lw=0.8, color=QUIET)
     axes.set(xlabel="induction strength at the end of training")
     marks = [
-        Line2D([], [], ls="", marker="o", color=QUIET, label="only that head of layer 1"),
-        Line2D([], [], ls="", marker="^", color=QUIET, label="all but that head"),
-        Line2D([], [], ls="--", lw=0.8, color=QUIET, label="all heads"),
+        Line2D([], [], ls="", marker="o", color="#0072B2", label="only that head of layer 1"),
+        Line2D([], [], ls="", marker="^", color="#009E73", label="all but that head"),
+        Line2D([], [], ls="--", lw=0.8, color=QUIET, label="all heads, median"),
     ]
-    if many:
-        first = results["init"].values[0]
-        marks.append(
-            Line2D(
-                [],
-                [],
-                ls="",
-                marker="o",
-                color=QUIET,
-                mfc="none",
-                label=f"other seeds (filled: init {first})",
-            )
-        )
-    axes.legend(handles=marks, frameon=False, fontsize=8.5)
+    if paper is not None:
+        theirs = "paper, five networks: only that head"
+        marks.append(Line2D([], [], ls="", marker="D", color="#D55E00", mfc="none", label=theirs))
+    axes.legend(handles=marks, frameon=False, fontsize=8)

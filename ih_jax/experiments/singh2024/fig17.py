@@ -8,25 +8,38 @@ on the second head; the best pair is about as quick as all eight.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
 import xarray as xr
 from matplotlib.figure import Figure
 
 from ih_jax.claims import (
     Bounds,
     Claim,
-    Finding,
-    in_every_seed,
-    over_seeds,
+    Reported,
+    below,
+    in_most,
+    median,
+    no_difference,
+    of_networks,
     ratio,
     thousands,
-    time_of,
 )
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, chance, curves, over_sequences, tidy
+from ih_jax.experiments.singh2024.known import time_in
 from ih_jax.experiments.singh2024.trainings import HEAD, MAIN, PAIRS, SINGLE_HEADS
+
+PAPER = {  # thousands of sequences, seed 5
+    "alone": 310,
+    "3+0": 247,
+    "3+1": 299,
+    "3+2": 280,
+    "3+4": 276,
+    "3+5": 323,
+    "3+6": 296,
+    "3+7": 291,
+    "all": 272,
+}
+PAPER_MEDIAN = sorted(time for name, time in PAPER.items() if "+" in name)[3]
 
 
 def measure(options: Options, found: Found) -> xr.Dataset:
@@ -40,69 +53,69 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     return results
 
 
-def _time(seed: xr.Dataset, name: str) -> Bounds:
+def _time(one: xr.Dataset, name: str) -> Bounds:
     if name in ("alone", "all"):
-        return time_of(seed[name].rename({f"{name}_sequences": "sequences"}))
-    return time_of(seed["loss"].sel(clamp=name))
+        return time_in(one, name, f"{name}_sequences")
+    return time_in(one, "loss", clamp=name)
 
 
-def _best_pair(seed: xr.Dataset) -> Bounds:
-    return min((_time(seed, name) for name in seed["clamp"].values.tolist()), key=lambda t: t.low)
+def _pairs(one: xr.Dataset) -> list[Bounds]:
+    return [_time(one, name) for name in one["clamp"].values.tolist()]
 
 
-def _best_against(name: str) -> Callable[[xr.Dataset], Bounds]:
-    return lambda seed: ratio(_best_pair(seed), _time(seed, name))
+def typical(one: xr.Dataset) -> Bounds:
+    """Median time of the pairs over that of head 3 alone."""
+    return ratio(median(_pairs(one)), _time(one, "alone"))
 
 
-def _mostly_quicker(results: xr.Dataset) -> Finding:
-    verdicts: dict[int, bool | None] = {}
-    for seed in results["init"].values.tolist():
-        mine = results.sel(init=seed)
-        alone = _time(mine, "alone")
-        pairs = [_time(mine, name) for name in mine["clamp"].values.tolist()]
-        quicker = sum(
-            pair.high < alone.low or (pair.high < math.inf and alone.high == math.inf)
-            for pair in pairs
-        )
-        verdicts[seed] = quicker > len(pairs) / 2
-    return over_seeds(verdicts)
-
-
-def _less(value: Bounds) -> bool | None:
-    reached = value.at_least(1)
-    return None if reached is None else not reached
+def best(one: xr.Dataset, than: str) -> Bounds:
+    """Time of the quickest pair over that of head 3 alone, or of all heads."""
+    return ratio(min(_pairs(one), key=lambda time: time.low), _time(one, than))
 
 
 CLAIMS = (
     Claim(
-        "mostly quicker",
-        "More than half of the pairs learn sooner than head 3 alone.",
-        paper="6 of 7 (seed 5)",
-        decide=_mostly_quicker,
+        "two are quicker than one",
+        "With a second head a network mostly learns sooner than with head 3 alone.",
+        in_most("quotient", of_networks(typical), below(1)),
+        paper="291k / 310k = .94 (6 of 7 pairs sooner)",
+        reported=Reported(values=(PAPER_MEDIAN / 310,)),
+        source="appendix, fig. 17",
+        estimand="median time of the pairs with head 3 over that of head 3 alone",
     ),
     Claim(
-        "the best pair and one head",
-        "The quickest pair learns sooner than head 3 alone.",
-        paper="247k and 310k: .80",
-        decide=in_every_seed("quotient", _best_against("alone"), _less),
-    ),
-    Claim(
-        "the best pair and all",
-        "The quickest pair takes at most 1.2 times as long as all eight heads.",
-        paper="247k and 272k: .91",
-        decide=in_every_seed("quotient", _best_against("all"), lambda v: v.within(0, 1.2)),
+        "the best pair is about as quick as all",
+        "The quickest pair is about as quick as all eight heads.",
+        no_difference("quotient", of_networks(lambda one: best(one, "all")), 2 / 3, 3 / 2),
+        paper="247k / 272k = .91",
+        reported=Reported(values=(247 / 272,)),
+        source="appendix, fig. 17",
+        estimand="time of the quickest pair over that of all heads; within a factor of 1.5",
+        primary=False,
     ),
 )
 
 
 def tables(results: xr.Dataset) -> list[Table]:
-    """Times of every seed."""
-    names = ["alone", *results["clamp"].values.tolist(), "all"]
-    rows = [
-        [str(seed), *(thousands(_time(results.sel(init=seed), name)) for name in names)]
-        for seed in results["init"].values.tolist()
-    ]
-    return [Table("Sequences to learn", ("init", f"head {HEAD} alone", *names[1:]), rows)]
+    """Median times."""
+    seeds = [results.sel(init=seed) for seed in results["init"].values.tolist()]
+    rows = []
+    for name in ("alone", *results["clamp"].values.tolist(), "all"):
+        each = [_time(one, name) for one in seeds]
+        alone = [ratio(_time(one, name), _time(one, "alone")) for one in seeds]
+        sooner = sum(quotient.more_than(1) is False for quotient in alone)
+        theirs = f"{PAPER[name]}k" if name in PAPER else ""
+        said = "" if name == "alone" else f"{sooner} of {len(alone)}"
+        rows.append(
+            [
+                f"head {HEAD} alone" if name == "alone" else name,
+                theirs,
+                thousands(median(each)),
+                said,
+            ]
+        )
+    header = ("heads of layer 1", "paper, seed 5", "ours, median", f"sooner than head {HEAD} alone")
+    return [Table("Sequences to learn", header, rows)]
 
 
 def draw(results: xr.Dataset) -> Figure:

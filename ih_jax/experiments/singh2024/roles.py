@@ -7,17 +7,24 @@ the networks are not there yet (only a cost is asked for), any heads stand for t
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jax import Array
 
+from ih_jax.clamps.holds import Holds
+from ih_jax.data.batches import Batch
 from ih_jax.experiments.base import Found, Options
 from ih_jax.measures.heads import induction_strength, previous_token_strength
 from ih_jax.measures.probes import exhaustive
+from ih_jax.model.params import Params
+from ih_jax.sweeps.measuring import LABELS, Measure
 
-SHARE = 0.5  # of the strongest head's attention to the previous token: what a role takes
-PREVIOUS_TOKEN_CHOICES = ("strongest", "weakest", "all previous-token heads", "all heads")
+AS_MANY = 3  # previous-token heads: as many as the paper chose in its network
+PREVIOUS_TOKEN_CHOICES = ("strongest", "weakest", "three strongest", "all heads")
 
 
 def induction_heads(options: Options, found: Found) -> dict[int, int]:
@@ -31,8 +38,7 @@ def induction_heads(options: Options, found: Found) -> dict[int, int]:
 def previous_token_heads(options: Options, found: Found) -> dict[int, dict[str, list[int]]]:
     """By seed, heads of layer 0 by `PREVIOUS_TOKEN_CHOICES` (Singh et al. 2024, fig. 8).
 
-    A previous-token head has at least `SHARE` of the strongest one's strength. (The paper chose
-    by eye, for seed 5: 2 strongest, 6 none, all of 1, 2 and 5.)
+    (The paper chose by eye, for seed 5: 2 strongest, 6 none, and three heads, 1, 2 and 5.)
     """
     both = _last(options, found, previous_token_strength)
     if both is None:
@@ -42,11 +48,45 @@ def previous_token_heads(options: Options, found: Found) -> dict[int, dict[str, 
         seed: {
             "strongest": [int(np.argmax(heads))],
             "weakest": [int(np.argmin(heads))],
-            "all previous-token heads": np.flatnonzero(heads >= SHARE * heads.max()).tolist(),
+            "three strongest": sorted(np.argsort(-heads)[:AS_MANY].tolist()),
             "all heads": list(range(len(heads))),
         }
         for seed, heads in strength.items()
     }
+
+
+def by_rank(measure: Measure, score: Measure, layer: int) -> Measure:
+    """A measure of a network whose heads of one layer are put in the order of a score, best first.
+
+    So that "head 0" under the measure's clamps is the strongest one of every network.
+
+    Args:
+        measure: as `Trajectories.measure` takes it.
+        score: a measure that gives [head], or [layer, head].
+        layer: whose heads are put in order.
+    """
+
+    def of_network(params: Params, clamp: Holds, batch: Batch) -> Any:
+        values = score(params, clamp, batch)
+        order = jnp.argsort(-(values[layer] if values.ndim > 1 else values))
+        blocks = list(params.blocks)
+        attention = blocks[layer].attention
+        smear = None if attention.smear is None else attention.smear[order]
+        blocks[layer] = replace(
+            blocks[layer],
+            attention=replace(
+                attention,
+                W_QKV=attention.W_QKV[:, order],
+                W_out=attention.W_out[:, order],
+                smear=smear,
+            ),
+        )
+        return measure(replace(params, blocks=tuple(blocks)), clamp, batch)
+
+    labels = getattr(measure, LABELS, None)
+    if labels is not None:
+        setattr(of_network, LABELS, labels)
+    return of_network
 
 
 def _last(

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import xarray as xr
 from matplotlib.axes import Axes
 
-from ih_jax.claims import VERDICTS, Finding, rate
+from ih_jax.claims import Networks, of_networks
+from ih_jax.claims.networks import Measure, Number
 from ih_jax.experiments.singh2024 import toy_model
 
 CLAMPS = {"none": (), "c": ("c",), "b,c": ("b", "c")}
@@ -16,20 +17,15 @@ LEARNED = 0.1  # of the first loss
 PLATEAU = (50, 500)  # iterations, of the paper's draw with no clamp
 COLOURS = {"none": "#000000", "c": "#0072B2", "b,c": "#CC79A7"}  # Okabe and Ito 2008
 
-Verdict = Callable[[xr.Dataset], bool | None]
 
+def of_other_draws(value: Callable[[xr.Dataset], Number]) -> Measure:
+    """A measure of claims over all draws but the paper's, from a function of one draw's results."""
 
-def over_draws(results: xr.Dataset, verdict: Verdict, ours: str, detail: str = "") -> Finding:
-    """A finding decided by the paper's draw; its share and rate are over the other draws."""
-    others = [seed for seed in results["seed"].values.tolist() if seed != toy_model.PAPER_SEED]
-    verdicts = {seed: verdict(results.sel(seed=seed)) for seed in others}
-    against = [str(seed) for seed in others if verdicts[seed] is False]
-    unknown = [str(seed) for seed in others if verdicts[seed] is None]
-    said = [detail] if detail else []
-    said += [f"not in seeds {', '.join(against)}"] if against else []
-    said += [f"cannot tell in seeds {', '.join(unknown)}"] if unknown else []
-    mine = verdict(results.sel(seed=toy_model.PAPER_SEED))
-    return Finding(VERDICTS[mine], ours, *rate(list(verdicts.values())), detail="; ".join(said))
+    def measure(results: xr.Dataset) -> Networks:
+        others = results.drop_sel(seed=toy_model.PAPER_SEED).rename(seed="init")
+        return of_networks(value)(others)
+
+    return measure
 
 
 def draw_curves(axes: Axes, curves: xr.DataArray, colour: str, label: str) -> None:
