@@ -36,53 +36,46 @@ def verdicts(results: xr.Dataset) -> dict[str, str]:
     return {claim.name: finding.verdict for claim, finding in decide(CLAIMS, results)}
 
 
-def test_all_of_fig5b_holds_on_the_papers_times() -> None:
-    assert set(verdicts(sweep()).values()) == {"holds"}
+def test_all_of_fig5b_replicates_on_the_papers_times() -> None:
+    assert set(verdicts(sweep()).values()) == {"replicates"}
 
 
 @pytest.mark.parametrize(
     ("change", "broken"),
     [
-        ({"match": 20e3}, "order of medians"),
-        ({"match": 50e3}, "order in every seed"),
-        ({"layer1": 160e3}, "order of medians"),  # more than half of none
-        ({"copy": 330e3}, "order in every seed"),
-        ({"none": 200e3}, "none / layer1+copy"),
-        ({"none": 190e3}, "none / match"),
+        ({"match": 20e3}, "the more is given, the sooner"),
+        ({"match": 50e3}, "the more is given, the sooner"),
+        ({"layer1": 340e3}, "the more is given, the sooner"),
+        ({"copy": 340e3}, "the more is given, the sooner"),
+        ({"none": 25e3}, "none / layer1+copy"),
+        ({"none": 31e3}, "none / match"),
+        ({"none": 38e3}, "none / copy"),
+        ({"none": 75e3}, "none / layer1"),
+        ({"none": 200e3}, "previous-token attention alone"),
     ],
 )
 def test_violations_are_noticed(change: dict[str, float], broken: str) -> None:
     longer = dict.fromkeys(HORIZONS, 800_000)
-    assert verdicts(sweep({**PAPER, **change}, horizons=longer))[broken] == "does not hold"
+    assert verdicts(sweep({**PAPER, **change}, horizons=longer))[broken] == "fails"
 
 
-@pytest.mark.parametrize(
-    ("plateaus", "broken"),
-    [
-        ((), "plateau: none"),
-        (("none", "match"), "no plateau: match"),
-        (("none", "layer1+copy"), "no plateau: layer1+copy"),
-    ],
-)
-def test_plateaus_are_graded(plateaus: tuple[str, ...], broken: str) -> None:
-    found = verdicts(sweep(plateaus=plateaus))
-    assert found.pop(broken) == "does not hold"
-    assert all(found[name] == "holds" for name in found if "plateau" in name)
+@pytest.mark.parametrize("plateaus", [(), ("none", "match"), ("none", "layer1+copy")])
+def test_plateaus_are_graded(plateaus: tuple[str, ...]) -> None:
+    assert verdicts(sweep(plateaus=plateaus))["one subcircuit left: no plateau"] == "fails"
 
 
 def test_runs_cut_short_bound_their_times() -> None:
     short = {**HORIZONS, "none": 260_000}
     found = {claim.name: finding for claim, finding in decide(CLAIMS, sweep(horizons=short))}
-    assert found["none / layer1+copy"].verdict == "holds"  # 260 / 28 is at least 8 already
-    assert found["none / layer1+copy"].ours.startswith(">9")
-    assert found["order of medians"].ours.endswith("none >256k")
+    assert found["none / layer1+copy"].verdict == "replicates"
+    assert "times as long >9" in found["none / layer1+copy"].ours
     shorter = verdicts(sweep(horizons={**HORIZONS, "none": 100_000}))
-    assert shorter["none / layer1+copy"] == "undecidable"
-    assert shorter["plateau: none"] == "undecidable"
-    assert shorter["order in every seed"] == "holds"  # none is later than layer1 for sure
-    assert shorter["order of medians"] == "undecidable"  # but not for sure twice as late
+    assert shorter["one subcircuit left: no plateau"] == "too few networks"
+    # Without a clamp it is later than with any for sure.
+    assert shorter["the more is given, the sooner"] == "replicates"
+    assert shorter["previous-token attention alone"] == "too few networks"
     none = dict.fromkeys(HORIZONS, 10_000)
-    assert set(verdicts(sweep(horizons=none)).values()) == {"undecidable"}
+    assert set(verdicts(sweep(horizons=none)).values()) == {"too few networks"}
 
 
 def test_censored_times_are_compared_only_where_they_can_be() -> None:
@@ -161,8 +154,8 @@ def test_diverged_runs_are_left_out_and_named() -> None:
     assert seeds_ordered(Faster("match", "copy"))(results).share == (5, 5)
     assert plateau_in("match", present=False)(results).share == (5, 5)
     results["diverged_at"].loc[{"clamp": "match"}] = 4e3
-    assert "undecidable" in {verdicts(results)[name] for name in ("none / match",)}
-    assert verdicts(results)["no plateau: match"] == "undecidable"
+    assert verdicts(results)["none / match"] == "too few networks"
+    assert verdicts(results)["one subcircuit left: no plateau"] == "too few networks"
 
 
 def test_a_clamp_that_was_not_run_is_undecidable() -> None:
@@ -171,10 +164,16 @@ def test_a_clamp_that_was_not_run_is_undecidable() -> None:
     assert "'lunch'" in finding.detail
 
 
-def test_one_seed_is_enough_to_run_and_too_few_for_an_interval() -> None:
-    found = decide(CLAIMS, sweep(seeds=1))
-    assert {finding.verdict for _, finding in found} == {"holds"}
-    assert "1 seed" in found[2][1].effects["none / layer1+copy"].show()
+def test_clamps_that_were_not_run_are_too_few_to_judge() -> None:
+    found = verdicts(sweep().sel(clamp=["none", "match"]))
+    assert found.pop("none / match") == "replicates"
+    assert set(found.values()) == {"too few networks"}
+
+
+def test_one_network_is_enough_to_run_and_too_few_for_a_verdict() -> None:
+    found = {claim.name: finding for claim, finding in decide(CLAIMS, sweep(seeds=1))}
+    assert {finding.verdict for finding in found.values()} == {"too few networks"}
+    assert found["the more is given, the sooner"].share == (1, 1)
 
 
 def test_a_swept_setting_must_be_selected() -> None:

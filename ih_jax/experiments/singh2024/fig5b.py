@@ -69,10 +69,12 @@ def measure(options: Options, found: Found) -> xr.Dataset:
 
 
 def time_with(one: xr.Dataset, clamp: str) -> Bounds:
-    """When one network with this clamp has learned; NaN where it diverged."""
+    """When one network with this clamp has learned; NaN where it diverged or was not run."""
+    if clamp not in one["clamp"].values:
+        return Bounds(math.nan, math.nan)
     if "diverged_at" in one and np.isfinite(float(one["diverged_at"].sel(clamp=clamp).squeeze())):
         return Bounds(math.nan, math.nan)
-    return time_in(one.squeeze(), "loss", clamp=clamp)
+    return time_in(one.sel(clamp=[clamp]).squeeze(), "loss")
 
 
 def times_as_long(slow: str, fast: str) -> Callable[[xr.Dataset], Bounds]:
@@ -96,7 +98,9 @@ def in_order(one: xr.Dataset) -> bool | None:
 
 def has_plateau(one: xr.Dataset, clamp: str) -> bool | None:
     """Whether one network's curve with this clamp has a plateau; None: cannot tell."""
-    curve = one["loss"].squeeze().sel(clamp=clamp)
+    if math.isnan(time_with(one, clamp).low):
+        return None
+    curve = one["loss"].sel(clamp=clamp).squeeze()
     shape = plateau(curve["sequences"].values, curve.values)
     return shape.present if shape.decided else None
 
