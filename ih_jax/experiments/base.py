@@ -6,6 +6,7 @@ happens once, and every experiment that holds it measures and draws what it like
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -179,4 +180,14 @@ class Experiment:
         """The numbers of this experiment, from what was trained."""
         if self.measure is None:
             return found[self.trainings[0].name].results
-        return self.measure(options, found)
+        results = self.measure(options, found)
+        if "init" not in results.dims:
+            return results
+        # What networks share, whatever the measure kept of it: claims must know.
+        inits = results["init"].values.tolist()
+        for trained in found.values():
+            for setting, seeds in trained.study.paired.items():
+                if set(inits) <= set(seeds):
+                    own = [math.nan if seeds[i] is None else seeds[i] for i in inits]
+                    results = results.assign_coords({setting: ("init", own)})
+        return results

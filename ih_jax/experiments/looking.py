@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import xarray as xr
 
-from ih_jax.clamps.clamp import Clamp
 from ih_jax.data.batches import Batch
 from ih_jax.experiments.base import Options
-from ih_jax.measures.performance import under_own
 from ih_jax.measures.probes import exhaustive, subset
 from ih_jax.model.params import Config
 from ih_jax.sweeps.measuring import Measure, Probe
@@ -60,20 +58,6 @@ def along(
     dataset = dataset.sel(clamp=clamp, drop=True).rename(sequences="checkpoint")
     extra = [axis for axis in trained.study.axes if axis not in ("clamp", "init")]
     return dataset.squeeze(extra, drop=True)
-
-
-def at_end_under_own(
-    trained: Trajectories, clamps: Mapping[int, Mapping[str, Clamp]], batch: Probe
-) -> xr.Dataset:
-    """Loss and accuracy of the last checkpoint [init, held], under clamps that are a run's own.
-
-    `clamps`: by the number of the run, one run an init; `held` counts them.
-    """
-    end = max(trained.steps(next(iter(clamps))))
-    function, own = under_own(clamps, config(trained))
-    found = trained.measure(function, batch, runs=list(clamps), steps=[end], own=own)
-    assert isinstance(found, xr.Dataset)
-    return found.squeeze([dim for dim in found.dims if dim not in ("init", "held")], drop=True)
 
 
 def _runs(trained: Trajectories, clamp: str) -> list[int]:

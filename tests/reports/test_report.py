@@ -51,7 +51,7 @@ def test_readme_holds_the_numbers(folder: Path) -> None:
         "5 min 12 s",
         "glyphs",
         "2 x cpu",
-        "| the more is given, the sooner | 8 of 8 (5 seeds, some with two or three heads) (n = 5) |",
+        "| the more is given, the sooner | 8 of 8 (5 seeds, some with two or three heads) (n = 5)",
         "| (none / match) | 9 to 21 (n = 5) | 6 of 6; times as long 9.42",
         "| **replicates** | 6 of 6 (0.6",
         "![",
