@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy  # its parts load when they are used: `stats` alone takes a second
 
 
 class Bounds(NamedTuple):
@@ -92,8 +92,8 @@ def rate(verdicts: Sequence[bool | None]) -> tuple[tuple[int, int], tuple[float,
     if not n:
         return (0, 0), None
     undecided = sum(verdict is None for verdict in verdicts)
-    low = stats.binomtest(k, n).proportion_ci(0.95, "exact").low
-    high = stats.binomtest(k + undecided, n).proportion_ci(0.95, "exact").high
+    low = scipy.stats.binomtest(k, n).proportion_ci(0.95, "exact").low
+    high = scipy.stats.binomtest(k + undecided, n).proportion_ci(0.95, "exact").high
     return (k, n), (float(low), float(high))
 
 
@@ -106,8 +106,8 @@ def effect(values: Sequence[Bounds]) -> Effect:
     n = len(values)
     least = np.sort([value.low for value in values])
     greatest = np.sort([value.high for value in values])
-    r = max(1, int(stats.binom.ppf(0.025, n, 0.5)) if n else 1)
-    coverage = 1 - 2 * float(stats.binom.cdf(r - 1, n, 0.5))
+    r = max(1, int(scipy.stats.binom.ppf(0.025, n, 0.5)) if n else 1)
+    coverage = 1 - 2 * float(scipy.stats.binom.cdf(r - 1, n, 0.5))
     ends = (float(least[r - 1]), float(greatest[n - r])) if n else (math.nan, math.nan)
     return Effect(median(values), ends, max(0.0, coverage), n)
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from ih_jax.claims.bounds import Bounds
 from ih_jax.claims.intervals import SEED
@@ -96,7 +96,7 @@ def with_share(ours: tuple[int, int], theirs: tuple[int, int]) -> Comparison:
 
     def p_of(k: int, j: int) -> float:
         table = [[k, theirs[1] - k], [j, ours[1] - j]]
-        return float(stats.fisher_exact(table).pvalue)
+        return float(scipy.stats.fisher_exact(table).pvalue)
 
     p = p_of(theirs[0], ours[0])
     least = min(p_of(0, ours[1]), p_of(theirs[1], 0))

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 import xarray as xr
-from scipy import stats
 
 from ih_jax.errors import UserError
 
@@ -63,9 +63,9 @@ def variance_components(values: xr.DataArray) -> Components:
         variance[dim] = max(0.0, (square - rest) / each)
         quotient = square / rest if rest else math.inf
         own = sizes[dim] - 1
-        p[dim] = float(stats.f.sf(quotient, own, freedom))
+        p[dim] = float(scipy.stats.f.sf(quotient, own, freedom))
         ends = [
-            max(0.0, (quotient / float(stats.f.ppf(q, own, freedom)) - 1) / each)
+            max(0.0, (quotient / float(scipy.stats.f.ppf(q, own, freedom)) - 1) / each)
             for q in (0.975, 0.025)
         ]
         interval[dim] = (_part(ends[0]), _part(ends[1]))

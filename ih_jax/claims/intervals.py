@@ -14,8 +14,8 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special, stats
 
 from ih_jax.claims.bounds import Bounds
 from ih_jax.claims.networks import Network
@@ -45,8 +45,8 @@ def of_rate(k: float, n: float, confidence: float = 0.95) -> Interval:
         low, high = 0.0, 1.0
         for _ in range(50):
             p = (low + high) / 2
-            above = special.betainc(k, n - k + 1, p)
-            beyond = special.betainc(k + 1, n - k, p) if k < n else 0.0
+            above = scipy.special.betainc(k, n - k + 1, p)
+            beyond = scipy.special.betainc(k + 1, n - k, p) if k < n else 0.0
             low, high = (p, high) if (above + beyond) / 2 < tail else (low, p)
         return (low + high) / 2
 
@@ -95,7 +95,7 @@ def independent(values: NDArray[np.float64], networks: Sequence[Network]) -> flo
     variance = max(sum(due) - alone * (len(due) - 1), alone)
     # Satterthwaite: as many degrees of freedom as the parts that the variance comes from.
     freedom = sum(own**2 / (size - 1) for own, size in zip(due, sizes, strict=True))
-    wider = stats.t.ppf(0.975, sum(due) ** 2 / freedom) / stats.t.ppf(0.975, n - 1)
+    wider = scipy.stats.t.ppf(0.975, sum(due) ** 2 / freedom) / scipy.stats.t.ppf(0.975, n - 1)
     return float(np.clip(spread / variance / wider**2, 2, n))
 
 
@@ -132,7 +132,7 @@ def of_median(
             ends.append(float(np.quantile(own[order][reached.argmax(1)], tail, method="nearest")))
         return ends[0], ends[1]
     least, greatest = np.sort([v.low for v in values]), np.sort([v.high for v in values])[::-1]
-    covered = [1 - 2 * float(stats.binom.cdf(k - 1, n, 0.5)) for k in range(1, n // 2 + 2)]
+    covered = [1 - 2 * float(scipy.stats.binom.cdf(k - 1, n, 0.5)) for k in range(1, n // 2 + 2)]
     k = max(1, sum(each >= confidence for each in covered))
     if covered[k - 1] <= confidence or k > n // 2:
         return float(least[k - 1]), float(greatest[k - 1])
@@ -172,7 +172,7 @@ def of_statistic(
         return -math.inf, math.inf
     tail = (1 - confidence) / 2
     if not shared_parts(networks):
-        tail = float(stats.norm.cdf(stats.t.ppf(tail, n - 1) * math.sqrt(n / (n - 1))))
+        tail = float(scipy.stats.norm.cdf(scipy.stats.t.ppf(tail, n - 1) * math.sqrt(n / (n - 1))))
     return float(np.quantile(known, tail)), float(np.quantile(known, 1 - tail))
 
 

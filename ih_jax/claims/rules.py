@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import scipy
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import stats
 
 from ih_jax.claims import comparing
 from ih_jax.claims.bounds import Bounds, Effect, median
@@ -214,7 +214,7 @@ def correlation(ranks: bool = False) -> Statistic:
         if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
             return math.nan
         if ranks:
-            x, y = stats.rankdata(x), stats.rankdata(y)
+            x, y = scipy.stats.rankdata(x), scipy.stats.rankdata(y)
         return float(np.corrcoef(x, y)[0, 1])
 
     return statistic

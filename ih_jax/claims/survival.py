@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from ih_jax.claims.bounds import Bounds
 from ih_jax.errors import UserError
@@ -34,7 +34,7 @@ def kaplan_meier(times: Sequence[Bounds]) -> Survival:
 
     Raises UserError without a run.
     """
-    curve = stats.ecdf(_censored(times)).sf
+    curve = scipy.stats.ecdf(_censored(times)).sf
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # 0 / 0 where no run is left
         bounds = curve.confidence_interval(method="log-log")
@@ -56,17 +56,17 @@ def log_rank(a: Sequence[Bounds], b: Sequence[Bounds]) -> float:
     """
     if not any(time.low == time.high for time in [*a, *b]):
         return 1.0  # nobody got there: no difference to see
-    return float(stats.logrank(_censored(a), _censored(b)).pvalue)
+    return float(scipy.stats.logrank(_censored(a), _censored(b)).pvalue)
 
 
 def _first(at: np.ndarray, there: np.ndarray) -> float:
     return float(at[there.argmax()]) if there.any() else math.inf
 
 
-def _censored(times: Sequence[Bounds]) -> stats.CensoredData:
+def _censored(times: Sequence[Bounds]) -> scipy.stats.CensoredData:
     if not times:
         raise UserError("no times were given: give one of each run, as Bounds")
-    return stats.CensoredData(
+    return scipy.stats.CensoredData(
         [time.low for time in times if time.low == time.high],
         right=[time.low for time in times if time.low < time.high],
     )

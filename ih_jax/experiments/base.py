@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
-from matplotlib.figure import Figure
 
 from ih_jax.claims import Claim
 from ih_jax.clamps.clamp import Clamp
@@ -22,6 +21,9 @@ from ih_jax.experiments.networks import Factor
 from ih_jax.sweeps.engine import Sweep
 from ih_jax.sweeps.trajectory import Trajectories
 from ih_jax.tasks.fewshot import FewShot, fewshot
+
+if TYPE_CHECKING:  # it takes half a second, and only drawing needs it
+    from matplotlib.figure import Figure
 
 Found = Mapping[str, Trajectories]  # trained, by the name of the training
 
