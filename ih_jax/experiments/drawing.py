@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:  # the page of a run takes its colours from here, and draws nothing
+    from matplotlib.axes import Axes
 
 QUIET, FAINT = "0.35", "0.7"  # greys
 
