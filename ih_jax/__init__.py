@@ -38,6 +38,7 @@ from ih_jax.data.fewshot import Burst
 from ih_jax.data.languages.recipe import Recipe, recipe, with_bos
 from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment, Options, Table, Training
+from ih_jax.interop.pretrained.looking import pretrained
 from ih_jax.measures.base import measure
 from ih_jax.model.activations import Activations
 from ih_jax.model.params import Config, Params, init
@@ -106,6 +107,7 @@ __all__ = [
     "no_previous_token",
     "perfect_previous_layer",
     "preserve",
+    "pretrained",
     "previous_token",
     "recipe",
     "resample",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from ih_jax.bench import costs, timing
 from ih_jax.bench import report as bench_report
 from ih_jax.cli.options import Bench, Export, Heads, Import
-from ih_jax.interop import head_report, head_scores, transformer_lens
+from ih_jax.errors import UserError
+from ih_jax.interop import head_report, head_scores, head_series, plain, transformer_lens
 from ih_jax.interop.icl_dynamics import importing
 from ih_jax.interop.pretrained import reading
 from ih_jax.sweeps import engine, store
@@ -45,20 +49,58 @@ def import_run(command: Import) -> None:
 def export_network(command: Export) -> None:
     """Write one network as safetensors."""
     trajectories = load(command.folder)
-    config = transformer_lens.export(trajectories, command.out, command.run, command.step)
+    if command.names == "own":
+        step = max(trajectories.steps(command.run)) if command.step is None else command.step
+        plain.save(trajectories.params(command.run, step), command.out)
+        console.print(f"{command.out}: read it by ih_jax.interop.plain.load")
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said below
+        config = transformer_lens.export(trajectories, command.out, command.run, command.step)
     console.print(f"{command.out}: {config}")
+    if said := transformer_lens.note(config):
+        console.print(said)
 
 
 def measure_heads(command: Heads) -> None:
-    """Measure the scores of a pretrained network's heads, write them and print them."""
+    """Measure the scores of the heads of one network or a series, write them and print them."""
     engine.use_compilation_cache()
-    told = Console(quiet=command.quiet)
-    with told.status("reading weights") as status:
-        model = reading.read(command.model)
-        folder = command.out or Path("results") / f"heads-{model.name}"
-        head_report.check_free(model, folder)
-        found = head_scores.measure(model, command.seed, lambda what: status.update(f"{what} ..."))
+    inside = {each: reading.checkpoints(Path(each)) for each in command.model}
+    models: list[str | Path] = []
+    for each in command.model:
+        models += inside[each] or [each]
+    if not models:
+        raise UserError("no model: give a folder, as --model FOLDER")
+    asked: dict[str, Any] = {
+        "length": command.length,
+        "repeats": command.repeats,
+        "bos": command.bos,
+    }
+    with Console(quiet=command.quiet).status("reading weights") as status:
+
+        def tell(what: str) -> None:
+            status.update(f"{what} ...")
+
+        places = [reading.locate(model) for model in models]
+        series = len(places) > 1
+        name = _series_name(command.model, places) if series else places[0].name
+        folder = command.out or Path("results") / f"heads-{name}"
+        head_report.check_free(reading.all_hashes(places), folder)
+        if series:
+            found = head_scores.measure_series(models, name, command.seed, tell, **asked)
+        else:
+            found = head_scores.measure(reading.read_at(places[0]), command.seed, tell, **asked)
         store.make_folder(folder)
         head_report.write(found, folder)
-    console.print(head_report.table(found))
-    console.print(*head_report.sentences(found), f"written to {folder}/", sep="\n")
+    report = head_series if series else head_report
+    console.print(report.table(found))
+    told = json.loads(found.attrs["probes"])["prefix_matching"]
+    said = [*report.sentences(found), f"shown: {told}", *json.loads(found.attrs["notes"])]
+    console.print(*said, f"written to {folder}/", sep="\n", soft_wrap=True)
+
+
+def _series_name(given: tuple[str, ...], places: list[reading.Place]) -> str:
+    """What a series is called: its folder, or its first network."""
+    if len(given) == 1:
+        return Path(given[0]).resolve().name
+    return f"{places[0].name}-and-{len(places) - 1}-more"

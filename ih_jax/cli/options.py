@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction
 
 from ih_jax.bench import timing
 from ih_jax.data.images import encoders, omniglot
@@ -175,7 +175,10 @@ class Import:
 
 @dataclass(frozen=True)
 class Export:
-    """Write a network as safetensors, with the names and config that TransformerLens uses."""
+    """Write a network as safetensors, with the names and config that TransformerLens uses.
+
+    With --names own: with those of ih_jax, which `ih_jax.interop.plain.load` reads again.
+    """
 
     folder: Positional[Path]
     """Folder of a sweep, with card.json and trajectory/."""
@@ -185,24 +188,33 @@ class Export:
     """Number of the run."""
     step: int | None = None
     """Step of the checkpoint; by default the last."""
+    names: Literal["transformer-lens", "own"] = "transformer-lens"
+    """Whose names tensors have."""
 
 
 @dataclass(frozen=True)
 class Heads:
     """Find the induction heads and previous-token heads of a pretrained network.
 
-    Reads GPT-2, GPT-NeoX (Pythia), Llama, Mistral, and Qwen 2 and 3; writes the scores of Olsson et
-    al. 2022 as a table and a figure. Needs no PyTorch, and no internet connection unless the model
-    is on the hub.
+    Reads GPT-2, GPT-Neo, GPT-NeoX (Pythia), GPT-J, OPT, BLOOM, Llama, Mistral, Qwen 2 and 3, OLMo 1
+    and 2, and Gemma 2; writes the scores of Olsson et al. 2022 as a table and a figure. Needs no
+    PyTorch, and no internet connection unless the model is on the hub.
     """
 
-    model: str
+    model: UseAppendAction[tuple[str, ...]]
     """A folder with config.json and model.safetensors, or hub:OWNER/NAME or
-    hub:OWNER/NAME@REVISION to download one from the Hugging Face hub."""
+    hub:OWNER/NAME@REVISION to download one from the Hugging Face hub. Given several times, or a
+    folder of checkpoints (checkpoint-500, step1000): all of them, as a series over training."""
     out: Path | None = None
     """Results folder; by default results/heads-NAME."""
     seed: int = 0
     """Seed of the random tokens that the network is shown."""
+    length: int | None = None
+    """Number of random tokens that are repeated; by default 25, or as many as fit."""
+    repeats: int | None = None
+    """How often they are repeated; by default 4 times, or as often as fits."""
+    bos: str | None = None
+    """Token before each sequence, a number or "none"; by default what config.json names."""
     quiet: bool = False
     """Do not show progress."""
 

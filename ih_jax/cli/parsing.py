@@ -68,6 +68,8 @@ def _refuse_twice(words: Sequence[str]) -> None:
     """Raise UserError for an option that is given twice: all but the last would be ignored."""
     names = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
     for name in names:
+        if name == "--model" and words[0] == "heads":
+            continue  # a series
         if names.count(name) > 1:
             raise UserError(f"{name} is given {names.count(name)} times: give it once")
 

@@ -9,8 +9,9 @@ import numpy as np
 import xarray as xr
 
 from ih_jax.errors import UserError
-from ih_jax.interop.head_report import MEANING, sentences
+from ih_jax.interop.head_report import sentences
 from ih_jax.interop.head_scores import ENOUGH, SCORES, kinds
+from ih_jax.interop.head_words import MEANING
 from ih_jax.reports.viewer.page import HEADS, document
 from ih_jax.reports.viewer.viewing import View
 
@@ -23,7 +24,7 @@ def is_one(folder: Path) -> bool:
 
 
 def view(folder: Path) -> View:
-    """The page of a folder that `ih-jax heads` wrote.
+    """The page of a folder that `ih-jax heads` wrote; of a series its last checkpoint.
 
     Raises:
         UserError: its scores cannot be read.
@@ -32,16 +33,20 @@ def view(folder: Path) -> View:
     try:
         with xr.open_dataset(path, engine="h5netcdf") as found:
             scores = found.load()
+        name = str(scores.attrs["name"])
+        if "step" in scores.dims:
+            name += f", step {scores['step'].values[-1]}"
+            scores = scores.isel(step=-1)
         told = json.loads(scores.attrs["probes"])
         kind = kinds(scores)
         about = {
-            "title": str(scores.attrs["name"]),
+            "title": name,
             "architecture": str(scores.attrs["architecture"]),
             "model": str(scores.attrs["model"]),
             "enough": ENOUGH,
             "said": [f"{each[0].upper()}{each[1:]}." for each in sentences(scores)],
             "kinds": np.asarray(kind).astype(str).tolist(),
-            "scores": [_score(scores, name, str(told[name])) for name in SCORES],
+            "scores": [_score(scores, name, str(told[name])) for name in SCORES if name in scores],
             "blobs": {},
         }
     except (OSError, KeyError, ValueError) as error:

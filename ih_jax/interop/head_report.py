@@ -20,30 +20,13 @@ from rich.table import Table
 from ih_jax import files
 from ih_jax.errors import UserError
 from ih_jax.experiments.drawing import FAINT, QUIET, tidy
+from ih_jax.interop import head_series
 from ih_jax.interop.head_scores import ENOUGH, KINDS, SCORES, kinds
-from ih_jax.interop.pretrained.reading import Pretrained
+from ih_jax.interop.head_words import RULE, markdown, measured
 
 HEADER = ("head", *SCORES.values(), "kind")
 SHOWN = 12  # heads in tables
 MAPPED = ("prefix_matching", "copying", "previous_token")
-MEANING = {
-    "prefix_matching": (
-        "0 to 1",
-        "attention, from the second repeat on, to what followed earlier occurrences of "
-        "the current token",
-    ),
-    "copying": (
-        "-1 to 1",
-        "4 r - 1, where r = a / (a + T): a is how much the head raises the tokens that "
-        "it attends to, T how much it raises all of the sequence; low where attention is spread",
-    ),
-    "copying_logits": (
-        "logits",
-        "how much more the head gives to what it attends to than to the others of the "
-        "sequence, before the division of the last norm; above 0 it copies, however spread",
-    ),
-    "previous_token": ("0 to 1", "attention to the token before"),
-}
 
 
 def write(found: xr.Dataset, folder: Path) -> None:
@@ -51,14 +34,15 @@ def write(found: xr.Dataset, folder: Path) -> None:
     with files.atomic(folder / "heads.nc") as temporary:
         found.to_netcdf(temporary, engine="h5netcdf")
     with matplotlib.rc_context({"svg.hashsalt": str(found.attrs["name"])}):
-        figure = draw(found)
+        figure = head_series.draw(found) if "step" in found.dims else draw(found)
         for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
             with files.atomic(folder / f"figure.{kind}") as temporary:
                 figure.savefig(temporary, format=kind, dpi=200, metadata=metadata)
-    files.write_text(folder / "README.md", readme(found))
+    text = head_series.readme(found) if "step" in found.dims else readme(found)
+    files.write_text(folder / "README.md", text)
 
 
-def check_free(model: Pretrained, folder: Path) -> None:
+def check_free(sha256: dict[str, str], folder: Path) -> None:
     """Raise UserError where a folder holds scores of other weights, which are never overwritten."""
     path = folder / "heads.nc"
     if not path.is_file():
@@ -68,7 +52,7 @@ def check_free(model: Pretrained, folder: Path) -> None:
             before = found.attrs.get("sha256")
     except Exception:  # h5netcdf and HDF5 raise many kinds; whatever it is, it is not ours to lose
         before = None
-    if before != json.dumps(model.sha256):
+    if before != json.dumps(sha256):
         raise UserError(f"{path} holds scores of other weights: give another folder with --out")
 
 
@@ -115,7 +99,6 @@ def sentences(found: xr.Dataset) -> list[str]:
 def readme(found: xr.Dataset) -> str:
     """The folder's README, in Markdown."""
     attributes = found.attrs
-    told = json.loads(attributes["probes"])
     sizes = f"{found.sizes['layer']} layers of {found.sizes['head']} heads"
     lines = [
         f"# Heads of {attributes['name']}",
@@ -123,26 +106,12 @@ def readme(found: xr.Dataset) -> str:
         'et al. 2022, "In-context Learning and Induction Heads". Heads are layer.head, from 0.',
         "![Scores of every head](figure.png)",
         "\n".join(f"- {sentence[0].upper()}{sentence[1:]}." for sentence in sentences(found)),
-        f"A head with prefix matching of {ENOUGH} or more is called an induction head where its "
-        "copying logits are above 0, and anti-copying where they are not; any other is called a "
-        f"previous-token head where that score is {ENOUGH} or more.",
+        RULE,
         f"## The {len(rows(found))} heads with the highest prefix matching",
-        _markdown(HEADER, rows(found)),
-        "## What was measured",
-        _markdown(
-            ("score", "range", "what it is", "on"),
-            [(SCORES[name], *MEANING[name], told[name]) for name in SCORES],
-        ),
-        f"Random tokens were drawn with seed {attributes['seed']}.",
-        _markdown(("weights", "SHA-256"), [*json.loads(attributes["sha256"]).items()]),
+        markdown(HEADER, rows(found)),
+        *measured(found),
     ]
     return "\n\n".join(lines) + "\n"
-
-
-def _markdown(header: tuple[str, ...], body: list[tuple[str, ...]]) -> str:
-    return "\n".join(
-        "| " + " | ".join(row) + " |" for row in (header, ("---",) * len(header), *body)
-    )
 
 
 def draw(found: xr.Dataset) -> Figure:

@@ -9,12 +9,9 @@ Glossary: L layers, H heads, B sequences of T tokens, V tokens in the vocabulary
 
 from __future__ import annotations
 
-import codecs
-import contextlib
-import io
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -25,9 +22,11 @@ import xarray as xr
 from jax import Array
 from numpy.typing import NDArray
 
-from ih_jax import gate
 from ih_jax.errors import UserError
-from ih_jax.interop.pretrained.network import Config, Weights, direct_unembedding, forward
+from ih_jax.interop.head_probes import Probes, probes
+from ih_jax.interop.pretrained import reading
+from ih_jax.interop.pretrained.layout import Config, Weights
+from ih_jax.interop.pretrained.network import direct_unembedding, forward
 from ih_jax.interop.pretrained.reading import Pretrained
 from ih_jax.measures.heads import (
     copying_logits,
@@ -36,196 +35,201 @@ from ih_jax.measures.heads import (
     previous_token_attention,
 )
 
-TOKENS, REPEATS, EXAMPLES = 25, 4, 10
-TEXT_TOKENS = 256  # of a text, at most
-LEFT_OUT = 10  # the first and last tenth of the vocabulary are too common or too rare
 ENOUGH = 0.5  # of prefix matching or previous token, for a head to be called by it
 SCORES = {
     "prefix_matching": "prefix matching",
     "copying": "copying",
     "copying_logits": "copying logits",
     "previous_token": "previous token",
+    "induction_diagonal": "diagonal",
 }
 KINDS = ("induction", "anti-copying", "previous token")  # a head is the first that fits
-
-
-@dataclass(frozen=True)
-class Probes:
-    """What a network is shown."""
-
-    repeated: Array  # [10, T]: 25 random tokens four times
-    begin: int  # where the second repeat begins
-    single: Array  # [10, 25]: random tokens, once
-    text: Array  # [1, T], or [10, T] of random tokens
-    told: dict[str, str]  # each score's probe, in words
-
-
-def probes(model: Pretrained, seed: int = 0) -> Probes:
-    """What to show a network: random tokens, and a text where its folder has a tokenizer.
-
-    Byte-pair encodings number tokens roughly from common to rare. Random tokens come from the
-    middle: neither from the first or last tenth of the vocabulary, nor special ones.
-
-    Raises:
-        UserError: the seed is out of range, the vocabulary or the context is too small, or the
-            tokenizer cannot be read.
-    """
-    if not 0 <= seed < 2**32:
-        raise UserError(f"seed is {seed}: give a whole number from 0 to {2**32 - 1}")
-    config = model.config
-    V = config.vocabulary
-    middle = np.arange(V // LEFT_OUT, V - V // LEFT_OUT)
-    candidates = middle[~np.isin(middle, config.special)]
-    if len(candidates) < TOKENS:
-        raise UserError(
-            f"a vocabulary of {V} tokens has {len(candidates)} that are neither in its first or "
-            f"last tenth nor special: {TOKENS} are needed"
-        )
-    first = [] if config.bos is None else [config.bos]
-    length = len(first) + TOKENS * REPEATS
-    if config.context < length:
-        raise UserError(
-            f"a context of {config.context} tokens is too short: the probe of prefix matching is "
-            f"{length} tokens long"
-        )
-    keys = jax.random.split(jax.random.key(seed), 3)
-
-    def begun(tokens: Array) -> Array:
-        return jnp.pad(tokens, ((0, 0), (len(first), 0)), constant_values=config.bos or 0)
-
-    def draw(key: Array) -> Array:
-        """[10, 25], none twice in a sequence."""
-        one = partial(jax.random.choice, a=jnp.asarray(candidates), shape=(TOKENS,), replace=False)
-        return jax.vmap(lambda key: one(key))(jax.random.split(key, EXAMPLES))
-
-    room = min(config.context, TEXT_TOKENS) - len(first)
-    tokens, why = _text(model.folder / "tokenizer.json", V, room)
-    if tokens is None:
-        tokens = jax.random.choice(keys[2], jnp.asarray(candidates), (EXAMPLES, room))
-    begins = "nothing before them (config.json names no token)"
-    if first:
-        begins = f"token {config.bos} before them"
-    once = f"{EXAMPLES} sequences of {TOKENS} random tokens, once, nothing before them"
-    return Probes(
-        repeated=begun(jnp.tile(draw(keys[0]), (1, REPEATS))),
-        begin=len(first) + TOKENS,
-        single=draw(keys[1]),
-        text=begun(tokens),
-        told={
-            "prefix_matching": f"{EXAMPLES} sequences of {TOKENS} random tokens, {REPEATS} times "
-            f"each, {begins}",
-            **dict.fromkeys(("copying", "copying_logits"), once),
-            "previous_token": f"{why}: {tokens.shape[1]} tokens, {begins}",
-        },
-    )
-
-
-def _text(path: Path, vocabulary: int, room: int) -> tuple[Array | None, str]:
-    """A text as tokens [1, T], and what it is; None where there is no tokenizer."""
-    if not path.exists():
-        return None, f"{EXAMPLES} sequences of random tokens, since there is no {path.name}"
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        return None, f"{EXAMPLES} sequences of random tokens, since tokenizers is not installed"
-    with contextlib.redirect_stdout(io.StringIO()):
-        import this  # prints itself
-    try:
-        tokenizer = Tokenizer.from_file(str(gate.regular(path)))
-    except UserError:
-        raise
-    except Exception as error:  # whatever its parser, in Rust, raises
-        raise UserError(
-            f"{path} cannot be read ({gate.reason(error)}): download it again, or remove it "
-            "to measure on random tokens"
-        ) from None
-    tokens = tokenizer.encode(codecs.decode(this.s, "rot13"), add_special_tokens=False).ids[:room]
-    if len(tokens) < 2 or max(tokens) >= vocabulary:
-        raise UserError(
-            f"{path} makes {len(tokens)} tokens up to {max(tokens, default=0)} of a text: it "
-            f"belongs to another network than this one of {vocabulary} tokens; remove it"
-        )
-    return jnp.array([tokens]), "the Zen of Python"
-
-
-# --- measuring ----------------------------------------------------------------------------------
+Tell = Callable[[str], None]
 
 
 def measure(
-    model: Pretrained, seed: int = 0, tell: Callable[[str], None] = lambda what: None
+    model: Pretrained,
+    seed: int = 0,
+    tell: Tell = lambda what: None,
+    *,
+    length: int | None = None,
+    repeats: int | None = None,
+    bos: str | int | None = None,
 ) -> xr.Dataset:
     """Scores of every head, [layer, head].
 
-    `MEANING` says what they are: prefix_matching and previous_token, 0 to 1, of attention; copying,
-    -1 to 1, and copying_logits of what a head adds to logits by the direct path, through the last
-    norm but for its division.
+    `head_report.MEANING` says what they are: prefix_matching, induction_diagonal and
+    previous_token, 0 to 1, of attention; copying, -1 to 1, and copying_logits of what a head adds
+    to logits by the direct path, through the last norm but for its division. What a head that
+    attends to all alike has is in `attrs["null"]`.
 
     Args:
-        model: from `pretrained.read`.
-        seed: of random tokens.
+        model: from `pretrained.reading.read`.
         tell: is told what is measured next.
+        seed, length, repeats, bos: as `head_probes.probes`.
 
     Raises:
         UserError: as `probes`; or scores are not finite, since weights are too large.
     """
-    shown = probes(model, seed)
-    weights, config = model.weights, model.config
-    found: dict[str, Array] = {}
-    tell(SCORES["prefix_matching"])
-    found["prefix_matching"] = _prefix_matching(weights, shown.repeated, config, shown.begin)
-    tell(SCORES["copying"])
-    found["copying"], found["copying_logits"] = _copying(weights, shown.single, config)
-    tell(SCORES["previous_token"])
-    found["previous_token"] = _previous_token(weights, shown.text, config)
-    scores = {name: (("layer", "head"), np.asarray(found[name], np.float32)) for name in SCORES}
-    if not all(np.isfinite(values).all() for _, values in scores.values()):
-        raise UserError(f"{model.folder}: scores are not finite: its weights are too large")
-    return xr.Dataset(
-        scores,
-        {"layer": np.arange(config.layers), "head": np.arange(config.heads)},
-        {
-            "name": model.name,
-            "model": model.source,
-            "architecture": config.architecture,
-            "sha256": json.dumps(model.sha256),
-            "seed": seed,
-            "probes": json.dumps(shown.told),
-        },
+    shown = probes(model, seed, length, repeats, bos)
+    tell(f"scores of {model.name}")
+    found = _measured(model, shown)
+    return found.assign_attrs(
+        name=model.name,
+        model=model.source,
+        architecture=model.config.architecture,
+        sha256=json.dumps(model.sha256),
+        notes=json.dumps(model.notes),
+        seed=seed,
+        probes=json.dumps(shown.told),
+        null=json.dumps(null(shown)),
     )
 
 
-@partial(jax.jit, static_argnames=("config", "begin"))
-def _prefix_matching(weights: Weights, tokens: Array, config: Config, begin: int) -> Array:
-    def of(pattern: Array, z: Array, W_O: Array) -> Array:
-        return prefix_matching_attention(pattern, tokens, begin)
+def measure_series(
+    models: Sequence[str | Path],
+    name: str,
+    seed: int = 0,
+    tell: Tell = lambda what: None,
+    *,
+    length: int | None = None,
+    repeats: int | None = None,
+    bos: str | int | None = None,
+) -> xr.Dataset:
+    """Scores of every head of several checkpoints, [step, layer, head], by one program.
 
-    found: Array = forward(weights, config, tokens, of)[1]
-    return found
+    All see the same probes, of which the text is by the first one's tokenizer. `step` is the number
+    at the end of each name (checkpoint-500, step1000); where one has none, their order.
+
+    Args:
+        models: as `pretrained.reading.read` takes them; one is in memory at a time.
+        name: what the series is called.
+        seed, tell, length, repeats, bos: as `measure`.
+
+    Raises:
+        UserError: as `read` and `measure`; or a network is of another shape than the first.
+    """
+    places = [reading.locate(model) for model in models]
+    steps = [reading.step_of(place.name) for place in places]
+    numbers = [step for step in steps if step is not None]
+    if len(set(numbers)) < len(places):
+        numbers = list(range(len(places)))
+    each: list[xr.Dataset] = []
+    sha256: dict[str, str] = {}
+    notes: dict[str, None] = {}
+    shown: Probes | None = None
+    first: Pretrained | None = None
+    for place in places:
+        model = reading.read_at(place)
+        if first is None or shown is None:
+            first, shown = model, probes(model, seed, length, repeats, bos)
+        _refuse_other_shape(first, model)
+        tell(f"scores of {model.name} ({len(each) + 1} of {len(places)})")
+        each.append(_measured(model, shown))
+        sha256 |= {f"{model.name}/{file}": found for file, found in model.sha256.items()}
+        notes |= dict.fromkeys(model.notes)
+    assert first is not None and shown is not None
+    order = np.argsort(numbers, kind="stable")
+    found = xr.concat([each[i] for i in order], dim="step").assign_coords(
+        step=[numbers[i] for i in order],
+        checkpoint=("step", [places[i].name for i in order]),
+    )
+    return found.assign_attrs(
+        name=name,
+        model=", ".join(places[i].source for i in order),
+        architecture=first.config.architecture,
+        sha256=json.dumps(sha256),
+        notes=json.dumps([*notes]),
+        seed=seed,
+        probes=json.dumps(shown.told),
+        null=json.dumps(null(shown)),
+    )
 
 
-@partial(jax.jit, static_argnames="config")
-def _copying(weights: Weights, tokens: Array, config: Config) -> tuple[Array, Array]:
+def _refuse_other_shape(first: Pretrained, other: Pretrained) -> None:
+    """Raise UserError where two networks of a series are not of one shape."""
+    differ = [
+        f"{field.name} {getattr(other.config, field.name)}, not {getattr(first.config, field.name)}"
+        for field in fields(Config)
+        if getattr(first.config, field.name) != getattr(other.config, field.name)
+    ]
+    if differ:
+        raise UserError(
+            f"{other.source} has {', '.join(differ[:3])} as {first.source}: a series is of "
+            "networks of one shape; give these each a run of their own"
+        )
+
+
+def _measured(model: Pretrained, shown: Probes) -> xr.Dataset:
+    config = model.config
+    found = _scores(
+        model.weights, shown.repeated, shown.single, shown.text, config, shown.begin, shown.length
+    )
+    scores = {name: (("layer", "head"), np.asarray(found[name], np.float32)) for name in SCORES}
+    if not all(np.isfinite(values).all() for _, values in scores.values()):
+        raise UserError(f"{model.folder}: scores are not finite: its weights are too large")
+    numbered = {"layer": np.arange(config.layers), "head": np.arange(config.heads)}
+    return xr.Dataset(scores, numbered)
+
+
+@partial(jax.jit, static_argnames=("config", "begin", "length"))
+def _scores(
+    weights: Weights,
+    repeated: Array,
+    single: Array,
+    text: Array,
+    config: Config,
+    begin: int,
+    length: int,
+) -> dict[str, Array]:
+    """Each of SCORES, [L, H]."""
     W_U = direct_unembedding(weights, config)
 
-    def of(pattern: Array, z: Array, W_O: Array) -> tuple[Array, Array]:
-        given = (z, pattern, W_O, W_U, tokens)
-        return 4 * copying_ratio(*given) - 1, copying_logits(*given)
+    def matching(pattern: Array, z: Array, W_O: Array) -> dict[str, Array]:
+        return _matching(pattern, repeated, begin, length)
 
-    found: tuple[Array, Array] = forward(weights, config, tokens, of)[1]
+    def copying(pattern: Array, z: Array, W_O: Array) -> dict[str, Array]:
+        given = (z, pattern, W_O, W_U, single)
+        return {"copying": 4 * copying_ratio(*given) - 1, "copying_logits": copying_logits(*given)}
+
+    def previous(pattern: Array, z: Array, W_O: Array) -> dict[str, Array]:
+        return {"previous_token": previous_token_attention(pattern)}
+
+    found: dict[str, Array] = {}
+    for tokens, of in ((repeated, matching), (single, copying), (text, previous)):
+        found |= forward(weights, config, tokens, of)[1]
     return found
 
 
-@partial(jax.jit, static_argnames="config")
-def _previous_token(weights: Weights, tokens: Array, config: Config) -> Array:
-    def of(pattern: Array, z: Array, W_O: Array) -> Array:
-        return previous_token_attention(pattern)
+def _matching(pattern: Array, tokens: Array, begin: int, length: int) -> dict[str, Array]:
+    """Prefix matching and the diagonal, [H] each."""
+    diagonal = jnp.diagonal(pattern, offset=1 - length, axis1=2, axis2=3)  # of rows length - 1 ...
+    return {
+        "prefix_matching": prefix_matching_attention(pattern, tokens, begin),
+        "induction_diagonal": diagonal[..., begin - (length - 1) :].mean((0, 2)),
+    }
 
-    found: Array = forward(weights, config, tokens, of)[1]
-    return found
+
+def null(shown: Probes) -> dict[str, float]:
+    """Each score of a head that attends to all tokens so far alike, and raises all alike."""
+
+    def uniform(tokens: Array) -> Array:
+        T = tokens.shape[1]
+        rows = jnp.tril(jnp.ones((T, T))) / jnp.arange(1, T + 1)[:, None]
+        return jnp.broadcast_to(rows[None, None], (len(tokens), 1, T, T))
+
+    matched = _matching(uniform(shown.repeated), shown.repeated, shown.begin, shown.length)
+    previous = previous_token_attention(uniform(shown.text))
+    return {
+        **{name: float(value[0]) for name, value in matched.items()},
+        "copying": 4 / (1 + shown.length) - 1,
+        "copying_logits": 0.0,
+        "previous_token": float(previous[0]),
+    }
 
 
 def kinds(found: xr.Dataset) -> NDArray[np.str_]:
-    """What each head is called, [layer, head]: one of the KINDS or "".
+    """What each head is called, [layer, head] or [step, layer, head]: one of the KINDS or "".
 
     By the sign of copying_logits, not by the size of copying: that falls with the spread of
     attention, as where much of it rests on the first token, even if all that is written is copied.

@@ -4,11 +4,16 @@ The exemplars and labels that a network of ours reads become a vocabulary: token
 number of training classes is the first training exemplar of class i, then come the labels.
 Sequences are x1 y1 x2 y2 ... xq as token numbers; logits are over labels. Clamps are no part of a
 network: the metadata say in words which one it was trained with.
+
+TransformerLens 2 and 3 read the file as it is, 4 through its `convert_tl_checkpoint`. Positions
+"shortformer" are read plainly only: processing (folded norms, centred weights) changes their
+logits, in silence, and 4 refuses them. `note` says so.
 """
 
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +44,8 @@ def export(
         run: by number.
         step: a step at which weights were kept; None: the last.
 
+    Warns where processing would change the network's logits: see `note`.
+
     Raises:
         UserError: there is no such run or step, or TransformerLens has no such model (smeared
             keys).
@@ -55,9 +62,24 @@ def export(
         "clamp": spec.clamp.describe(),
         "run": json.dumps({name: str(label) for name, label in spec.names.items()}),
     }
+    said = note(config)
+    if said:
+        told["note"] = said
+        warnings.warn(said, stacklevel=2)
     with files.atomic(path) as temporary:
         save_file(arrays, temporary, told)
     return config
+
+
+def note(config: dict[str, Any]) -> str:
+    """What to know before TransformerLens loads a network of this config; or nothing."""
+    if config["positional_embedding_type"] != "shortformer":
+        return ""
+    return (
+        'positions "shortformer": load this network in TransformerLens 2 or 3 without processing '
+        "(load_state_dict alone); folded norms and centred weights change its logits, and 4 "
+        "refuses it"
+    )
 
 
 def _vocabulary(params: Params, task: Task) -> tuple[NDArray[np.float32], list[str]]:

@@ -37,7 +37,8 @@ def forward(params: Params, batch: Sequences, tap: Tap | None = None, rows: Rows
     """All sites of a network, in the program's layout (batch last), each a list over layers.
 
     Args:
-        params: the weights.
+        params: the weights. What is no `Params` is a network of another architecture, which has a
+            method `sites(batch, tap, rows)` that does the same.
         batch: B few-shot sequences of T = 2 P - 1 tokens, or for a language model `Tokens`.
         tap: is shown every site in the order of computation, and may put something else in its
             place, which everything later then reads; None: the plain network.
@@ -48,6 +49,8 @@ def forward(params: Params, batch: Sequences, tap: Tap | None = None, rows: Rows
     """
     if rows not in get_args(Rows):
         raise UserError(f"rows is {rows!r}: give one of {', '.join(get_args(Rows))}")
+    if not isinstance(params, Params):
+        return params.sites(batch, tap, rows)
     config = params.config
     T = batch.positions
     if params.W_pos is not None and len(params.W_pos) < T:

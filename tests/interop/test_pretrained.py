@@ -331,12 +331,12 @@ def test_a_network_of_another_kind_or_size_is_refused_in_one_line(tmp_path):
     def with_config(kind="gpt2", **settings):
         return refusal(write_model(tmp_path / "config", kind, {}, **settings))
 
-    assert "give one of gpt2, gpt_neox" in with_config(model_type="bert")
+    assert "give one of gpt2, gpt_neo, gpt_neox" in with_config(model_type="bert")
     assert "lacks n_head" in with_config(n_head=...)
     assert "n_embd 9 and n_head 2" in with_config(n_embd=9)
     assert "unknown activation 'mish'" in with_config(activation_function="mish")
     assert "add_cross_attention" in with_config(add_cross_attention=True)
-    assert "'linear'" in with_config("gpt_neox", rope_scaling={"type": "linear", "factor": 2})
+    assert "'yarn': default, linear" in with_config("gpt_neox", rope_scaling={"type": "yarn"})
     assert "rotary_pct is 2: give a number from 0 to 1" in with_config("gpt_neox", rotary_pct=2)
     assert "all 3 dimensions" in with_config("gpt_neox", rotary_pct=1, hidden_size=6)
     arrays = tensors("gpt2", SIZES["gpt2"])
@@ -448,8 +448,19 @@ def test_files_that_are_not_there_or_not_whole_are_refused_in_one_line(tmp_path)
 
 
 def test_probes_that_do_not_fit_are_refused_in_one_line(tmp_path):
-    assert "25 are needed" in refusal(write_model(tmp_path / "v", vocab_size=30))
-    assert "101 tokens long" in refusal(write_model(tmp_path / "c", n_positions=100))
+    assert "4 are needed" in refusal(write_model(tmp_path / "v", vocab_size=4))
+    assert "this network's context is 8" in refusal(write_model(tmp_path / "c", n_positions=8))
+    fits = reading.read(write_model(tmp_path / "c", n_positions=100))
+    for asked, said in (
+        ({"length": 30, "repeats": 4}, "121 tokens: this network's context is 100"),
+        ({"length": 3}, "length is 3: give 4 or more"),
+        ({"repeats": 1}, "repeats is 1: give 2 or more"),
+        ({"length": 40}, "has 39 that are not special: 40 are needed"),
+        ({"bos": 40}, "bos is '40': give none, or a token from 0 to 39"),
+        ({"bos": "no"}, "bos is 'no': give none"),
+    ):
+        with pytest.raises(UserError, match=said):
+            head_scores.probes(fits, **asked)
     model = reading.read(write_model(tmp_path / "c", n_positions=100))
     with pytest.raises(UserError, match="context is 100"):
         forward(model.weights, model.config, jnp.zeros((1, 101), int), sites)
@@ -566,7 +577,9 @@ def test_the_command_writes_the_folder_and_prints_the_table(tmp_path, monkeypatc
     assert "scores of other weights" in capsys.readouterr().err
     assert main.main(["heads", "--model", "nowhere"]) == 2
     assert main.main(["heads", "--model", "circuit", "--model=nowhere"]) == 2
-    assert "--model is given 2 times: give it once" in capsys.readouterr().err
+    assert "there is no folder nowhere" in capsys.readouterr().err
+    assert main.main(["heads", "--model", "circuit", "--seed", "1", "--seed=2"]) == 2
+    assert "--seed is given 2 times: give it once" in capsys.readouterr().err
     assert main.main(["heads", "--model", "circuit", "--seed", "-1", "--out", "seed"]) == 2
     assert "seed is -1" in capsys.readouterr().err
     assert not Path("seed").exists()

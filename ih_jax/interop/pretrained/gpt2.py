@@ -16,7 +16,7 @@ from ih_jax.interop.pretrained.family import (
     layer_norm,
     special_tokens,
 )
-from ih_jax.interop.pretrained.network import Config
+from ih_jax.interop.pretrained.layout import Config
 
 
 class Fields(Common, frozen=True, kw_only=True):

@@ -5,8 +5,6 @@ Biderman et al. 2023, "Pythia".
 
 from __future__ import annotations
 
-import numpy as np
-
 from ih_jax import gate
 from ih_jax.errors import UserError
 from ih_jax.interop.pretrained.family import (
@@ -16,12 +14,15 @@ from ih_jax.interop.pretrained.family import (
     Source,
     Sources,
     head_width,
+    joint_heads,
     known_activation,
     layer_norm,
+    linear,
     rotary,
+    scaling,
     special_tokens,
 )
-from ih_jax.interop.pretrained.network import Config
+from ih_jax.interop.pretrained.layout import Config
 
 
 class Fields(Rotated, frozen=True, kw_only=True):
@@ -41,7 +42,7 @@ def config(found: Fields, where: str) -> Config:
     """In our words. Raises UserError for what is not read here."""
     heads, d_model = found.num_attention_heads, found.hidden_size
     width = head_width(d_model, heads, ("hidden_size", "num_attention_heads"), where)
-    given = rotary(found, where)
+    given = rotary(found)
     shares = (given.partial_rotary_factor, found.partial_rotary_factor, found.rotary_pct, 0.25)
     rotated = int(width * next(share for share in shares if share is not None))
     if rotated % 2 and rotated == width:
@@ -64,6 +65,7 @@ def config(found: Fields, where: str) -> Config:
         tied=found.tie_word_embeddings,
         rotary=rotated,
         rotary_base=given.rope_theta or found.rotary_emb_base or 10_000.0,
+        rotary_scaling=scaling(given, where),
         parallel=found.use_parallel_residual,
         **special_tokens(found),
     )
@@ -76,28 +78,15 @@ def outer(c: Config, found: Fields) -> Sources:
 
 
 def inner(c: Config, found: Fields) -> Sources:
-    """Where a layer's weights are: queries, keys and values stand together within each head."""
-    D, M, H, E = c.d_model, c.d_mlp, c.heads, c.d_head
-    at, mlp = "layers.{}.attention", "layers.{}.mlp"
-    qkv = f"{at}.query_key_value"
-    made = {
+    """Where a layer's weights are."""
+    D, M, mlp = c.d_model, c.d_mlp, "layers.{}.mlp"
+    return {
         **layer_norm("norm1", "layers.{}.input_layernorm", D),
         **layer_norm("norm2", "layers.{}.post_attention_layernorm", D),
-        "W_QKV": Source(
-            {f"{qkv}.weight": (3 * D, D)}, lambda a: a.reshape(H, 3, E, D).swapaxes(0, 1)
-        ),
-        "W_O": Source({f"{at}.dense.weight": (D, D)}, lambda a: a.T.reshape(H, E, D)),
-        "W_in": Source({f"{mlp}.dense_h_to_4h.weight": (M, D)}, np.transpose),
-        "b_in": Source({f"{mlp}.dense_h_to_4h.bias": (M,)}),
-        "W_out": Source({f"{mlp}.dense_4h_to_h.weight": (D, M)}, np.transpose),
-        "b_out": Source({f"{mlp}.dense_4h_to_h.bias": (D,)}),
+        **joint_heads(c, "layers.{}.attention", found.attention_bias),
+        **linear("in", f"{mlp}.dense_h_to_4h", D, M),
+        **linear("out", f"{mlp}.dense_4h_to_h", M, D),
     }
-    if found.attention_bias:
-        made["b_QKV"] = Source(
-            {f"{qkv}.bias": (3 * D,)}, lambda a: a.reshape(H, 3, E).swapaxes(0, 1)
-        )
-        made["b_O"] = Source({f"{at}.dense.bias": (D,)})
-    return made
 
 
 FAMILY = Family(Fields, config, outer, inner, prefix="gpt_neox.", head="embed_out.weight")

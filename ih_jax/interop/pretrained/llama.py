@@ -5,10 +5,6 @@ gated MLPs, and keys and values that several heads share.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ih_jax.errors import UserError
 from ih_jax.interop.pretrained.family import (
@@ -18,12 +14,19 @@ from ih_jax.interop.pretrained.family import (
     Source,
     Sources,
     Width,
+    group_count,
     head_width,
     known_activation,
+    linear,
     rotary,
+    scaling,
+    separate_heads,
     special_tokens,
+    windowed,
 )
-from ih_jax.interop.pretrained.network import Config
+from ih_jax.interop.pretrained.layout import Config
+
+HEADS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 class Fields(Rotated, frozen=True, kw_only=True):
@@ -58,18 +61,13 @@ def config(found: Fields, where: str, architecture: str = "llama") -> Config:
     heads, d_model = found.num_attention_heads, found.hidden_size
     names = ("hidden_size", "num_attention_heads")
     width = found.head_dim or head_width(d_model, heads, names, where)
-    groups = found.num_key_value_heads or heads
-    if heads % groups:
-        raise UserError(
-            f"{where} says num_attention_heads {heads} and num_key_value_heads {groups}: the first "
-            "must be a multiple of the second"
-        )
+    group_count(heads, found.num_key_value_heads, where)
     if width % 2:
         raise UserError(
             f"{where} has heads of {width} dimensions: they turn in pairs, give an even number"
         )
-    window, begin = _window(found)
-    _check_layer_types(found, window, begin, where)
+    window, layers = _window(found, where)
+    given = rotary(found)
     return Config(
         architecture,
         layers=found.num_hidden_layers,
@@ -84,34 +82,32 @@ def config(found: Fields, where: str, architecture: str = "llama") -> Config:
         scale=width**-0.5,
         tied=found.tie_word_embeddings,
         rotary=width,
-        rotary_base=rotary(found, where).rope_theta or 10_000.0,
+        rotary_base=given.rope_theta or 10_000.0,
+        rotary_scaling=scaling(given, where),
+        gated=True,
         norm="rms",
         window=window,
-        window_from=begin,
+        windowed=layers,
         **special_tokens(found),
     )
 
 
-def _window(found: Fields) -> tuple[int | None, int]:
-    """How many tokens a token attends to, and the first layer where that holds."""
+def _window(found: Fields, where: str) -> tuple[int | None, tuple[bool, ...]]:
+    """How many tokens a token attends to, and in which layers."""
+    L = found.num_hidden_layers
+    window, begin = None, 0
     if isinstance(found, MistralFields):
-        return found.sliding_window, 0
+        window = found.sliding_window
     if isinstance(found, QwenFields) and found.use_sliding_window:
-        return found.sliding_window, found.max_window_layers
-    return None, 0
-
-
-def _check_layer_types(found: Fields, window: int | None, begin: int, where: str) -> None:
-    """Raise UserError where config.json names other layers with a window than are read."""
-    if found.layer_types is None:
-        return
-    kinds = ("full_attention", "sliding_attention")
-    ours = [kinds[window is not None and i >= begin] for i in range(len(found.layer_types))]
-    if ours != found.layer_types:
+        window, begin = found.sliding_window, found.max_window_layers
+    have = () if window is None else (i >= begin for i in range(L))
+    layers = windowed(found.layer_types, L, have, where)
+    if window is None and any(layers):
         raise UserError(
-            f"{where}: layer_types do not agree with its windows: only layers from "
-            "max_window_layers on with a window are read"
+            f"{where} says sliding_attention in layer_types and no sliding_window: give both or "
+            "neither"
         )
+    return (window, layers) if window is not None else (None, ())
 
 
 def outer(c: Config, found: Fields) -> Sources:
@@ -129,38 +125,35 @@ def inner(c: Config, found: Fields, qkv_bias: bool = False, head_norms: bool = F
         qkv_bias: queries, keys and values have biases, whatever config.json says (Qwen 2).
         head_norms: queries and keys of each head have a norm (Qwen 3).
     """
-    D, M, H, E = c.d_model, c.d_mlp, c.heads, c.d_head
-    G = found.num_key_value_heads or H
-    at, mlp = "layers.{}.self_attn", "layers.{}.mlp"
-
-    def qkv(part: str, *inputs: int) -> dict[str, tuple[int, ...]]:
-        heads = {"q": H, "k": G, "v": G}
-        return {f"{at}.{name}_proj.{part}": (n * E, *inputs) for name, n in heads.items()}
-
-    def of_each_head(*parts: NDArray[Any]) -> NDArray[Any]:
-        by_head = [part.reshape(-1, E, *part.shape[1:]) for part in parts]
-        return np.stack([np.repeat(part, H // len(part), axis=0) for part in by_head])
-
+    D, E = c.d_model, c.d_head
+    at = "layers.{}.self_attn"
     made = {
         "norm1_scale": Source({"layers.{}.input_layernorm.weight": (D,)}),
         "norm2_scale": Source({"layers.{}.post_attention_layernorm.weight": (D,)}),
-        "W_QKV": Source(qkv("weight", D), of_each_head),
-        "W_O": Source({f"{at}.o_proj.weight": (D, H * E)}, lambda a: a.T.reshape(H, E, D)),
-        "W_gate": Source({f"{mlp}.gate_proj.weight": (M, D)}, np.transpose),
-        "W_in": Source({f"{mlp}.up_proj.weight": (M, D)}, np.transpose),
-        "W_out": Source({f"{mlp}.down_proj.weight": (D, M)}, np.transpose),
+        **separate_heads(
+            c,
+            at,
+            HEADS,
+            found.num_key_value_heads,
+            qkv_bias=found.attention_bias or qkv_bias,
+            out_bias=found.attention_bias and not qkv_bias,
+        ),
+        **gated_mlp(c, bias=found.mlp_bias),
     }
-    if found.attention_bias or qkv_bias:
-        made["b_QKV"] = Source(qkv("bias"), of_each_head)
-    if found.attention_bias and not qkv_bias:
-        made["b_O"] = Source({f"{at}.o_proj.bias": (D,)})
-    if found.mlp_bias:
-        for field, name, width in (("gate", "gate", M), ("in", "up", M), ("out", "down", D)):
-            made[f"b_{field}"] = Source({f"{mlp}.{name}_proj.bias": (width,)})
     if head_norms:
         made["q_norm"] = Source({f"{at}.q_norm.weight": (E,)})
         made["k_norm"] = Source({f"{at}.k_norm.weight": (E,)})
     return made
+
+
+def gated_mlp(c: Config, bias: bool = False) -> dict[str, Source]:
+    """An MLP whose gate is a third map."""
+    D, M, mlp = c.d_model, c.d_mlp, "layers.{}.mlp"
+    return {
+        **linear("gate", f"{mlp}.gate_proj", D, M, bias),
+        **linear("in", f"{mlp}.up_proj", D, M, bias),
+        **linear("out", f"{mlp}.down_proj", M, D, bias),
+    }
 
 
 def _family(

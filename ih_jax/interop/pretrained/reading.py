@@ -7,31 +7,51 @@ float32 arrays of one layout for all families (`network`). A family's reader is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
 from ih_jax import gate
 from ih_jax.errors import UserError, unknown
-from ih_jax.interop.pretrained import gpt2, gpt_neox, llama
+from ih_jax.interop.pretrained import (
+    bloom,
+    gemma2,
+    gguf_files,
+    gpt2,
+    gpt_neo,
+    gpt_neox,
+    gptj,
+    llama,
+    olmo,
+    opt,
+)
 from ih_jax.interop.pretrained.family import Family
-from ih_jax.interop.pretrained.network import Config, Weights
+from ih_jax.interop.pretrained.layout import Config, Weights
 from ih_jax.interop.pretrained.tensors import read_weights
 
 HUB = "hub:"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+STEP = re.compile(r"(step|checkpoint|ckpt|iter|epoch|tokens)[-_]?(\d{1,15})$", re.IGNORECASE)
 
 # By the model_type of config.json. A further family: a file like theirs, and a line here.
 FAMILIES: Mapping[str, Family] = {
     "gpt2": gpt2.FAMILY,
+    "gpt_neo": gpt_neo.FAMILY,
     "gpt_neox": gpt_neox.FAMILY,
+    "gptj": gptj.FAMILY,
+    "opt": opt.FAMILY,
+    "bloom": bloom.FAMILY,
     "llama": llama.LLAMA,
     "mistral": llama.MISTRAL,
     "qwen2": llama.QWEN2,
     "qwen3": llama.QWEN3,
+    "olmo": olmo.OLMO,
+    "olmo2": olmo.OLMO2,
+    "gemma2": gemma2.FAMILY,
 }
 
 
@@ -41,6 +61,15 @@ class _Kind(msgspec.Struct):
 
 class _Index(msgspec.Struct):
     weight_map: Annotated[dict[str, gate.Name], msgspec.Meta(min_length=1)]
+
+
+class Place(NamedTuple):
+    """Where a network is."""
+
+    name: str
+    source: str
+    folder: Path
+    gguf: Path | None = None  # the file that holds it all
 
 
 @dataclass(frozen=True)
@@ -53,19 +82,25 @@ class Pretrained:
     config: Config
     weights: Weights
     sha256: dict[str, str]  # of each file of weights
+    notes: tuple[str, ...] = ()  # what was read past, or is not as one may think
 
 
 def read(model: str | Path) -> Pretrained:
     """A network from a folder, or from the Hugging Face hub where `model` begins with "hub:".
 
     Args:
-        model: a folder with config.json and model.safetensors (or its shards and their index), or
-            "hub:OWNER/NAME", "hub:OWNER/NAME@REVISION".
+        model: a folder with config.json and model.safetensors (or its shards and their index), a
+            GGUF file, or "hub:OWNER/NAME", "hub:OWNER/NAME@REVISION".
 
     Raises:
         UserError: nothing is there, it is of another architecture, its tensors are not those of its
             config, or hold NaN or infinity; the line says which.
     """
+    return read_at(locate(model))
+
+
+def locate(model: str | Path) -> Place:
+    """Where a network is, downloaded if it is on the hub. Raises UserError as `read`."""
     asked = str(model)
     if asked.startswith(HUB):
         repository, _, revision = asked.removeprefix(HUB).partition("@")
@@ -75,16 +110,58 @@ def read(model: str | Path) -> Pretrained:
     else:
         folder = Path(model)
         name, source = folder.resolve().name, asked
+        file = _gguf(folder)
+        if file is not None:
+            return Place(file.stem, asked, file.parent, file)
     if not folder.is_dir():
         raise UserError(
             f"there is no folder {model}: give one with config.json and {WEIGHTS}, or {HUB}OWNER/"
             "NAME to download it from the Hugging Face hub"
         )
-    family, found, config = _described(folder)
-    files = _files(folder)
-    weights = read_weights(files, family, found, config)
-    sha256 = {file.name: _sha256(file) for file in files}
-    return Pretrained(name.replace("/", "-"), source, folder, config, weights, sha256)
+    return Place(name.replace("/", "-"), source, folder)
+
+
+def read_at(place: Place) -> Pretrained:
+    """The network at a place. Raises UserError as `read`."""
+    family, found, config = _described(place)
+    files = _files(place)
+    weights, notes = read_weights(files, family, found, config)
+    if place.gguf is not None:
+        notes += gguf_files.Opened(place.gguf).notes()
+    if config.window is not None and config.window > config.context:
+        notes.append(
+            f"its window of {config.window:,} tokens is longer than its context of "
+            f"{config.context:,}: every token sees all before it"
+        )
+    return Pretrained(*place[:3], config, weights, hashes(place), tuple(notes))
+
+
+def hashes(place: Place) -> dict[str, str]:
+    """The SHA-256 of each file of weights. Raises UserError where there are none."""
+    return {file.name: _sha256(file) for file in _files(place)}
+
+
+def all_hashes(places: Sequence[Place]) -> dict[str, str]:
+    """The same of several networks: of one by its files' names, of more with theirs before."""
+    if len(places) == 1:
+        return hashes(places[0])
+    found = [(place.name, hashes(place)) for place in places]
+    return {f"{name}/{file}": sha for name, each in found for file, sha in each.items()}
+
+
+def step_of(name: str) -> int | None:
+    """The number at the end of a checkpoint's name: 500 of "checkpoint-500", 1000 of "step1000"."""
+    found = STEP.search(name)
+    return int(found[2]) if found else None
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder that holds no network itself, in the order of their steps."""
+    if not folder.is_dir() or (folder / "config.json").exists():
+        return []
+    inside = [each for each in sorted(folder.iterdir()) if (each / "config.json").is_file()]
+    numbered = [(step_of(each.name), each) for each in inside]
+    return [each for step, each in sorted((s, e) for s, e in numbered if s is not None)]
 
 
 def read_config(folder: Path) -> Config:
@@ -94,25 +171,52 @@ def read_config(folder: Path) -> Config:
         UserError: there is no config.json, a field is missing, of another type or out of range, or
             the network is of a family that is not read here.
     """
-    return _described(folder)[2]
+    return _described(Place("", "", folder))[2]
 
 
-def _described(folder: Path) -> tuple[Family, Any, Config]:
-    """The family of the network in a folder, the fields of its config.json, and its config."""
+def _described(place: Place) -> tuple[Family, Any, Config]:
+    """The family of a network, the fields of its config.json, and its config."""
+    folder = place.folder
+    if place.gguf is not None:
+        with gguf_files.Opened(place.gguf) as opened:
+            return _fields(opened.config(), gate.shown_path(place.gguf))
     path = folder / "config.json"
     if not path.exists():
-        raise UserError(f"{folder} holds no config.json: give the whole folder of the network")
-    given = gate.parse_json(path)
-    kind = gate.checked(given, _Kind, gate.shown_path(path)).model_type
+        inside = [each.name for each in checkpoints(folder)]
+        raise UserError(
+            f"{folder} holds no config.json: give the whole folder of the network"
+            + f", such as one of {', '.join(inside[:4])} in it" * bool(inside)
+        )
+    return _fields(gate.parse_json(path), gate.shown_path(path))
+
+
+def _fields(given: Any, where: str) -> tuple[Family, Any, Config]:
+    kind = gate.checked(given, _Kind, where).model_type
     if kind not in FAMILIES:
-        raise UserError(f"{path}: {unknown('model_type', kind, FAMILIES)}")
+        raise UserError(f"{where}: {unknown('model_type', kind, FAMILIES)}")
     family = FAMILIES[kind]
-    found = gate.checked(given, family.model, gate.shown_path(path))
-    return family, found, family.config(found, gate.shown_path(path))
+    found = gate.checked(given, family.model, where)
+    return family, found, family.config(found, where)
 
 
-def _files(folder: Path) -> list[Path]:
-    """The files of weights in a folder."""
+def _gguf(path: Path) -> Path | None:
+    """The GGUF file that this is, or the only one in a folder without config.json."""
+    if path.suffix == gguf_files.SUFFIX and not path.is_dir():
+        return gate.regular(path)
+    if path.is_dir() and not (path / "config.json").exists():
+        inside = sorted(path.glob(f"*{gguf_files.SUFFIX}"))
+        if len(inside) > 1:
+            names = ", ".join(each.name for each in inside[:4])
+            raise UserError(f"{path} holds {len(inside)} GGUF files: give one of {names}")
+        return inside[0] if inside else None
+    return None
+
+
+def _files(place: Place) -> list[Path]:
+    """The files of weights of a network."""
+    if place.gguf is not None:
+        return [place.gguf]
+    folder = place.folder
     if (folder / WEIGHTS).exists():
         return [gate.regular(folder / WEIGHTS)]
     index = folder / INDEX
@@ -127,7 +231,8 @@ def _files(folder: Path) -> list[Path]:
         return [gate.regular(file) for file in files]
     raise UserError(
         f"{folder} holds no {WEIGHTS}, nor shards with their index; pickles (pytorch_model.bin) "
-        "are not read: convert, with transformers, by model.save_pretrained(FOLDER)"
+        "are not read: convert them, with transformers, by "
+        "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
     )
 
 

@@ -17,10 +17,15 @@ from safetensors import SafetensorError, safe_open
 
 from ih_jax import gate
 from ih_jax.errors import UserError
+from ih_jax.interop.pretrained import gguf_files
 from ih_jax.interop.pretrained.family import Family, Source
-from ih_jax.interop.pretrained.network import Blocks, Config, Weights, bytes_of
+from ih_jax.interop.pretrained.layout import Blocks, Config, Weights, bytes_of
 
 FLOATS = ("F64", "F32", "F16", "BF16")
+# What other tools put before names.
+PREFIXES = ("_orig_mod.", "module.", "model.", "transformer.")
+# Heads that other tasks add, beside or in place of the map to logits.
+EXTRA = re.compile(r"^(v_head|value_head|score|classifier|qa_outputs|reward_head)\.")
 # Masks and tables that older files keep beside the weights.
 IGNORED = re.compile(r"\.(attn|attention|self_attn)\.(bias|masked_bias|rotary_emb\.inv_freq)$")
 
@@ -33,8 +38,10 @@ class _Held(NamedTuple):
     name: str  # in the file
 
 
-def read_weights(files: Sequence[Path], family: Family, found: Any, config: Config) -> Weights:
-    """Every tensor where it belongs, float32.
+def read_weights(
+    files: Sequence[Path], family: Family, found: Any, config: Config
+) -> tuple[Weights, list[str]]:
+    """Every tensor where it belongs, float32; and what was read past, in words.
 
     Args:
         files: safetensors files of one network.
@@ -55,7 +62,13 @@ def read_weights(files: Sequence[Path], family: Family, found: Any, config: Conf
         for file in files:
             opened = stack.enter_context(_open(file))
             for name in opened.keys():  # noqa: SIM118
-                held[name.removeprefix(family.prefix)] = _Held(file, opened, name)
+                short = _short(name, family)
+                if short in held:
+                    raise UserError(
+                        f"{folder} holds both {held[short].name} and {name}: one of them is enough"
+                    )
+                held[short] = _Held(file, opened, name)
+        notes = _read_past(held, family)
         head = next((name for name in (family.head, "lm_head.weight") if name in held), None)
         if head or not config.tied:
             size = (config.vocabulary, config.d_model)
@@ -75,14 +88,38 @@ def read_weights(files: Sequence[Path], family: Family, found: Any, config: Conf
         made = {field: jnp.asarray(take(source), jnp.float32) for field, source in outer.items()}
         blocks = {field: stacked(source) for field, source in inner.items()}
     for field, shape in _biases(config).items():
-        if field != "b_gate" or "W_gate" in blocks:
-            blocks.setdefault(field, jnp.zeros((config.layers, *shape)))
+        blocks.setdefault(field, jnp.zeros((config.layers, *shape)))
     made.setdefault("norm_bias", jnp.zeros(config.d_model))
     made.setdefault("W_U", made["W_E"])
-    return Weights(blocks=Blocks(**blocks), W_pos=made.pop("W_pos", None), **made)
+    return Weights(blocks=Blocks(**blocks), W_pos=made.pop("W_pos", None), **made), notes
+
+
+def _short(name: str, family: Family) -> str:
+    """A tensor's name without what the family or other tools put before it."""
+    own = [f"{part}." for part in family.prefix.split(".") if part]
+    while found := next((each for each in (*PREFIXES, *own) if name.startswith(each)), None):
+        name = name.removeprefix(found)
+    return name
+
+
+def _read_past(held: dict[str, _Held], family: Family) -> list[str]:
+    """Take extra heads out; what is read past, in words."""
+    said = []
+    others = sorted({each for each in PREFIXES[:2] for one in held.values() if each in one.name})
+    if others:
+        said.append(f"before names of tensors, {' and '.join(others)} was read past")
+    extra = sorted(name for name in held if EXTRA.match(name))
+    for name in extra:
+        del held[name]
+    if extra:
+        more = f" and {len(extra) - 3} more" if len(extra) > 3 else ""
+        said.append(f"left out, as no part of a language model: {', '.join(extra[:3])}{more}")
+    return said
 
 
 def _open(file: Path) -> Any:
+    if file.suffix == gguf_files.SUFFIX:
+        return gguf_files.Opened(file)
     try:
         return safe_open(gate.regular(file), framework="numpy")
     except UserError:
@@ -100,8 +137,8 @@ def _take(held: _Held) -> NDArray[Any]:
 
 def _biases(c: Config) -> dict[str, tuple[int, ...]]:
     """The shape of each bias of a layer, for those that a family has not."""
-    narrow = dict.fromkeys(("norm1_bias", "norm2_bias", "b_O", "b_out"), (c.d_model,))
-    wide = dict.fromkeys(("b_in", "b_gate"), (c.d_mlp,))
+    wide = dict.fromkeys(("b_in", "b_gate") if c.gated else ("b_in",), (c.d_mlp,))
+    narrow = dict.fromkeys(("b_O", "b_out"), (c.d_model,))
     return {**narrow, **wide, "b_QKV": (3, c.heads, c.d_head)}
 
 
