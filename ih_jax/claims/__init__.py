@@ -33,7 +33,7 @@ from ih_jax.claims.learning import (
     time_to,
     times_to,
 )
-from ih_jax.claims.networks import Networks, of_networks
+from ih_jax.claims.networks import Measure, Networks, networks_of, of_networks
 from ih_jax.claims.older import (
     VERDICTS,
     Faster,
@@ -61,6 +61,7 @@ __all__ = [
     "Finding",
     "Grade",
     "Learning",
+    "Measure",
     "Networks",
     "Plateau",
     "Reported",
@@ -89,6 +90,7 @@ __all__ = [
     "median_ratio",
     "medians_ordered",
     "more_than",
+    "networks_of",
     "no_difference",
     "of_networks",
     "one_setting",

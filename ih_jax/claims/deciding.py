@@ -17,7 +17,7 @@ import xarray as xr
 
 from ih_jax.claims.bounds import Effect
 from ih_jax.claims.comparing import Comparison, Reported
-from ih_jax.claims.networks import Measure, Networks, listed
+from ih_jax.claims.networks import Measure, Networks, networks_of
 
 Verdict = Literal[
     "replicates",
@@ -153,7 +153,7 @@ def _decided(claim: Claim, results: xr.Dataset, authors: xr.Dataset | None) -> F
             finding = replace(finding, size=rule.compare(networks, claim.reported))
         theirs = dict(enumerate(claim.reported.bounds()))
         if theirs:
-            beside["paper"] = rule.judge(listed(theirs))
+            beside["paper"] = rule.judge(networks_of(theirs))
     if authors is not None:
         with contextlib.suppress(KeyError):  # xarray's, for a number or a setting that they lack
             beside["authors' code"] = rule.judge(rule.measure(authors))

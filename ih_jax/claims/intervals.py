@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ih_jax.claims.bounds import Bounds
 from ih_jax.claims.networks import Network
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 SEED = 0  # of resampling: the same results give the same interval
 
 Interval = tuple[float, float]
@@ -152,7 +152,7 @@ def of_statistic(
     samples: Sequence[NDArray[np.float64]],
     networks: Sequence[Network],
     confidence: float = 0.95,
-    resamples: int = RESAMPLES,
+    resamples: int | None = None,
 ) -> Interval:
     """Interval of what is pooled over heads of networks, by resampling networks with all of theirs.
 
@@ -168,7 +168,7 @@ def of_statistic(
         drawn = [s for s, times in zip(samples, weights, strict=True) for _ in range(times)]
         found.append(statistic(drawn))
     known = np.asarray(found)[np.isfinite(found)]
-    if len(known) < resamples / 2:
+    if len(known) < len(counts) / 2:
         return -math.inf, math.inf
     tail = (1 - confidence) / 2
     if not shared_parts(networks):
@@ -176,12 +176,13 @@ def of_statistic(
     return float(np.quantile(known, tail)), float(np.quantile(known, 1 - tail))
 
 
-def resampled(networks: Sequence[Network], resamples: int = RESAMPLES) -> NDArray[np.float64]:
+def resampled(networks: Sequence[Network], resamples: int | None = None) -> NDArray[np.float64]:
     """[resamples, networks]: how often each network is drawn; shared parts are drawn on their own.
 
     Of no fixed sum where parts are shared; a sample without any network is drawn again as all.
     """
     rng = np.random.default_rng(SEED)
+    resamples = resamples or RESAMPLES
     n, shared = len(networks), shared_parts(networks)
     if not shared:
         return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)

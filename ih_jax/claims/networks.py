@@ -45,7 +45,8 @@ class Networks:
         """Networks as written in a sentence: init 5, 6 (more than eight: how many)."""
         if len(networks) > 8:
             return f"{len(networks)} networks"
-        return f"init {', '.join(str(network[0]) for network in networks)}"
+        kind = "" if any(isinstance(network[0], str) for network in networks) else "init "
+        return kind + ", ".join(str(network[0]) for network in networks)
 
 
 Measure = Callable[[xr.Dataset], Networks]
@@ -97,8 +98,8 @@ def _networks(results: xr.Dataset) -> tuple[list[Network], list[Any]]:
     return list(zip(inits, weights, drawn, strict=True)), inits
 
 
-def listed(values: Mapping[Any, Number]) -> Networks:
-    """Values that are known already, by network (or by seed), as claims take them."""
+def networks_of(values: Mapping[Any, Number]) -> Networks:
+    """What claims take, of values that are known already, by the network's number or its name."""
     own = {key if isinstance(key, tuple) else (key,): _bounded(v) for key, v in values.items()}
     missing = [k for k, v in own.items() if isinstance(v, Bounds) and math.isnan(v.low)]
     kept = {k: v for k, v in own.items() if k not in missing}
@@ -112,5 +113,5 @@ def _bounded(value: Number) -> Value:
         return value
     if isinstance(value, np.ndarray) and value.ndim:
         rows = np.asarray(value, float)
-        return rows[np.isfinite(rows).reshape(len(rows), -1).all(1)]
+        return rows[np.isfinite(rows).all(tuple(range(1, rows.ndim)))]
     return Bounds(float(value), float(value))

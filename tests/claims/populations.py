@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from ih_jax.claims.networks import Networks, listed
+from ih_jax.claims.networks import Networks, networks_of
 
 CROSSED = [(i, w, d) for i, (d, w) in enumerate(itertools.product(range(4), range(16)))]
 
 
 def independent(values: Iterable[Any]) -> Networks:
     """Networks of initial weights of their own."""
-    return listed(dict(enumerate(values)))
+    return networks_of(dict(enumerate(values)))
 
 
 def crossed(rate: float, weights: float, draws: float, rng: np.random.Generator) -> list[bool]:

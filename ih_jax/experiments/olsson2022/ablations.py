@@ -8,20 +8,29 @@ the direction of the phase change; removing others does little, or the opposite.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import xarray as xr
 from jax import Array
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ih_jax.claims import Claim, at_least, at_most, in_every_seed
+from ih_jax.claims import (
+    Claim,
+    below,
+    correlation,
+    in_most,
+    more_than,
+    pooled,
+)
 from ih_jax.claims import phase_change as changes
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, HEAD_COLOURS, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
-from ih_jax.experiments.olsson2022.models import INDUCTION, Model
+from ih_jax.experiments.olsson2022.models import INDUCTION, Model, of_models
 from ih_jax.experiments.olsson2022.trainings import DEPTHS, SMEARED
 from ih_jax.measures import context, heads, removal
 from ih_jax.model.params import Params
@@ -137,61 +146,62 @@ def _whole(seed: xr.Dataset, name: str) -> float:
     return float(seed["whole"].sel(model=name))
 
 
-def _removed(seed: xr.Dataset, kind: str, mlp: bool) -> float:
-    """Least share of the score lost with all induction heads, over models that have a score."""
-    shares = []
-    for name in names_of(seed, mlp):
-        own = seed.sel(model=name)
-        shares.append(float(own[f"joint_{kind}"]) / -models.enough(_whole(seed, name)))
-    return min((each for each in shares if np.isfinite(each)), default=float("nan"))
+def _removed(kind: str) -> Callable[[xr.Dataset, str], float]:
+    """Share of a network's score that goes with all induction heads."""
+
+    def value(seed: xr.Dataset, name: str) -> float:
+        return float(seed[f"joint_{kind}"].sel(model=name)) / -models.enough(_whole(seed, name))
+
+    return value
 
 
-def _others(seed: xr.Dataset) -> float:
-    """Largest share of the score lost with a head of neither kind."""
-    most = []
-    changed = [n for n in names_of(seed, False) if models.enough(_whole(seed, n)) < 0]
-    for name in changed:
-        score, _, prefix, previous = _end(seed, name)
-        other = (prefix < INDUCTION) & (previous < PREVIOUS)
-        if other.any():
-            most.append(float((score[other] / -_whole(seed, name)).max()))
-    return max(most, default=float("nan"))
+def _shares(seed: xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of every head at the end: share of the score lost with it, and both its scores."""
+    score, _, prefix, previous = _end(seed, name)
+    return score / -models.enough(_whole(seed, name)), prefix, previous
 
 
-def _most_negative(seed: xr.Dataset) -> float:
-    """Share of models in which the head whose removal goes furthest back is an induction head."""
-    good = []
-    for name in names_of(seed, False) + names_of(seed, True):
-        _, projection, prefix, _ = _end(seed, name)
-        if np.isfinite(projection).all():
-            good.append(bool(prefix[int(np.argmin(projection))] >= INDUCTION))
-    return float(np.mean(good)) if good else float("nan")
+def _matching_and_share(seed: xr.Dataset, name: str) -> np.ndarray:
+    share, prefix, _ = _shares(seed, name)
+    return np.stack([prefix, share], axis=1)
 
 
-def _negative(seed: xr.Dataset) -> float:
-    """Share of induction heads, of all models, whose projection is below 0."""
-    found: list[bool] = []
-    for name in names_of(seed, False) + names_of(seed, True):
-        _, projection, prefix, _ = _end(seed, name)
-        found += (projection[(prefix >= INDUCTION) & np.isfinite(projection)] < 0).tolist()
-    return float(np.mean(found)) if found else float("nan")
+def _stand_out(seed: xr.Dataset, name: str) -> float:
+    """Largest share lost with an induction head, less that with a head of neither kind."""
+    share, prefix, previous = _shares(seed, name)
+    others = (prefix < INDUCTION) & (previous < PREVIOUS)
+    if not (prefix >= INDUCTION).any() or not others.any():
+        return float("nan")
+    return float(share[prefix >= INDUCTION].max() - share[others].max())
 
 
-def _opposite(seed: xr.Dataset) -> float:
+def _back(seed: xr.Dataset, name: str) -> float:
+    """Mean projection of the induction heads, nats."""
+    _, projection, prefix, _ = _end(seed, name)
+    found = projection[(prefix >= INDUCTION) & np.isfinite(projection)]
+    return float(found.mean()) if found.size else float("nan")
+
+
+def _furthest(seed: xr.Dataset, name: str) -> float:
+    """Prefix matching of the head whose removal goes furthest back."""
+    _, projection, prefix, _ = _end(seed, name)
+    known = np.isfinite(projection).all()
+    return float(prefix[int(np.argmin(projection))]) if known else float("nan")
+
+
+def _strengthened(seed: xr.Dataset, name: str) -> float:
     """Share of the heads of neither kind whose removal strengthens the score."""
-    found: list[bool] = []
-    for name in names_of(seed, False) + names_of(seed, True):
-        score, _, prefix, previous = _end(seed, name)
-        found += (score[(prefix < INDUCTION) & (previous < PREVIOUS)] < 0).tolist()
-    return float(np.mean(found)) if found else float("nan")
+    share, prefix, previous = _shares(seed, name)
+    found = share[(prefix < INDUCTION) & (previous < PREVIOUS)]
+    return float(np.mean(found < 0)) if np.isfinite(found).any() else float("nan")
 
 
-def _after_only(seed: xr.Dataset) -> float:
-    """Largest effect of a head before the window, over the largest at the end (2L)."""
-    window = models.window_of(seed, "2L", "curve")
+def _before(seed: xr.Dataset, name: str) -> float:
+    """Largest effect of a head before the window, over the largest at the end."""
+    window = models.window_of(seed, name, "curve")
     if window is None:
         return float("nan")
-    score = abs(seed["score"].sel(model="2L"))
+    score = abs(seed["score"].sel(model=name))
     before = score.where(score["checkpoint"] <= window.start, drop=True)
     return float(before.max() / score.isel(checkpoint=-1).max())
 
@@ -210,68 +220,114 @@ def matters(seed: xr.Dataset, name: str) -> int:
     return int(((share >= 0.1) & (prefix < INDUCTION)).sum())
 
 
+def _attention_only(results: xr.Dataset) -> list[str]:
+    return names_of(results, mlp=False)
+
+
+def _with_mlps(results: xr.Dataset) -> list[str]:
+    return names_of(results, mlp=True)
+
+
+def _all(results: xr.Dataset) -> list[str]:
+    return [*names_of(results, mlp=False), *names_of(results, mlp=True)]
+
+
+SOURCE = "argument 3 (direct ablation)"
 CLAIMS = (
     Claim(
         "induction heads carry it: attention only",
-        "In attention-only models, removing all induction heads with patterns preserved takes half "
-        "of the in-context learning score or more.",
+        "In small attention-only models induction heads account for most of in-context learning.",
+        in_most("share", of_models(_attention_only, _removed("patterns")), more_than(0.5)),
         paper="almost all of it",
+        source=SOURCE,
+        estimand="share of a network's score that is lost with all heads of prefix matching above "
+        "0.5, patterns preserved, above one half; over networks (model and seed)",
         grade="strong",
-        decide=in_every_seed(
-            "least share", lambda s: _removed(s, "patterns", False), at_least(0.5)
-        ),
     ),
     Claim(
         "the same, all recomputed",
-        "So does full removal.",
+        "So with full removal.",
+        in_most("share", of_models(_attention_only, _removed("full")), more_than(0.5)),
         paper="almost all of it",
+        source=SOURCE,
+        estimand="the same, with everything after the heads computed anew",
+        primary=False,
         grade="strong",
-        decide=in_every_seed("least share", lambda s: _removed(s, "full", False), at_least(0.5)),
     ),
     Claim(
         "induction heads carry it: with MLPs",
-        "In models with MLPs removing them with patterns preserved takes half of it or more.",
+        "In small models with MLPs they account for the majority of it.",
+        in_most("share", of_models(_with_mlps, _removed("patterns")), more_than(0.5)),
         paper="the majority",
+        source=SOURCE,
+        estimand="the same share, of models with MLPs",
         grade="medium",
-        decide=in_every_seed("least share", lambda s: _removed(s, "patterns", True), at_least(0.5)),
+    ),
+    Claim(
+        "the more it matches, the more it carries",
+        "It is the heads that match prefixes whose removal costs in-context learning.",
+        pooled(
+            "rank correlation",
+            of_models(_attention_only, _matching_and_share),
+            correlation(ranks=True),
+        ),
+        paper="induction heads stand out",
+        source=SOURCE,
+        estimand="rank correlation of prefix matching with the share of the score lost with a "
+        "head, over all heads of attention-only networks",
+        grade="strong",
     ),
     Claim(
         "others do not",
-        "In attention-only models no head with prefix matching and previous-token attention below "
-        "0.5 takes more than a tenth of the score with it.",
+        "No other head costs as much as an induction head.",
+        in_most("difference", of_models(_attention_only, _stand_out), more_than(0)),
         paper="about 0",
+        source=SOURCE,
+        estimand="largest share of the score lost with a head of prefix matching above 0.5, less "
+        "the largest with one that has neither that nor previous-token attention above 0.5",
+        primary=False,
         grade="strong",
-        decide=in_every_seed("largest share", _others, at_most(0.1)),
     ),
     Claim(
         "back along the change",
-        "Removing an induction head moves per-token losses against the direction of the change: "
-        "for nine of ten induction heads.",
+        "Removing an induction head undoes the change of per-token losses in the window.",
+        in_most("nats", of_models(_all, _back), below(0)),
         paper="strongly negative",
+        source=f"{SOURCE}: before-and-after vector",
+        estimand="mean projection, over a network's induction heads, of what removal does to "
+        "per-token losses on the direction of the change",
         grade="strong",
-        decide=in_every_seed("share of induction heads", _negative, at_least(0.9)),
     ),
     Claim(
         "furthest back",
-        "In every model the head whose removal goes furthest back is an induction head.",
+        "The head whose removal goes furthest back is an induction head.",
+        in_most("prefix matching", of_models(_all, _furthest), more_than(0.5)),
         paper="induction heads stand out",
+        source=f"{SOURCE}: before-and-after vector",
+        estimand="prefix matching of the head of most negative projection, above 0.5",
+        primary=False,
         grade="strong",
-        decide=in_every_seed("share of models", _most_negative, at_least(1.0)),
     ),
     Claim(
         "the opposite sign",
-        "Removing one of the other heads strengthens the score, for more than half of them.",
+        "Removing one of most other heads strengthens in-context learning a little.",
+        in_most("share of other heads", of_models(_all, _strengthened), more_than(0.5)),
         paper="most other heads slightly",
+        source=SOURCE,
+        estimand="share, of a network's heads of neither kind, of those whose removal makes the "
+        "score more negative, above one half",
         grade="medium",
-        decide=in_every_seed("share of other heads", _opposite, lambda v: v.more_than(0.5)),
     ),
     Claim(
         "not before the window",
-        "Before the window no head of the two-layer model has a fifth of the largest effect at the "
-        "end.",
+        "Heads come to matter in the window.",
+        in_most("before / end", of_models(_all, _before), below(0.5)),
         paper="effects appear in the window",
+        source=SOURCE,
+        estimand="largest effect of a head on a network's score before its window, over the "
+        "largest at the end, below one half",
+        primary=False,
         grade="strong",
-        decide=in_every_seed("before / end", _after_only, at_most(0.2)),
     ),
 )
 

@@ -19,7 +19,14 @@ import xarray as xr
 from jax import Array
 from matplotlib.figure import Figure
 
-from ih_jax.claims import Claim, at_least, in_every_seed
+from ih_jax.claims import (
+    Claim,
+    Reported,
+    below,
+    in_most,
+    more_than,
+    of_networks,
+)
 from ih_jax.clamps.apply import forward
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
@@ -171,83 +178,106 @@ def _best_at(seed: xr.Dataset, by: str, what: str) -> float:
     return float(seed[what].stack(place=("layer", "head"))[best])
 
 
+def _attention(task: str) -> Callable[[xr.Dataset], float]:
+    return lambda seed: float(seed[f"{task}_attention"].max())
+
+
+def _match_too(seed: xr.Dataset) -> float:
+    """The lesser prefix matching of the heads that translate and that match patterns."""
+    return min(
+        _best_at(seed, f"{task}_attention", f"{task}_prefix_matching")
+        for task in ("translate", "match")
+    )
+
+
+SOURCE = "argument 4 (specific examples)"
 CLAIMS = (
     Claim(
         "literal copying",
-        "On random tokens that repeat, which training never showed, the loss falls by 0.5 nats or "
-        "more from the first block to the last.",
+        "Induction heads copy text that came before, whatever it is.",
+        in_most("nats", of_networks(_gain), more_than(0)),
         paper="copies text it has seen before",
+        source=f"{SOURCE}: literal sequence copying",
+        estimand="by how much the loss on random tokens that repeat, which training never showed, "
+        "is lower on the last repeat than on the first block",
         grade="strong",
-        decide=in_every_seed("nats", _gain, at_least(0.5)),
     ),
     Claim(
         "by heads that match prefixes",
-        "The head that copies most (signed logits) has prefix matching of 0.5 or more.",
-        paper=".75 (copying .89)",
-        grade="medium",
-        decide=in_every_seed(
+        "The head that copies most matches prefixes.",
+        in_most(
             "prefix matching",
-            lambda s: _best_at(s, "copy_copying_logits", "copy_prefix_matching"),
-            at_least(0.5),
+            of_networks(lambda s: _best_at(s, "copy_copying_logits", "copy_prefix_matching")),
+            more_than(0.5),
         ),
+        paper=".75 (copying .89), one head of a large model",
+        reported=Reported((0.75,)),
+        source=f"{SOURCE}: literal sequence copying",
+        estimand="prefix matching of the head of highest copying (logits), above 0.5: more "
+        "attention to what followed earlier than to all else together",
+        primary=False,
+        grade="medium",
     ),
     Claim(
         "translation is learned",
-        "The loss on words of a translation is 0.5 nats or less (chance among the words: 3.2).",
+        "The language of translations is learned, without which nothing can be asked of heads.",
+        in_most("nats", of_networks(lambda s: float(s["translate_loss"])), below(1.6)),
         paper="not a question there",
-        decide=in_every_seed(
-            "nats", lambda s: float(s["translate_loss"]), lambda v: v.within(0, 0.5)
-        ),
+        estimand="loss on words of a translation, below half of chance among the words (3.2)",
+        kind="hypothesis",
+        primary=False,
     ),
     Claim(
         "translation: where it looks",
-        "A head gives half of its attention, or more, to the word that is to be translated next.",
+        "A head attends to the word that is to be translated next.",
+        in_most("best", of_networks(_attention("translate")), more_than(0.5)),
         paper="off-diagonal, meandering",
+        source=f"{SOURCE}: translation",
+        estimand="the highest attention, of a head, to the source of the next word, above 0.5",
         grade="medium",
-        decide=in_every_seed(
-            "best", lambda s: float(s["translate_attention"].max()), at_least(0.5)
-        ),
     ),
     Claim(
         "translation: what it adds",
-        "That head's direct contribution raises the logit of the right translation.",
-        paper="net positive",
-        grade="medium",
-        decide=in_every_seed(
+        "It raises the logit of the right translation.",
+        in_most(
             "logits",
-            lambda s: _best_at(s, "translate_attention", "translate_raised"),
-            lambda v: v.more_than(0),
+            of_networks(lambda s: _best_at(s, "translate_attention", "translate_raised")),
+            more_than(0),
         ),
+        paper="net positive",
+        source=f"{SOURCE}: translation",
+        estimand="direct contribution of that head to the logit of the right translation",
+        primary=False,
+        grade="medium",
     ),
     Claim(
         "patterns are learned",
-        "After ':' the right label is the most likely one in nine of ten lines whose template came "
-        "before (chance: a quarter).",
+        "The language of templates is learned, without which nothing can be asked of heads.",
+        in_most("share", of_networks(lambda s: float(s["match_accuracy"])), more_than(0.5)),
         paper="not a question there",
-        decide=in_every_seed("share", lambda s: float(s["match_accuracy"]), at_least(0.9)),
+        estimand="share of lines, of a template that came before, whose right label is the most "
+        "likely one, above one half (chance: a quarter)",
+        kind="hypothesis",
+        primary=False,
     ),
     Claim(
         "patterns: where it looks",
-        "A head gives 0.65 or more of its attention, from ':', to labels of earlier lines of the "
-        "same template.",
-        paper="about .65",
+        "A head attends from ':' mostly to labels of earlier lines of the same template.",
+        in_most("best", of_networks(_attention("match")), more_than(0.5)),
+        paper="about .65, one head of a large model",
+        reported=Reported((0.65,)),
+        source=f"{SOURCE}: pattern matching",
+        estimand="the highest share of a head's attention on right labels, above 0.5",
         grade="medium",
-        decide=in_every_seed("best", lambda s: float(s["match_attention"].max()), at_least(0.65)),
     ),
     Claim(
         "the same heads match prefixes",
-        "The heads that translate and that match patterns have prefix matching of 0.5 or more on "
-        "random tokens.",
-        paper=".85 and .94",
+        "Heads that translate and that match patterns match prefixes of random tokens as well.",
+        in_most("lesser of the two", of_networks(_match_too), more_than(0.5)),
+        paper=".85 and .94, two heads of a large model",
+        source=SOURCE,
+        estimand="the lesser prefix matching of the two heads found above, above 0.5",
         grade="medium",
-        decide=in_every_seed(
-            "lesser of the two",
-            lambda s: min(
-                _best_at(s, f"{task}_attention", f"{task}_prefix_matching")
-                for task in ("translate", "match")
-            ),
-            at_least(0.5),
-        ),
     ),
 )
 

@@ -14,7 +14,15 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ih_jax.claims import Bounds, Claim, at_least, at_most, below, in_every_seed, known
+from ih_jax.claims import (
+    Bounds,
+    Claim,
+    at_least,
+    below,
+    in_most,
+    known,
+    of_networks,
+)
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
@@ -84,39 +92,49 @@ def _pulse_enough(seed: xr.Dataset) -> Bounds:
     return _over_none(pulses(seed)[-1])(seed)
 
 
+TIMED = "tokens to half of the free network's final score, with over without, paired within seeds"
 CLAIMS = (
     Claim(
         "given, it comes sooner",
-        "With one head of layer 0 held at the previous token the change comes in at most two "
-        "thirds of the time.",
+        "With one head of layer 0 held at the previous token the change comes sooner.",
+        in_most("given / none", of_networks(_over_none("given")), below(1)),
         paper="not done (few-shot: x 0.7, Singh et al. 2024, fig. 5b)",
-        decide=in_every_seed("given / none", _over_none("given"), at_most(2 / 3)),
+        estimand=TIMED,
+        kind="hypothesis",
     ),
     Claim(
         "given for a while",
         "Held for the first 800 steps only, it still comes sooner than without.",
+        in_most("given to 800 / none", of_networks(_pulse_enough), below(1)),
         paper="not done",
-        decide=in_every_seed("given to 800 / none", _pulse_enough, below(1)),
+        estimand=TIMED,
+        kind="hypothesis",
+        primary=False,
     ),
     Claim(
         "denied, it does not come",
-        "With no head of layer 0 allowed to look at the previous token the final score is at most "
-        "a third.",
+        "With no head of layer 0 allowed to look at the previous token it does not come.",
+        in_most("denied / none", of_networks(_never), below(0.5)),
         paper="not done (implied by argument 2)",
-        decide=in_every_seed("denied / none", _never, at_most(1 / 3)),
+        estimand="final score when denied over that of the free network, below one half",
+        kind="hypothesis",
     ),
     Claim(
         "denied for a while, it waits",
         "Denied for the first half of training, the change comes after that.",
+        in_most("time / end of denial", of_networks(_waits), at_least(1)),
         paper="not done",
-        decide=in_every_seed("time / end of denial", _waits, at_least(1)),
+        estimand="tokens to half of the free network's final score, over the end of denial",
+        kind="hypothesis",
+        primary=False,
     ),
     Claim(
         "given the pattern, no wait",
-        "With one head of layer 1 held at the induction pattern the change comes in at most a "
-        "quarter of the time.",
+        "With one head of layer 1 held at the induction pattern the change comes sooner.",
+        in_most("induction / none", of_networks(_over_none("induction")), below(1)),
         paper="not done (few-shot: x 0.1, Singh et al. 2024, fig. 5b)",
-        decide=in_every_seed("induction / none", _over_none("induction"), at_most(0.25)),
+        estimand=TIMED,
+        kind="hypothesis",
     ),
 )
 

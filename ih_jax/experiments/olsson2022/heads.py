@@ -16,16 +16,23 @@ import xarray as xr
 from jax import Array
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import stats
 
-from ih_jax.claims import VERDICTS, Claim, Finding, at_least, in_every_seed
+from ih_jax.claims import (
+    Claim,
+    Rule,
+    correlation,
+    in_most,
+    of_networks,
+    pooled,
+    yes,
+)
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.colours import colour_of
-from ih_jax.experiments.olsson2022.models import INDUCTION, deep
+from ih_jax.experiments.olsson2022.models import INDUCTION, deep, of_models
 from ih_jax.experiments.olsson2022.told_of_heads import at_the_end
 from ih_jax.experiments.olsson2022.trainings import DEPTHS, SMEARED
 from ih_jax.measures import circuits
@@ -76,116 +83,140 @@ def flat(seed: xr.Dataset, *names: str, above: int = 0) -> list[np.ndarray]:
     return [each[there] for each in arrays]
 
 
-def _copies(seed: xr.Dataset) -> float:
-    prefix, logits = flat(seed, "prefix_matching", "copying_logits")
-    found = logits[prefix >= INDUCTION] > 0
-    return float(found.mean()) if found.size else float("nan")
+def _columns(*names: str, above: int = 0) -> Callable[[xr.Dataset], np.ndarray]:
+    """[heads, names] of one seed, of all models together."""
+    return lambda seed: np.stack(flat(seed, *names, above=above), axis=1)
 
 
-def _also_copy_more(seed: xr.Dataset) -> float:
-    """Spearman's correlation of prefix matching and copying (signed logits), layer 1 and up."""
-    return float(stats.spearmanr(*flat(seed, "prefix_matching", "copying_logits", above=1))[0])
+def _of_induction(name: str) -> Callable[[xr.Dataset], np.ndarray]:
+    """[heads]: of heads that match prefixes."""
 
-
-def _trace(seed: xr.Dataset) -> float:
-    return float(stats.spearmanr(*flat(seed, "cosine", "prefix_matching", above=1))[0])
-
-
-def _ov(seed: xr.Dataset) -> float:
-    return float(stats.spearmanr(*flat(seed, "ov", "copying_logits"))[0])
-
-
-def _ov_of_induction(seed: xr.Dataset) -> float:
-    prefix, values = flat(seed, "prefix_matching", "ov")
-    found = values[prefix >= INDUCTION]
-    return float(np.median(found)) if found.size else float("nan")
-
-
-def _forms_with(input: str) -> Callable[[xr.Dataset], float]:
-    """Share of COMPOSED models whose composition passes half its rise in the window."""
-
-    def value(seed: xr.Dataset) -> float:
-        inside = []
-        for name in (n for n in COMPOSED if n in seed["model"].values):
-            window = models.window_of(seed, name, "curve")
-            curve = seed["composition"].sel(model=name, input=input)
-            over, rise = curve["checkpoint"].values, curve.values - curve.values[0]
-            half = over[int(np.argmax(rise >= rise[-1] / 2))] if rise[-1] > 0 else np.inf
-            width = over[1] - over[0]
-            inside.append(window is not None and window.start - width <= half <= window.end + width)
-        return float(np.mean(inside))
+    def value(seed: xr.Dataset) -> np.ndarray:
+        prefix, values = flat(seed, "prefix_matching", name)
+        return values[prefix >= INDUCTION]
 
     return value
 
 
-def _anti_copying(results: xr.Dataset) -> Finding:
-    """Are there, in any network, heads that match prefixes and lower what they attend to?"""
-    total = anti = 0
-    for init in results["init"].values:
-        prefix, logits = flat(results.sel(init=init), "prefix_matching", "copying_logits")
-        total += int((prefix >= INDUCTION).sum())
-        anti += int(((prefix >= INDUCTION) & (logits < 0)).sum())
-    verdict = VERDICTS[anti > 0 if total else None]
-    return Finding(verdict, f"{anti} of {total} heads with prefix matching of 0.5 or more")
+def _positive(samples: list[np.ndarray]) -> float:
+    values = np.concatenate(samples)
+    return float(np.mean(values > 0)) if values.size else float("nan")
 
 
+def _median(samples: list[np.ndarray]) -> float:
+    values = np.concatenate(samples)
+    return float(np.median(values)) if values.size else float("nan")
+
+
+def _forms_with(input: str) -> Callable[[xr.Dataset, str], bool]:
+    """Whether a network's composition passes half its rise in the window, or a look beside it."""
+
+    def value(seed: xr.Dataset, name: str) -> bool:
+        window = models.window_of(seed, name, "curve")
+        curve = seed["composition"].sel(model=name, input=input)
+        over, rise = curve["checkpoint"].values, curve.values - curve.values[0]
+        half = over[int(np.argmax(rise >= rise[-1] / 2))] if rise[-1] > 0 else np.inf
+        width = over[1] - over[0]
+        inside = window is not None and window.start - width <= half <= window.end + width
+        return bool(inside)
+
+    return value
+
+
+def _followed(results: xr.Dataset) -> list[str]:
+    return [name for name in COMPOSED if name in results["model"].values]
+
+
+def _composition(name: str) -> Rule:
+    return in_most("so", of_models(_followed, _forms_with(name)), yes)
+
+
+FORMS = "whether a network's greatest {}-composition above baseline passes half of its rise within "
+FORMS += "its window, or a look beside it"
+MECHANISM = "argument 5 (mechanistic plausibility)"
 CLAIMS = (
     Claim(
-        "what matches, copies",
-        "Nine of ten heads with prefix matching of 0.5 or more raise the logit of what they attend "
-        "to (signed, so that random heads have even odds).",
-        paper="induction heads are high in both",
+        "the better it matches, the more it copies",
+        "Heads that match prefixes are those that copy.",
+        pooled(
+            "rank correlation",
+            of_networks(_columns("prefix_matching", "copying_logits", above=1)),
+            correlation(ranks=True),
+        ),
+        paper="a cluster high in both",
+        source="argument 4 (specific examples); definition of induction heads",
+        estimand="rank correlation of prefix matching with copying (logits raised by what is "
+        "attended to), over all heads of layer 1 and up; seeds are resampled",
         grade="strong",
-        decide=in_every_seed("share of induction heads", _copies, at_least(0.9)),
     ),
     Claim(
-        "the better it matches, the more it copies",
-        "Over heads of layer 1 and up, prefix matching and copying have a rank correlation of 0.5 "
-        "or more.",
-        paper="a cluster high in both",
-        grade="medium",
-        decide=in_every_seed("rank correlation", _also_copy_more, at_least(0.5)),
+        "what matches, copies",
+        "Heads of high prefix matching raise the logit of what they attend to.",
+        pooled("share", of_networks(_of_induction("copying_logits")), _positive, 0.5),
+        paper="induction heads are high in both",
+        source="definition of induction heads",
+        estimand="share, among heads of prefix matching above 0.5, of those with a copying score "
+        "above 0, which half of random heads have",
+        primary=False,
+        grade="strong",
     ),
     Claim(
         "weights tell matching",
-        "The trace of the QK circuit through previous-token heads (its cosine, comparable between "
-        "models) and prefix matching have a rank correlation of 0.6 or more, in layer 1 and up.",
+        "What a head's weights say of matching (trace of the QK circuit) agrees with what it does.",
+        pooled(
+            "rank correlation",
+            of_networks(_columns("cosine", "prefix_matching", above=1)),
+            correlation(ranks=True),
+        ),
         paper="agree",
+        source=f"{MECHANISM}: QK eigenvalues",
+        estimand="rank correlation of the trace through previous-token heads (its cosine, which "
+        "compares between models) with prefix matching, layer 1 and up",
         grade="medium",
-        decide=in_every_seed("rank correlation", _trace, at_least(0.6)),
     ),
     Claim(
         "weights tell copying",
-        "OV eigenvalues and copying have a rank correlation of 0.6 or more.",
+        "What they say of copying (OV eigenvalues) agrees with what it does.",
+        pooled(
+            "rank correlation",
+            of_networks(_columns("ov", "copying_logits")),
+            correlation(ranks=True),
+        ),
         paper="agree",
+        source=f"{MECHANISM}: OV eigenvalues",
+        estimand="rank correlation of the ratio of OV eigenvalues with copying, all heads",
         grade="medium",
-        decide=in_every_seed("rank correlation", _ov, at_least(0.6)),
     ),
     Claim(
         "eigenvalues of induction heads",
-        "The median induction head has an OV eigenvalue ratio of 0.5 or more.",
+        "OV eigenvalues of induction heads are positive.",
+        pooled("median", of_networks(_of_induction("ov")), _median),
         paper="near 1",
+        source=f"{MECHANISM}: OV eigenvalues",
+        estimand="median ratio of OV eigenvalues of heads of prefix matching above 0.5",
+        primary=False,
         grade="medium",
-        decide=in_every_seed("median", _ov_of_induction, at_least(0.5)),
+    ),
+    Claim(
+        "K-composition forms with them",
+        "K-composition, by which induction heads are built, forms in the window.",
+        _composition("K"),
+        paper="forms at the same time",
+        source=MECHANISM,
+        estimand=FORMS.format("K"),
+        grade="medium",
     ),
     *(
         Claim(
             f"{name}-composition forms with them",
-            f"The greatest {name}-composition above baseline passes half of its rise within the "
-            "window, in every model that is followed.",
-            paper=said,
-            grade="medium",
-            decide=in_every_seed("share of models", _forms_with(name), at_least(1.0)),
+            f"{name}-composition, which they do not need, forms in the window too.",
+            _composition(name),
+            paper="not said",
+            estimand=FORMS.format(name),
+            kind="hypothesis",
+            primary=False,
         )
-        for name, said in (("K", "forms at the same time"), ("Q", "not said"), ("V", "not said"))
-    ),
-    Claim(
-        "some match and anti-copy",
-        "In some network a head with prefix matching of 0.5 or more lowers the logit of what it "
-        "attends to.",
-        paper="seen in large models",
-        grade="weak",
-        decide=_anti_copying,
+        for name in "QV"
     ),
 )
 

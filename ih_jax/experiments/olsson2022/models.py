@@ -16,6 +16,8 @@ import numpy as np
 import xarray as xr
 from jax import Array
 
+from ih_jax.claims import Bounds, Networks, networks_of
+from ih_jax.claims import Measure as OfNetworks
 from ih_jax.claims import phase_change as changes
 from ih_jax.clamps.apply import forward
 from ih_jax.clamps.holds import Holds
@@ -238,3 +240,23 @@ def shallow(results: xr.Dataset) -> list[str]:
     """Models of one layer, without smeared keys."""
     names = [str(name) for name in results["model"].values]
     return [name for name in names if name.startswith("1L") and "smeared" not in name]
+
+
+def of_models(
+    names: Callable[[xr.Dataset], Sequence[str]],
+    value: Callable[[xr.Dataset, str], float | bool | Bounds | np.ndarray],
+) -> OfNetworks:
+    """A measure of claims with a value for each network: each of some models, with each seed.
+
+    Models of one seed differ in shape, so that they share no weights: they count as independent.
+    What all share (the language and its draw) a rate over them is conditional on.
+    """
+
+    def measure(results: xr.Dataset) -> Networks:
+        inits = results["init"].values.tolist()
+        some = names(results)
+        return networks_of(
+            {f"{n}, init {i}": value(results.sel(init=i), n) for i in inits for n in some}
+        )
+
+    return measure

@@ -14,9 +14,7 @@ import numpy as np
 import xarray as xr
 from jax import Array
 from matplotlib.figure import Figure
-from scipy import stats
 
-from ih_jax.claims import Claim, at_least, at_most, below, in_every_seed
 from ih_jax.claims import phase_change as changes
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
@@ -24,6 +22,7 @@ from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, curves, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.models import INDUCTION, Model
+from ih_jax.experiments.olsson2022.repeats_claims import CLAIMS, SHIFTS, best_shift
 from ih_jax.experiments.olsson2022.trainings import DEPTHS, RANDOM_REPEATS, REPEATS, SPANS_TRAINED
 from ih_jax.measures import circuits, context, heads, removal
 from ih_jax.measures.base import measure as named
@@ -31,7 +30,6 @@ from ih_jax.measures.heads import BY_HEAD
 from ih_jax.model.params import Params
 from ih_jax.tasks.language import Language
 
-SHIFTS = tuple(range(1, 11))  # tokens after a match
 OFFSETS = 11  # 0 is the token itself
 SPANS = (2, 4, 8, 16)
 GATES = (
@@ -136,222 +134,6 @@ def of_weights(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
 
 def _induction(params: Params, clamp: Holds, batch: Tokens) -> Array:
     return heads.prefix_matching()(params, clamp, batch) >= INDUCTION
-
-
-# --- what claims read ---------------------------------------------------------------------------
-
-
-def best_shift(seed: xr.Dataset, language: str) -> int:
-    """The shift after a match to which the best head of layer 1 attends most."""
-    return SHIFTS[int(np.argmax(seed["shift"].sel(language=language).values))]
-
-
-def _final(seed: xr.Dataset, model: str) -> float:
-    return float(seed["score"].sel(model=model).isel(tokens=slice(-20, None)).median())
-
-
-def _over_two_layers(seed: xr.Dataset, model: str) -> float:
-    return _final(seed, model) / models.enough(_final(seed, "2L"))
-
-
-def _best(seed: xr.Dataset, what: str, model: str, layer: int = -1) -> float:
-    """The highest of a layer's heads (by default the model's last layer's) at the end."""
-    own = seed[what].sel(model=model).isel(checkpoint=-1).max("head").values
-    own = own[np.isfinite(own)]
-    return float(own[layer])
-
-
-def _window(seed: xr.Dataset) -> float:
-    scores = seed["score"].sel(model="2L")
-    nats, share = changes.largest_fall(scores.values, scores["tokens"].values)
-    return nats if share >= changes.SHARE else 0.0
-
-
-def _rises_inside(seed: xr.Dataset) -> float:
-    """1 where the best prefix matching of 2L passes half its final value in the window, else 0."""
-    window = models.window_of(seed, "2L")
-    best = models.best(seed["prefix_matching"].sel(model="2L"))
-    over = best["checkpoint"].values
-    half = over[int(np.argmax(best.values >= best.values[-1] / 2))]
-    width = over[1] - over[0]
-    return float(window is not None and window.start - width <= half <= window.end + width)
-
-
-def _sooner(seed: xr.Dataset) -> float:
-    smeared, plain = (models.window_of(seed, name) for name in ("2L smeared", "2L"))
-    return float("nan") if smeared is None or plain is None else smeared.middle / plain.middle
-
-
-def _joint(seed: xr.Dataset) -> float:
-    return float(seed["joint"].sel(model="2L")) / -models.enough(_final(seed, "2L"))
-
-
-def _other(seed: xr.Dataset) -> float:
-    own = seed.sel(model="2L").isel(checkpoint=-1)
-    other = (own["prefix_matching"] < INDUCTION) & (own["previous_token"] < INDUCTION)
-    found = own["removed"].where(other)
-    return float(found.max()) / -models.enough(_final(seed, "2L"))  # NaN where there is none
-
-
-def _ov(seed: xr.Dataset) -> float:
-    own = seed.sel(model="2L")
-    found = own["ov"].where(own["prefix_matching"].isel(checkpoint=-1) >= INDUCTION)
-    return float(found.median())
-
-
-def _trace(seed: xr.Dataset) -> float:
-    own = seed.sel(model="2L").isel(layer=1)
-    prefix = own["prefix_matching"].isel(checkpoint=-1).values
-    return float(stats.spearmanr(own["cosine"].values, prefix)[0])
-
-
-def _turn(seed: xr.Dataset, model: str) -> float:
-    window = models.window_of(seed, "2L")
-    if window is None:
-        return float("nan")
-    path = seed["path"].sel(model=model)
-    angle = changes.turning_angle(path.values, path["checkpoint"].values, window)
-    return 0.0 if model == "1L" and np.isnan(angle) else angle  # it has come to rest
-
-
-CLAIMS = (
-    Claim(
-        "bigrams: one token after",
-        "On bigrams the best head of layer 1 attends most to the token right after a match.",
-        paper="the definition of an induction head",
-        decide=in_every_seed("shift", lambda s: best_shift(s, "bigrams"), at_most(1)),
-    ),
-    Claim(
-        "long spans: further after",
-        "On spans of 16 it attends most to a token 2 or more after a match.",
-        paper="seen in a trial of the recipe (shift 6)",
-        decide=in_every_seed("shift", lambda s: best_shift(s, "spans of 16"), at_least(2)),
-    ),
-    Claim(
-        "what prefix matching misses",
-        "There the score reaches -0.15 nats, and yet no head has prefix matching of 0.5.",
-        paper="seen in a trial of the recipe (.02)",
-        decide=in_every_seed(
-            "prefix matching, or 1 where nothing is learned",
-            lambda s: (
-                float(s["shift"].sel(language="spans of 16", after=1))
-                if float(s["final"].sel(language="spans of 16")) <= -0.15
-                else 1.0
-            ),
-            below(0.5),
-        ),
-    ),
-    Claim(
-        "the length of what repeats decides",
-        "Prefix matching on spans of 2 is higher than on spans of 16.",
-        paper="suggested: only pairs single out the next token",
-        decide=in_every_seed(
-            "difference",
-            lambda s: float(
-                s["shift"].sel(language="spans of 2", after=1)
-                - s["shift"].sel(language="spans of 16", after=1)
-            ),
-            lambda v: v.more_than(0),
-        ),
-    ),
-    Claim(
-        "R1: a window",
-        "On R1 two layers get 75% of the final score, 0.15 nats or more, within a fifth of "
-        "training.",
-        paper="gate of the recipe",
-        decide=in_every_seed("fall in such a window", _window, at_least(0.15)),
-    ),
-    Claim(
-        "R1: an induction head in it",
-        "A head of layer 1 has prefix matching of 0.5 or more at the end ...",
-        paper="gate of the recipe",
-        decide=in_every_seed("best", lambda s: _best(s, "prefix_matching", "2L"), at_least(0.5)),
-    ),
-    Claim(
-        "R1: it forms in the window",
-        "... and the best passes half its final value within the window.",
-        paper="gate of the recipe",
-        decide=in_every_seed("1: yes", _rises_inside, at_least(1)),
-    ),
-    Claim(
-        "R1: a previous-token head",
-        "A head of layer 0 attends to the previous token with 0.5 or more.",
-        paper="gate of the recipe",
-        decide=in_every_seed(
-            "best", lambda s: _best(s, "previous_token", "2L", layer=0), at_least(0.5)
-        ),
-    ),
-    Claim(
-        "R1: one layer lacks them",
-        "One layer has prefix matching of at most 0.1 ...",
-        paper="gate of the recipe",
-        decide=in_every_seed("best", lambda s: _best(s, "prefix_matching", "1L"), at_most(0.1)),
-    ),
-    Claim(
-        "R1: and the score",
-        "... and at most a third of the score of two.",
-        paper="gate of the recipe",
-        decide=in_every_seed("1L / 2L", lambda s: _over_two_layers(s, "1L"), at_most(1 / 3)),
-    ),
-    Claim(
-        "R1: one layer smeared, heads",
-        "With smeared keys one layer has prefix matching of 0.5 or more ...",
-        paper="gate of the recipe",
-        decide=in_every_seed(
-            "best", lambda s: _best(s, "prefix_matching", "1L smeared"), at_least(0.5)
-        ),
-    ),
-    Claim(
-        "R1: one layer smeared, score",
-        "... and half of the score of two layers, or more.",
-        paper="gate of the recipe",
-        decide=in_every_seed(
-            "1L smeared / 2L", lambda s: _over_two_layers(s, "1L smeared"), at_least(0.5)
-        ),
-    ),
-    Claim(
-        "R1: two layers smeared sooner",
-        "The middle of the window comes sooner with smeared keys.",
-        paper="gate of the recipe",
-        decide=in_every_seed("with / without", _sooner, below(1)),
-    ),
-    Claim(
-        "R1: induction heads carry it",
-        "Removing all induction heads together takes half of the score or more.",
-        paper="gate of the recipe",
-        decide=in_every_seed("share", _joint, at_least(0.5)),
-    ),
-    Claim(
-        "R1: others do not",
-        "Removing a head of neither kind takes at most a tenth.",
-        paper="gate of the recipe",
-        decide=in_every_seed("largest share", _other, at_most(0.1)),
-    ),
-    Claim(
-        "R1: OV eigenvalues",
-        "The median induction head has an OV eigenvalue ratio of 0.5 or more.",
-        paper="gate of the recipe",
-        decide=in_every_seed("median", _ov, at_least(0.5)),
-    ),
-    Claim(
-        "R1: QK trace",
-        "In layer 1 the QK trace and prefix matching have a rank correlation of 0.6 or more.",
-        paper="gate of the recipe",
-        decide=in_every_seed("rank correlation", _trace, at_least(0.6)),
-    ),
-    Claim(
-        "R1: the path turns",
-        "The path of per-token losses of two layers turns by 45 degrees or more in the window.",
-        paper="gate of the recipe",
-        decide=in_every_seed("degrees", lambda s: _turn(s, "2L"), at_least(45)),
-    ),
-    Claim(
-        "R1: one layer goes straight",
-        "That of one layer turns by less than 30 degrees there, or has come to rest (0).",
-        paper="gate of the recipe",
-        decide=in_every_seed("degrees", lambda s: _turn(s, "1L"), below(30)),
-    ),
-)
 
 
 def tables(results: xr.Dataset) -> list[Table]:

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from ih_jax.claims import Claim, at_least, at_most, in_every_seed
+from ih_jax.claims import Claim, below, in_most, more_than, of_networks
 from ih_jax.claims import phase_change as changes
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, HEAD_COLOURS, over_sequences, tidy
@@ -80,18 +80,22 @@ def order(seed: xr.Dataset, after: bool) -> float:
 CLAIMS = (
     Claim(
         "before: small ones fall faster",
-        "Before the first window the loss falls the slower the more layers a model has (rank "
-        "correlation below 0).",
+        "Before the window the loss of small models falls faster than that of large ones.",
+        in_most("correlation", of_networks(lambda s: order(s, False)), below(0)),
         paper="small models first",
+        source="model analysis table: loss derivative by size",
+        estimand="rank correlation, over attention-only models of a seed, of layers with the fall "
+        "of the loss per ln(tokens), over the half of ln(tokens) before the first window",
         grade="weak",
-        decide=in_every_seed("correlation", lambda s: order(s, False), at_most(0)),
     ),
     Claim(
         "after: large ones",
-        "After the last window it falls the faster the more layers a model has.",
+        "After it that of large models falls faster.",
+        in_most("correlation", of_networks(lambda s: order(s, True)), more_than(0)),
         paper="large models after",
+        source="model analysis table: loss derivative by size",
+        estimand="the same, from the end of the last window to the end of training",
         grade="weak",
-        decide=in_every_seed("correlation", lambda s: order(s, True), at_least(0)),
     ),
 )
 
