@@ -28,8 +28,11 @@
     return Math.abs(n) >= 1e3 ? `${trim(n / 1e3)}k` : trim(n);
   };
   ihv.whole = (n) => Math.round(n).toLocaleString("en");
-  ihv.fixed = (x, digits = 2) =>
-    x === null || x === undefined || Number.isNaN(x) ? "–" : x.toFixed(digits).replace("-", "−");
+  ihv.fixed = (x, digits = 2) => {
+    if (x === null || x === undefined || Number.isNaN(x)) return "–";
+    const said = x.toFixed(digits);
+    return Number(said) === 0 ? said.replace("-", "") : said.replace("-", "−");
+  };
   ihv.percent = (x) => (Number.isNaN(x) ? "–" : `${Math.round(100 * x)}%`);
 
   const style = () => getComputedStyle(document.documentElement);

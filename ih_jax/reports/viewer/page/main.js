@@ -310,6 +310,10 @@
 
   document.getElementById("app").append(top.node, main, timeline.node);
   const given = ihv.readAddress();
+  if (!given.has("run")) {
+    const formed = ihv.sweep().runs.findIndex((run) => run.found.heads?.length);
+    ihv.state.run = Math.max(0, formed); // the first with something to see
+  }
   if (!given.has("step")) {
     const end = ihv.runAt(ihv.state.run).steps.at(-1);
     ihv.state.step = end ?? Math.round(ihv.sweep().seen.at(-1) / ihv.sweep().unit);
