@@ -27,6 +27,7 @@ from ih_jax.sweeps import cards, sharing, store
 from ih_jax.sweeps.blocks import BlockPlan, Plan, estimate_bytes, plan_blocks
 from ih_jax.sweeps.hearing import OnScores
 from ih_jax.sweeps.loop import State
+from ih_jax.sweeps.presence import present
 from ih_jax.sweeps.programs import (
     CHUNK,
     Programs,
@@ -104,9 +105,11 @@ class Sweep(Study):
                 plan, programs = _begin(self, folder, resume or bool(mine), width, about or {})
             if programs is None:
                 return Trajectories(folder, self)
-            _train_blocks(self, plan, programs, folder, mine, progress, on_scores)
-            with sharing.in_turn(trajectory):
-                _end(self, plan, folder, time.monotonic() - began)
+            watch = Watch(self)
+            with present(folder, lambda: watch.seen):
+                _train_blocks(self, plan, programs, folder, mine, watch, progress, on_scores)
+                with sharing.in_turn(trajectory):
+                    _end(self, plan, folder, time.monotonic() - began)
         return Trajectories(folder, self)
 
 
@@ -186,6 +189,7 @@ def _train_blocks(
     programs: Programs,
     folder: Path,
     share: sharing.Share | None,
+    watch: Watch,
     show: bool,
     on_scores: OnScores | None,
 ) -> None:
@@ -197,7 +201,7 @@ def _train_blocks(
     stop = threading.Event()
     total = sum(block.steps * len(block.runs) for block in blocks.todo) * study.unit
     with (
-        watching(study, folder, total, show, on_scores) as watch,
+        watching(watch, study, total, show, on_scores),
         stop_on_interrupt(stop, folder),
     ):
 

@@ -71,7 +71,8 @@ def hearer(study: Study, function: OnScores | None) -> Iterator[Tell]:
             values = row[kept].copy()
             gone = (diverged[kept] >= 0) & (diverged[kept] < step)
             values[gone] = np.nan
-            waiting.put(([runs[i] for i in kept], step, values))
+            if kept:
+                waiting.put(([runs[i] for i in kept], step, values))
 
     try:
         yield tell

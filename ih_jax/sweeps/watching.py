@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from ih_jax.sweeps.blocks import BlockPlan
 from ih_jax.sweeps.hearing import OnScores, Tell, hearer
-from ih_jax.sweeps.presence import present
 from ih_jax.sweeps.progress import Advance, bar
 from ih_jax.sweeps.study import Study
 
@@ -60,21 +58,19 @@ class Watch:
 
 @contextlib.contextmanager
 def watching(
-    study: Study, folder: Path, total: float, show: bool, on_scores: OnScores | None
-) -> Iterator[Watch]:
-    """A watch over a sweep that trains in `folder` until the end of the block.
+    watch: Watch, study: Study, total: float, show: bool, on_scores: OnScores | None
+) -> Iterator[None]:
+    """Show and tell what the watch is told, until the end of the block.
 
     Args:
+        watch: over the study.
         study: what trains.
-        folder: of the sweep.
         total: sequences or tokens that this process trains, by all runs together.
         show: a progress bar.
         on_scores: the user's function.
     """
-    watch = Watch(study)
     with (
         bar(show, total, study.task.unit, watch.losses) as watch.advance,
         hearer(study, on_scores) as watch.tell,
-        present(folder, lambda: watch.seen),
     ):
-        yield watch
+        yield
