@@ -16,7 +16,7 @@ from networks import network, query_loss, sequences, small
 from rich.console import Console
 
 from ih_jax.claims import Rule, decide, word
-from ih_jax.claims.networks import listed
+from ih_jax.claims.networks import networks_of
 from ih_jax.clamps.apply import apply
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.holds import Holds
@@ -754,7 +754,7 @@ def test_the_papers_own_numbers_pass_the_rules_they_are_judged_by() -> None:
             if reported is None or not isinstance(claim.decide, Rule):
                 continue
             theirs = dict(enumerate(reported.bounds()))
-            if theirs and claim.decide.judge(listed(theirs)).verdict in ("fails", "mixed"):
+            if theirs and claim.decide.judge(networks_of(theirs)).verdict in ("fails", "mixed"):
                 against.append((name, claim.name))
             if reported.share and reported.share[0] / reported.share[1] <= 0.5:
                 against.append((name, claim.name))

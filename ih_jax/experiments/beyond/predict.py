@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from ih_jax.claims import Claim, Networks, pooled, time_of
-from ih_jax.claims.networks import Measure, listed
+from ih_jax.claims.networks import Measure, networks_of
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.beyond.trainings import PREDICTED
 from ih_jax.experiments.drawing import FAINT, short, tidy
@@ -151,7 +151,7 @@ def errors(model: str) -> Measure:
 def _by_network(found: xr.Dataset, values: Floats) -> Networks:
     seeds = found["seed"].values
     rows = {int(seed): values[seeds == seed][:, None] for seed in np.unique(seeds)}
-    return listed({seed: own for seed, own in rows.items() if np.isfinite(own).any()})
+    return networks_of({seed: own for seed, own in rows.items() if np.isfinite(own).any()})
 
 
 def _mean(samples: list[Floats]) -> float:
