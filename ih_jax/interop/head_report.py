@@ -78,6 +78,7 @@ def rows(found: xr.Dataset) -> list[tuple[str, ...]]:
 def table(found: xr.Dataset) -> Table:
     """The heads with the highest prefix matching, for the terminal."""
     made = Table(*HEADER, box=None, padding=(0, 2, 0, 0))
+    made.columns[-1].min_width = max(map(len, KINDS))
     for row in rows(found):
         made.add_row(*row)
     return made

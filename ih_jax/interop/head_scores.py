@@ -118,17 +118,18 @@ def measure_series(
     sha256: dict[str, str] = {}
     notes: dict[str, None] = {}
     shown: Probes | None = None
-    first: Pretrained | None = None
+    first = reading.config_at(places[0])
     for place in places:
+        # Before its weights, which may be large, are read; what was read before is let go by then.
+        _refuse_other_shape(places[0].source, first, place.source, reading.config_at(place))
         model = reading.read_at(place)
-        if first is None or shown is None:
-            first, shown = model, probes(model, seed, length, repeats, bos)
-        _refuse_other_shape(first, model)
+        shown = shown or probes(model, seed, length, repeats, bos)
         tell(f"scores of {model.name} ({len(each) + 1} of {len(places)})")
         each.append(_measured(model, shown))
         sha256 |= {f"{model.name}/{file}": found for file, found in model.sha256.items()}
         notes |= dict.fromkeys(model.notes)
-    assert first is not None and shown is not None
+        del model
+    assert shown is not None
     order = np.argsort(numbers, kind="stable")
     found = xr.concat([each[i] for i in order], dim="step").assign_coords(
         step=[numbers[i] for i in order],
@@ -137,7 +138,7 @@ def measure_series(
     return found.assign_attrs(
         name=name,
         model=", ".join(places[i].source for i in order),
-        architecture=first.config.architecture,
+        architecture=first.architecture,
         sha256=json.dumps(sha256),
         notes=json.dumps([*notes]),
         seed=seed,
@@ -146,17 +147,17 @@ def measure_series(
     )
 
 
-def _refuse_other_shape(first: Pretrained, other: Pretrained) -> None:
+def _refuse_other_shape(of: str, first: Config, source: str, other: Config) -> None:
     """Raise UserError where two networks of a series are not of one shape."""
     differ = [
-        f"{field.name} {getattr(other.config, field.name)}, not {getattr(first.config, field.name)}"
+        f"{field.name} {getattr(other, field.name)}, not {getattr(first, field.name)}"
         for field in fields(Config)
-        if getattr(first.config, field.name) != getattr(other.config, field.name)
+        if getattr(first, field.name) != getattr(other, field.name)
     ]
     if differ:
         raise UserError(
-            f"{other.source} has {', '.join(differ[:3])} as {first.source}: a series is of "
-            "networks of one shape; give these each a run of their own"
+            f"{source} has {', '.join(differ[:3])} as {of}: a series is of networks of one shape; "
+            "give these each a run of their own"
         )
 
 

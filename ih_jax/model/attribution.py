@@ -30,9 +30,12 @@ def logit_parts(params: Params, activations: Activations) -> dict[str, Array]:
         logits     [B, T, C], the sum of all
 
     Args:
-        params: the weights.
+        params: the weights. What is no `Params` is a network of another architecture, which has a
+            method `logit_parts(activations)` that does the same.
         activations: of a pass over all rows.
     """
+    if not isinstance(params, Params):
+        return params.logit_parts(activations)
     assert activations.logits is not None
     final = activations.resid_post[-1]  # [B, T, D]
     to_logits, bias = params.W_U, params.b_U  # [C, D], [C]

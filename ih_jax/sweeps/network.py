@@ -10,7 +10,7 @@ network.attention(batch)                                 # the last line of a ce
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jax import Array
 from numpy.typing import ArrayLike
 
 from ih_jax.clamps.apply import forward
@@ -210,9 +209,7 @@ class Network:
             what a clamp put on the stream or on the logits; 0 without one. A few-shot network
             answers at the last position. See `model.attribution.logit_parts`.
         """
-        return self._parts(logit_parts(self.params, self.activations(batch, clamp)))
-
-    def _parts(self, parts: Mapping[str, Array]) -> xr.Dataset:
+        parts = logit_parts(self.params, self.activations(batch, clamp))
         each = ("sequence", "position", "label")
         dims = {
             "heads": ("layer", "head", *each),

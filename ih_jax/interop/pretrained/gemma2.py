@@ -36,7 +36,7 @@ class Fields(Rotated, frozen=True, kw_only=True):
 
     num_key_value_heads: Width
     head_dim: Width = 256
-    hidden_activation: str = "gelu_pytorch_tanh"
+    hidden_activation: str | None = None  # gelu_pytorch_tanh
     rms_norm_eps: Epsilon = 1e-6
     attention_bias: bool = False
     query_pre_attn_scalar: gate.Positive = 256
@@ -69,7 +69,7 @@ def config(found: Fields, where: str) -> Config:
         d_mlp=found.intermediate_size,
         vocabulary=found.vocab_size,
         context=found.max_position_embeddings,
-        activation=known_activation(found.hidden_activation, where),
+        activation=known_activation(found.hidden_activation or "gelu_pytorch_tanh", where),
         epsilon=found.rms_norm_eps,
         scale=found.query_pre_attn_scalar**-0.5,
         tied=found.tie_word_embeddings,

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
 from flax import struct
 from jax import Array
 from numpy.typing import ArrayLike
@@ -65,6 +64,14 @@ class PretrainedParams:
         """All sites, as `ih_jax.model.transformer.forward` gives those of its own networks."""
         found = _sites(self.weights, self.config, batch, tap)
         return found if rows == "all" else query_only(found)
+
+    def logit_parts(self, activations: Activations) -> dict[str, Array]:
+        """What each part adds to the logits, as `ih_jax.model.attribution.logit_parts` gives it.
+
+        Norms that follow attention are held fixed, too; where the network caps its logits, parts
+        sum to logits before the cap.
+        """
+        return logit_parts(self.weights, self.config, activations)
 
     @property
     def blocks(self) -> tuple[_Block, ...]:
@@ -219,13 +226,6 @@ class PretrainedNetwork(Network):
         of_then = jnp.take_along_axis(found, then[None], axis=0)
         right = logits[:, :-1].argmax(0) == then
         return {"loss": float(-of_then.mean()), "accuracy": float(right.mean())}
-
-    def head_logits(self, batch: Sequences, clamp: Held = OWN) -> xr.Dataset:
-        """As `Network.head_logits`; norms that follow attention are held fixed, too.
-
-        Where the network caps its logits, the parts sum to logits before the cap.
-        """
-        return self._parts(logit_parts(self._weights, self._shape, self.activations(batch, clamp)))
 
     def patch_path(self, *args: Any, **named: Any) -> Activations:
         """As `Network.patch_path`. Raises UserError where a norm follows attention, too."""

@@ -171,7 +171,12 @@ def read_config(folder: Path) -> Config:
         UserError: there is no config.json, a field is missing, of another type or out of range, or
             the network is of a family that is not read here.
     """
-    return _described(Place("", "", folder))[2]
+    return config_at(Place("", "", folder))
+
+
+def config_at(place: Place) -> Config:
+    """The config of the network at a place. Raises UserError as `read_config`."""
+    return _described(place)[2]
 
 
 def _described(place: Place) -> tuple[Family, Any, Config]:
