@@ -7,6 +7,7 @@ They are notebooks in Jupytext's Markdown format. An error in a cell ends the bu
 from __future__ import annotations
 
 import html
+import logging
 import os
 import tempfile
 import time
@@ -20,6 +21,7 @@ from nbclient import NotebookClient
 
 FOLDER = "tutorials/"
 SECONDS = 600  # for a cell
+LOG = logging.getLogger("mkdocs.hooks.tutorials")
 MARK = "<div data-output='{}'></div>"  # in the Markdown, where a cell's output goes
 
 _notebooks: dict[str, Any] = {}  # by page, as run in this build
@@ -74,6 +76,8 @@ def ran(markdown: str) -> tuple[Any, float]:
     }
     if os.environ.get("IH_JAX_TUTORIALS", "1") == "0":
         return notebook, 0.0
+    # A program is compiled for each device that trains: small ones are done sooner on one.
+    os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:  # what a tutorial writes goes with it
         NotebookClient(
@@ -84,6 +88,15 @@ def ran(markdown: str) -> tuple[Any, float]:
             coalesce_streams=True,
             extra_arguments=["--IPKernelApp.log_level=40"],  # of its transport; errors stay
         ).execute()
+    for cell in notebook.cells:
+        kept = []
+        for output in cell.get("outputs", ()):
+            if output.get("name") == "stderr":  # of compilers and libraries: no reader's matter
+                LOG.info(output.text)
+            else:
+                kept.append(output)
+        if cell.cell_type == "code":
+            cell.outputs = kept
     return notebook, time.monotonic() - begin
 
 

@@ -16,7 +16,7 @@ import ih_jax as ih
 from ih_jax.claims import learning
 from ih_jax.measures import circuits, context, heads
 from ih_jax.reports.viewer import looking
-from ih_jax.reports.viewer.viewing import view
+from ih_jax.reports.viewer.viewing import View, view
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 expect = playwright.expect
@@ -252,6 +252,23 @@ def test_a_pulse_is_a_lock_that_opens_when_it_is_over(fewshot, opened):
     assert "1k–2k" in head.text_content()
     page.keyboard.press("End")
     expect(head).to_have_attribute("title", re.compile("not held now"))
+
+
+def test_a_notebook_shows_the_page_in_a_frame(fewshot, browser, tmp_path):
+    _, path = fewshot
+    cell = tmp_path / "cell.html"
+    cell.write_text(f"<!doctype html><title>notebook</title>{View(path.read_text())._repr_html_()}")
+    page = browser.new_page()
+    wrong = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(cell.as_uri())
+    frame = page.frames[1]
+    frame.wait_for_selector("html[data-ready]")
+    frame.click("tr[data-run='2'] td:nth-child(3)")
+    frame.wait_for_selector(".pane.first .pane-title b:has-text('run 2')")
+    assert page.title() == "notebook"
+    page.close()
+    assert not wrong
 
 
 def test_names_are_text_and_nothing_else(fewshot, opened):
