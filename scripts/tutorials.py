@@ -20,7 +20,7 @@ import nbformat
 from nbclient import NotebookClient
 
 FOLDER = "tutorials/"
-SECONDS = 600  # for a cell
+SECONDS = 1800  # for a cell, on a busy machine
 LOG = logging.getLogger("mkdocs.hooks.tutorials")
 MARK = "<div data-output='{}'></div>"  # in the Markdown, where a cell's output goes
 
