@@ -87,6 +87,25 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
             "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
         },
     ),
+    "gptj-two-rotated": ("GPTJ", GPT | {"n_head": 2, "rotary_dim": 2, "n_layer": 1}),
+    "bloom-five-heads": ("Bloom", BLOOM | {"n_head": 5, "hidden_size": 30, "n_layer": 1}),
+    "gpt-neo-global": ("GPTNeo", NEO | {"attention_types": [[["global"], 3]], "num_heads": 4}),
+    "olmo2-one-key": ("Olmo2", LLAMA | {"num_key_value_heads": 1, "tie_word_embeddings": True}),
+    "gemma2-biases": (
+        "Gemma2",
+        GEMMA | {"num_key_value_heads": 1, "attention_bias": True, "head_dim": 10},
+    ),
+    "mistral-odd": ("Mistral", LLAMA | {"sliding_window": 3, "head_dim": 14, "hidden_size": 20}),
+    "qwen3-layer-types": (
+        "Qwen3",
+        LLAMA
+        | {
+            "head_dim": 8,
+            "use_sliding_window": True,
+            "sliding_window": 5,
+            "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+        },
+    ),
     "llama3-rope": ("Llama", LLAMA | {"rope_parameters": LLAMA3, "head_dim": 16}),
     "linear-rope": (
         "Llama",

@@ -36,6 +36,7 @@ def test_it_is_a_network_and_says_what_it_is(network: Any) -> None:
     assert isinstance(network, ih.Network)
     assert "2 layers of 2 heads" in repr(network)
     assert "llama" in repr(network.params)
+    assert "<html" in network.view(network.batch(1), "attention").html
     seen = network.activations(network.batch(3))
     assert seen.pattern[1].shape == (3, 2, 50, 50) and seen.z[0].shape == (3, 50, 2, 128)
     assert seen.resid_post[1].shape == (3, 50, 162) and seen.logits.shape == (3, 50, 40)
