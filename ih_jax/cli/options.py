@@ -78,6 +78,9 @@ class Run:
     log: Literal["tensorboard", "wandb"] | None = None
     """Write learning curves for TensorBoard (into the sweep's folder) or Weights & Biases while
     they form; WANDB_MODE=offline in the environment needs no account."""
+    disk: float = 5.0
+    """Most GB of weights on disk at once. Where all networks have more, experiments train and
+    measure a part of them at a time, and then forget its weights."""
     no_figures: bool = False
     """Write the numbers (results.nc) alone; `ih-jax plot` makes figures, claims and READMEs of them
     later, on any machine and without the trained networks."""

@@ -38,7 +38,7 @@ OF_FEW_SHOT = (
 )
 OF_TEXT = ("text", "tokenizer")
 # A study sets these itself, or has none.
-OF_EXPERIMENTS = ("quick", "seeds", "first_seed", "scale", "trainings", "no_figures")
+OF_EXPERIMENTS = ("quick", "seeds", "first_seed", "scale", "trainings", "disk", "no_figures")
 
 
 def run(command: Run) -> None:
@@ -122,6 +122,7 @@ def _run_experiments(
         share=command.share,
         progress=not command.quiet,
         log=command.log,
+        disk=command.disk,
         draw=not command.no_figures,
         command=shlex.join(["ih-jax", *sys.argv[1:]]),
         file=file,
@@ -167,6 +168,8 @@ def _options(command: Run) -> Options:
     if not 0 < command.scale <= 1:
         raise UserError(f"--scale is {command.scale}: give a number above 0, up to 1")
     seeds = command.seeds or (1 if command.quick else Options.seeds)
+    if not command.disk > 0:
+        raise UserError(f"--disk is {command.disk}: give a number of GB above 0")
     if command.first_seed < 0:
         raise UserError(f"--first-seed is {command.first_seed}: give 0 or more")
     same = ("data_key", "classes", "exemplars", "labels", "clamps", "scale", "quick", "first_seed")

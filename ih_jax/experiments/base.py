@@ -6,11 +6,13 @@ happens once, and every experiment that holds it measures and draws what it like
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xarray as xr
 
 from ih_jax.claims import Claim
@@ -41,7 +43,7 @@ class Options:
     clamps: tuple[str, ...] = ()  # only these of the training "clamps"; empty: all
     scale: float = 1.0  # share of the sequences to train for
     quick: bool = False  # shorter runs and coarser grids, as each training says
-    text: Mapping[str, str] = field(default_factory=dict)  # of `data.text.Text`, for olsson-text
+    text: Mapping[str, Any] = field(default_factory=dict)  # of `data.text.Text`, for olsson-text
     first_seed: int = networks.FIRST_SEED
     vary: tuple[Factor, ...] | None = None  # what differs between networks; None: by their number
     part: tuple[int, ...] = ()  # these networks alone; empty: all
@@ -68,6 +70,17 @@ class Options:
         whole = networks.seeds_of(self.first_seed, self.seeds, self.vary)
         some = self.inits if inits is None else inits
         return {name: {init: own[init] for init in some} for name, own in whole.items()}
+
+    def in_parts(self, count: int) -> list[Options]:
+        """The same networks in so many parts (or fewer), each with every draw of the data."""
+        weights = networks.weights_of(self.first_seed, self.seeds, self.vary)
+        rows = [
+            [n for n in self.all_networks if weights[n] == w]
+            for w in dict.fromkeys(weights.values())
+        ]
+        cuts = np.linspace(0, len(rows), min(count, len(rows)) + 1).round().astype(int).tolist()
+        every = [sorted(itertools.chain(*rows[a:b])) for a, b in itertools.pairwise(cuts)]
+        return [replace(self, part=tuple(some)) for some in every]
 
     def same_data(self, init: int) -> list[int]:
         """The networks that see the data of this one, itself among them, whatever the part."""
@@ -112,11 +125,16 @@ class Training:
             `needs`. It is empty when only the cost is asked for: if the function then raises
             KeyError, the cost is known later.
         needs: trainings whose networks decide what is trained here, such as which head is clamped.
+        in_parts: whether `sweep` trains only the networks of `options.part` where that is given,
+            and experiments that hold this measure each network by itself (variables along `init`).
+            Then many networks can be trained and measured a part at a time, and their weights
+            forgotten.
     """
 
     name: str
     sweep: Sweep | Callable[[Options, Found], Sweep]
     needs: tuple[Training, ...] = ()
+    in_parts: bool = False
 
     def study(self, options: Options, found: Found) -> Sweep:
         """What is trained with these options."""

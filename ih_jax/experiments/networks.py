@@ -68,6 +68,12 @@ def seeds_of(first: int, count: int, vary: tuple[Factor, ...] | None) -> dict[st
     return found
 
 
+def weights_of(first: int, count: int, vary: tuple[Factor, ...] | None) -> dict[int, int]:
+    """By network, the seed of its initial weights."""
+    own = seeds_of(first, count, vary).get("weights_seed")
+    return own or {n: n for n in range(first, first + count)}
+
+
 def same_data(first: int, count: int, vary: tuple[Factor, ...] | None, network: int) -> list[int]:
     """The networks of the same draw."""
     weights = _weights(count, varied(count, vary))

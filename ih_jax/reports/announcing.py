@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,10 +81,19 @@ def size(study: Study) -> str:
 
 def amount(studies: Iterable[Study]) -> str:
     """What the networks of studies see together: "3.2 million sequences, 8 million tokens"."""
-    every, said = list(studies), []
-    for unit in dict.fromkeys(("sequences", "tokens", *(each.task.unit for each in every))):
-        seen = estimate.seen([each for each in every if each.task.unit == unit])
-        said += [f"{seen / 1e6:.1f} million {unit}"] if seen else []
+    return in_words(seen_by_unit(studies))
+
+
+def seen_by_unit(studies: Iterable[Study]) -> dict[str, int]:
+    """What the networks of studies see together: {"sequences": 3_200_000, ...}."""
+    every = list(studies)
+    units = dict.fromkeys(("sequences", "tokens", *(each.task.unit for each in every)))
+    return {u: estimate.seen([each for each in every if each.task.unit == u]) for u in units}
+
+
+def in_words(seen: Mapping[str, int]) -> str:
+    """What `seen_by_unit` counts, as `amount` writes it."""
+    said = [f"{count / 1e6:.1f} million {unit}" for unit, count in seen.items() if count]
     return ", ".join(said) or "nothing"
 
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ import xarray as xr
 from rich.console import Console
 
 from ih_jax.experiments.base import Experiment, Found, Options
-from ih_jax.reports import report
-from ih_jax.reports.announcing import amount
+from ih_jax.reports import parts, report
+from ih_jax.reports.announcing import amount, seen_by_unit
 from ih_jax.reports.tables import Findings
 from ih_jax.sweeps import cards, store
 
@@ -49,10 +49,78 @@ def finish(
     console.print(f"measuring {experiment.name}")
     began = time.monotonic()
     results = _with_seeds(experiment.measured(made_by.options, found), found)
+    said = _said(card, found, time.monotonic() - began)
+    return _write(experiment, results, folder, made_by, console, card, said, began)
+
+
+def measure_part(
+    experiment: Experiment,
+    found: Found,
+    folder: Path,
+    number: int,
+    made_by: MadeBy,
+    console: Console,
+) -> None:
+    """Measure a part of the networks (`made_by.options`), and keep what was measured."""
+    console.print(f"measuring {experiment.name}")
+    began = time.monotonic()
+    results = _with_seeds(experiment.measured(made_by.options, found), found)
+    card = _card(experiment, found, folder, made_by)
+    said = _said(card, found, time.monotonic() - began)
+    seen = seen_by_unit(each.study for each in found.values())
+    parts.save(parts.path_of(folder, number), results, {**card, "said": said, "seen": seen})
+
+
+def measured_part(
+    experiment: Experiment, folder: Path, number: int, made_by: MadeBy
+) -> dict[str, Any] | None:
+    """The card of a part that was measured, by this code with these options; else None."""
+    card = _card(experiment, {}, folder, made_by)
+    return parts.card_of(parts.path_of(folder, number), card)
+
+
+def finished_in_parts(experiment: Experiment, folder: Path, made_by: MadeBy) -> bool:
+    """Whether the results of all parts are there, by this code with these options."""
+    before = store.read_card(folder) if (folder / "card.json").exists() else {}
+    now = json.loads(json.dumps(_card(experiment, {}, folder, made_by)))
+    same = all(before.get(k) == now.get(k) for k in ("options", "versions", "commit", "code"))
+    return made_by.resume and same and bool(before.get("finished") and before.get("parts"))
+
+
+def finish_parts(
+    experiment: Experiment,
+    every: Sequence[Options],
+    folder: Path,
+    made_by: MadeBy,
+    console: Console,
+) -> Findings:
+    """Put together what was measured of all parts, then decide and draw."""
+    began = time.monotonic()
+    results, cards_ = parts.together(folder, every), parts.cards(folder, every)
+    card = _card(experiment, {}, folder, made_by)
+    card["trainings"] = [training for each in cards_ for training in each["trainings"]]
+    card["parts"] = len(every)
+    said = parts.said_together(cards_)
+    findings = _write(experiment, results, folder, made_by, console, card, said, began)
+    parts.drop(folder)
+    return findings
+
+
+def _write(
+    experiment: Experiment,
+    results: xr.Dataset,
+    folder: Path,
+    made_by: MadeBy,
+    console: Console,
+    card: Mapping[str, Any],
+    said: Mapping[str, Any],
+    began: float,
+) -> Findings:
+    """Write the folder of an experiment; results of other networks that lie there stay beside."""
+    before = store.read_card(folder) if (folder / "card.json").exists() else {}
     if before and not _same(before, card):
         moved = report.set_aside(folder)
         console.print(f"earlier results of {experiment.name} are kept in {moved}", style="dim")
-    said = _said(card, found, time.monotonic() - began)
     findings = report.write(folder, experiment, results, said, made_by.file, made_by.draw)
     seconds = round(time.monotonic() - began, 1)
     store.write_card(folder, {**card, "finished": True, "seconds": seconds})

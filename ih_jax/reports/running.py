@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +11,16 @@ from rich.console import Console
 
 from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment, Options, Training
-from ih_jax.reports import announcing, finishing, folders, loggers, planning, report, sources
+from ih_jax.reports import (
+    announcing,
+    finishing,
+    folders,
+    loggers,
+    parts,
+    planning,
+    report,
+    sources,
+)
 from ih_jax.reports.planning import Planned
 from ih_jax.reports.tables import Findings
 from ih_jax.sweeps import store
@@ -30,6 +40,7 @@ class How:
     share: str | None = None  # as `Sweep.train` takes it
     progress: bool = True
     log: loggers.Kind | None = None  # curves while they form
+    disk: float = 5.0  # GB of weights at once; what has been measured is forgotten beyond that
     draw: bool = True  # figures, claims and READMEs too; `report.redraw` makes them later
     command: str = ""
     file: Path | None = None  # that defines the experiment; None: one of this package
@@ -60,6 +71,9 @@ def run(experiments: Sequence[Experiment], options: Options, how: How) -> dict[s
         _refuse_another(own_folders[experiment.name], experiment)
     trainings = planning.trainings_of(experiments)
     kept = how.trainings or (how.out or RESULTS) / "trainings"
+    every = [options] if how.share else parts.divide(experiments, options, how.disk)
+    if len(every) > 1:
+        return _run_in_parts(experiments, options, every, own_folders, kept, how)
     plan, found = planning.plan(trainings, options, kept)
     for each in plan:
         _refuse_unfinished(each, how)
@@ -91,6 +105,87 @@ def run(experiments: Sequence[Experiment], options: Options, how: How) -> dict[s
             experiment, trained, folder, made_by, how.console
         )
         folders.say_finished(folder)
+    return _end(experiments, findings, own_folders, how)
+
+
+def _run_in_parts(
+    experiments: Sequence[Experiment],
+    options: Options,
+    every: Sequence[Options],
+    own_folders: Mapping[str, Path],
+    kept: Path,
+    how: How,
+) -> dict[str, Findings]:
+    """Train a part of the networks, measure all experiments on it, forget its weights; the next."""
+    trainings = planning.trainings_of(experiments)
+    plan = [planning.look(training, options, {}, kept) for training in trainings]
+    for folder in own_folders.values():
+        store.make_folder(folder)
+    announcing.announce(experiments, options, plan, how.console)
+    largest = max(every, key=lambda part: len(part.part))
+    gigabytes = parts.bytes_of(experiments, largest) / 1e9
+    how.console.print(
+        f"in {len(every)} parts of at most {len(largest.part)} networks, whose weights, about "
+        f"{gigabytes:.1f} GB, are forgotten when they have been measured (--disk {how.disk:g})"
+    )
+
+    def made_by(some: Options) -> finishing.MadeBy:
+        return finishing.MadeBy(some, how.command, how.file, how.resume, how.draw)
+
+    done = [
+        each.name
+        for each in experiments
+        if finishing.finished_in_parts(each, own_folders[each.name], made_by(options))
+    ]
+    open_ = [each for each in experiments if each.trainings and each.name not in done]
+    for number, part in enumerate(every):
+        cards = {
+            each.name: finishing.measured_part(each, own_folders[each.name], number, made_by(part))
+            for each in open_
+        }
+        todo = [each for each in open_ if cards[each.name] is None]
+        how.console.print(
+            f"part {number + 1} of {len(every)}: {'' if todo else 'already measured, '}"
+            f"{len(part.part)} networks"
+        )
+        found: dict[str, Trajectories] = {}
+        left = [training.name for training in planning.trainings_of(todo)]
+        for experiment in todo:
+            for training in planning.in_order(experiment.trainings):
+                _train(training, part, found, kept, left, how)
+            trained = {training.name: found[training.name] for training in experiment.trainings}
+            folder = own_folders[experiment.name]
+            finishing.measure_part(experiment, trained, folder, number, made_by(part), how.console)
+        measured = [each.name for each in open_]
+        parts.forget([each.folder for each in found.values()], measured)
+        for experiment in open_:
+            card = cards[experiment.name] or {"trainings": []}
+            folder = own_folders[experiment.name]
+            parts.forget([folder / each["folder"] for each in card["trainings"]], measured)
+    findings: dict[str, Findings] = {}
+    for experiment in experiments:
+        folder = own_folders[experiment.name]
+        if experiment.name in done:
+            how.console.print(f"{experiment.name}: its results are already in {folder}/")
+            findings[experiment.name] = report.findings(experiment, folder) if how.draw else ()
+        elif experiment.trainings:
+            findings[experiment.name] = finishing.finish_parts(
+                experiment, every, folder, made_by(options), how.console
+            )
+        else:
+            findings[experiment.name] = finishing.finish(
+                experiment, {}, folder, made_by(options), how.console
+            )
+    return _end(experiments, findings, own_folders, how)
+
+
+def _end(
+    experiments: Sequence[Experiment],
+    findings: dict[str, Findings],
+    own_folders: Mapping[str, Path],
+    how: How,
+) -> dict[str, Findings]:
+    """The index of all, and the findings; none where nothing was to be drawn."""
     if not how.draw:
         folder = how.out or (RESULTS if len(experiments) > 1 else own_folders[experiments[0].name])
         how.console.print(f"for figures, claims and READMEs: ih-jax plot {folder}")
@@ -114,6 +209,10 @@ def _train(
     if training.name in found:
         return
     planned = planning.look(training, options, found, folder)
+    if options.part and planned.trajectories and planned.trajectories.forgotten:
+        how.console.print(f"{planned.folder} has been forgotten, and is trained again")
+        shutil.rmtree(planned.trajectories.folder)
+        planned = planning.look(training, options, found, folder)
     _refuse_unfinished(planned, how)
     if planned.trajectories is not None:
         found[training.name] = planned.trajectories

@@ -9,6 +9,8 @@
                              its scores, and in the newest parts the whole state, to go on from
                     manifest.json   written last: a checksum for every leaf
 
+A card with "forgotten" says why `trajectory` is gone: measured, and given up to save room.
+
 A part is written under another name, synced and then renamed, so it is whole or it is not there.
 Orbax notices a truncated file but not an altered one; the checksums do.
 """
@@ -201,6 +203,17 @@ def forget_state(path: Path) -> None:
     """Drop a part's saved state: newer parts have one, and it is three times the weights."""
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(path)
+
+
+def forget(folder: Path, why: str) -> None:
+    """Delete the weights of a finished sweep, and say why on its card; its curves stay.
+
+    The card comes first: whoever finds weights gone knows why.
+    """
+    card = read_card(folder)
+    if "forgotten" not in card:
+        write_card(folder, {**card, "forgotten": why})
+    forget_state(folder / "trajectory")
 
 
 def set_aside(folder: Path) -> Path:

@@ -83,6 +83,11 @@ class Trajectories:
 
     def _find(self, run: int) -> tuple[BlockRecord, int, RunSpec]:
         """The block of a run, its place there, and the run."""
+        if self.forgotten:
+            raise UserError(
+                f"{self.folder} has no weights any more: they were {self.card['forgotten']}; "
+                "to train it again, delete the folder and run the command of its card.json"
+            )
         runs = self.study.runs
         if not 0 <= run < len(runs):
             raise UserError(f"run {run} is out of range: the sweep has runs 0..{len(runs) - 1}")
@@ -221,6 +226,11 @@ class Trajectories:
     def finished(self) -> bool:
         """Whether every run was trained to its end."""
         return bool(self.card.get("finished"))
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether its weights are gone, measured before; its curves are not."""
+        return "forgotten" in self.card
 
     def _rows(self) -> dict[str, str]:
         card, counted = self.card, 0

@@ -133,6 +133,6 @@ def pulse_grid(options: Options) -> tuple[list[int], list[int]]:
     return scaled[0], scaled[1]
 
 
-FACTORIAL_CELLS = Training("factorial", factorial)
-PULSES = Training("pulses", pulses)
-PREDICTED = Training("predicted", predicted)
+FACTORIAL_CELLS = Training("factorial", factorial, in_parts=True)
+PULSES = Training("pulses", pulses, in_parts=True)
+PREDICTED = Training("predicted", predicted, in_parts=True)

@@ -265,12 +265,14 @@ def _network(options: Options, found: Found, seed: int) -> ih.Weights:
     return ih.Weights(found["main"].params(run, step), f"main, init {seed}", step)
 
 
-MAIN = Training("main", main)
-SINGLE_HEADS = Training("single_heads", single_heads)
-PAIRS = Training("pairs", pairs)
-CLAMPED = Training("clamps", clamps)
-SCALING_LABELS = Training("scaling_labels", scaling_labels)
-SCALING_CLASSES = Training("scaling_classes", scaling_classes)
-GRAFTS = Training("grafts", grafts, needs=(MAIN,))
-PREVIOUS_TOKEN_HEADS = Training("previous_token_heads", previous_token_heads, needs=(MAIN,))
-STRENGTHS_TRAINED = Training("strengths", strengths, needs=(MAIN,))
+MAIN = Training("main", main, in_parts=True)
+SINGLE_HEADS = Training("single_heads", single_heads, in_parts=True)
+PAIRS = Training("pairs", pairs, in_parts=True)
+CLAMPED = Training("clamps", clamps, in_parts=True)
+SCALING_LABELS = Training("scaling_labels", scaling_labels, in_parts=True)
+SCALING_CLASSES = Training("scaling_classes", scaling_classes, in_parts=True)
+GRAFTS = Training("grafts", grafts, needs=(MAIN,), in_parts=True)
+PREVIOUS_TOKEN_HEADS = Training(
+    "previous_token_heads", previous_token_heads, needs=(MAIN,), in_parts=True
+)
+STRENGTHS_TRAINED = Training("strengths", strengths, needs=(MAIN,), in_parts=True)
