@@ -101,6 +101,9 @@ class Plot:
     """A folder that `ih-jax run` wrote, or a folder of such folders."""
     file: Path | None = None
     """The Python file that defines the experiment, if it has moved since the run."""
+    beside: tuple[Path, ...] = ()
+    """Of a folder of folders: others with the same experiments on other data, which get columns in
+    its report."""
 
 
 @dataclass(frozen=True)

@@ -91,13 +91,15 @@ def plot(command: Plot) -> None:
     """Redraw one results folder, or all those inside a folder and then their index."""
     folder = command.folder
     if (folder / "results.nc").is_file() or not list(folder.glob("*/results.nc")):
+        if command.beside:
+            raise UserError(f"{folder} holds one experiment: --beside is for a folder of several")
         print(tables.of_claims(_redraw(folder, command.file), console.is_terminal, console.width))
         return
     if command.file is not None:
         raise UserError(f"{folder} holds several experiments: give --file with one of them")
     found = sources.experiments_in(folder)
     findings = {name: _redraw(folder / name, None) for name in found}
-    index = report.write_index(folder, found)
+    index = report.write_index(folder, found, command.beside)
     print(tables.of_all_claims(findings, console.is_terminal, console.width))
     console.print(f"all claims: {index}")
     for left_out in sorted({path.parent for path in folder.glob("*/results.nc")}):

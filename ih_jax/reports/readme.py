@@ -1,4 +1,4 @@
-"""README.md of an experiment's folder, and of a folder of such folders: text, in Markdown."""
+"""README.md of an experiment's folder: text, in Markdown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import xarray as xr
 from ih_jax.claims import Claim, Finding, Rule
 from ih_jax.experiments.base import Experiment
 from ih_jax.reports import variance
-from ih_jax.reports.tables import HEADER, Findings, counts, markdown, row
+from ih_jax.reports.tables import HEADER, Findings, markdown, row
 
 HOW_TO_READ = (
     "A claim *replicates* where the 95% interval of the share of networks in which it is so lies "
@@ -58,22 +58,6 @@ def of_experiment(
         parts += [f"## {components.title}", markdown(components.header, components.rows)]
         parts += [variance.HOW_TO_READ]
     return "\n\n".join([*parts, "## What was run", _what_was_run(card)]) + "\n"
-
-
-def of_folder(all_findings: Mapping[str, Findings]) -> str:
-    """Every claim of several experiments, by the names of their folders."""
-    rows = [
-        (f"[{name}]({name}/README.md)" if number == 0 else "", *_marked(claim, finding))
-        for name, own in all_findings.items()
-        for number, (claim, finding) in enumerate(own)
-    ]
-    text = [
-        "# Claims and their verdicts",
-        f"{counts(all_findings)}. Each was written before the runs that decide it; its statement, "
-        "rule, intervals and figure are in the experiment's folder.",
-        markdown(("experiment", *HEADER), rows),
-    ]
-    return "\n\n".join(text) + "\n"
 
 
 def _claims(findings: Findings) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from ih_jax import files
 from ih_jax.claims import decide
 from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment
-from ih_jax.reports import readme
+from ih_jax.experiments.register import SET_NAMES, SETS
+from ih_jax.reports import readme, replication
 from ih_jax.reports.tables import Findings
 
 FILES = ("README.md", "figure.png", "figure.svg", "results.nc", "card.json", "trajectory")
@@ -89,18 +90,29 @@ def set_aside(folder: Path) -> Path:
     return moved
 
 
-def write_index(folder: Path, experiments: Mapping[str, Experiment]) -> Path:
-    """README.md of a folder of experiments: every claim of those whose results are there.
+def write_index(
+    folder: Path, experiments: Mapping[str, Experiment], beside: Sequence[Path] = ()
+) -> Path:
+    """The page on a folder of experiments (`replication`): README.md and forest.png.
 
     Args:
         folder: theirs.
         experiments: by the names of their folders in it, in the order of the table.
+        beside: folders of the same experiments on other data, which get columns of their own.
+
+    Raises:
+        UserError: a folder beside has none of them.
     """
-    there = {name: each for name, each in experiments.items() if (folder / name).is_dir()}
-    every = {name: findings(each, folder / name) for name, each in there.items()}
-    path = folder / "README.md"
-    files.write_text(path, readme.of_folder(every))
-    return path
+    sets: dict[str, dict[str, Findings]] = {}
+    for own in (folder, *beside):
+        there = {n: each for n, each in experiments.items() if (own / n / "results.nc").is_file()}
+        if not there and own != folder:
+            raise UserError(f"{own} has results of none of these: {', '.join(experiments)}")
+        name = own.resolve().name
+        sets[name] = {n: findings(each, own / n) for n, each in there.items()}
+    titles = [title for title, some in SETS.items() if {*experiments} <= {e.name for e in some}]
+    title = f"{SET_NAMES[titles[0]]}: what replicates" if titles else "Claims and their verdicts"
+    return replication.write(folder, title, sets)
 
 
 def _decided(experiment: Experiment, results: xr.Dataset) -> Findings:

@@ -116,3 +116,23 @@ def test_mistakes_are_said_in_one_line(tmp_path: Path) -> None:
     sweep(seeds=1).to_netcdf(tmp_path / "results.nc", engine="h5netcdf")
     with pytest.raises(UserError, match="was not made by an experiment"):
         experiment_of(tmp_path)
+
+
+def test_the_page_of_a_set_says_what_replicates_on_which_data(tmp_path: Path) -> None:
+    fig5b, ours, theirs = find("fig5b"), tmp_path / "features", tmp_path / "glyphs"
+    report.write(ours / "fig5b", fig5b, sweep(), CARD)
+    wrong = sweep(plateaus=("none", "match"))
+    report.write(theirs / "fig5b", fig5b, wrong, CARD)
+    text = report.write_index(ours, {"fig5b": fig5b}, [theirs]).read_text()
+    assert "**features**: 2 primary claims: 2 replicate" in text
+    assert "**glyphs**: 2 primary claims: 1 replicates, 1 fails" in text
+    both, one = text.split("## What is mixed, or needs more networks")
+    assert "[the more is given, the sooner](fig5b/README.md)." in both.split("What replicates")[1]
+    assert "- [one subcircuit left: no plateau](fig5b/README.md)." in one
+    assert "glyphs: fails, 0 of 6" in one
+    assert "<details>" in text
+    assert (ours / "forest.png").stat().st_size > 0
+    alone = report.write_index(theirs, {"fig5b": fig5b}).read_text()
+    assert "one subcircuit left: no plateau" in alone.split("## What fails")[1]
+    with pytest.raises(UserError, match="has results of none of these: fig5b"):
+        report.write_index(ours, {"fig5b": fig5b}, [tmp_path])

@@ -169,7 +169,8 @@ def draw(results: xr.Dataset) -> Figure:
     free = results["free"].rename(free_sequences="sequences")
     curves(axes, free, COLOURS["none"], "none")
     for name in results["clamp"].values.tolist():
-        curves(axes, results["loss"].sel(clamp=name, drop=True), COLOURS[name], name)
+        colour = COLOURS.get(name, COLOURS["three strongest"])  # as the first round had it
+        curves(axes, results["loss"].sel(clamp=name, drop=True), colour, name)
     chance(axes)
     axes.set(xlim=(0, float(results["sequences"][-1])), ylim=(0, 2.1))
     axes.set_ylabel("training loss (nats)")

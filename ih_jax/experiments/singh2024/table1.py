@@ -103,6 +103,8 @@ def more_by_values_kept(group: str) -> Callable[[xr.Dataset], float]:
 
 def _by_head(one: xr.Dataset) -> np.ndarray:
     """[head, 2]: attention to the previous token; loss added through patterns less by values."""
+    if "one" not in one:  # results of the first round do not have it
+        return np.full((1, 2), np.nan)
     through = one["one"].sel(kept="pv") - one["one"].sel(kept="pp")
     return np.stack([one["strength"].values, through.values], axis=1)
 

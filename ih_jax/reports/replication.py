@@ -1,0 +1,219 @@
+"""One page on a set of experiments: what replicates, what is mixed and why, what fails.
+
+README.md and forest.png of a folder of experiments, made from their findings: a table of the
+primary statements, a picture of their rates over networks, and lists; secondary ones are folded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ih_jax import files
+from ih_jax.claims import Claim, Finding, word
+from ih_jax.claims.intervals import of_rate
+from ih_jax.experiments.drawing import FAINT, QUIET, tidy
+from ih_jax.reports.tables import Findings, counts, markdown
+
+DataSets = Mapping[str, Mapping[str, Findings]]  # by data set, then by experiment
+Line = tuple[str, Claim, list[Finding | None]]  # experiment, claim, its finding by data set
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+CERTAIN = ("replicates", "supported", "holds")
+AGAINST = ("fails", "refuted", "does not hold")
+TO_READ = (
+    "A line is a statement of the paper. It *replicates* where the 95% interval of the share of "
+    "networks in which it is so lies above one half, *fails* where it lies below, is *mixed* "
+    "where the interval contains one half and is narrower than .3; else there are *too few "
+    "networks*. What is pooled over heads is judged by its own interval, networks resampled, and "
+    "that something makes no difference by a margin stated before. n is the number of networks "
+    "that the paper shows. *Same size*: the paper's numbers are such as ours give. *Authors' "
+    "code*: networks trained by the authors' code, judged by the same rule. Each statement, its "
+    "rule and its estimand were written before the runs that decide it; they stand on its "
+    "figure's page."
+)
+
+
+def write(folder: Path, title: str, sets: DataSets) -> Path:
+    """Write README.md and forest.png of a folder and return the page's path.
+
+    Args:
+        folder: has a folder of each experiment, to which lines link.
+        title: of the page.
+        sets: findings by data set; those in `folder` first.
+    """
+    lines = list(_lines(sets))
+    primary = [line for line in lines if line[1].primary]
+    if primary:
+        with matplotlib.rc_context({"svg.hashsalt": title}):
+            figure = forest(primary, list(sets))
+            with files.atomic(folder / "forest.png") as partial:
+                figure.savefig(partial, format="png", dpi=150, metadata={"Software": None})
+    path = folder / "README.md"
+    files.write_text(path, page(title, lines, sets))
+    return path
+
+
+def page(title: str, lines: Sequence[Line], sets: DataSets) -> str:
+    """The text of the page, in Markdown."""
+    primary = [line for line in lines if line[1].primary]
+    papers = [line for line in primary if line[1].kind == "replication"]
+    own = [line for line in primary if line[1].kind == "hypothesis"]
+    rest = [line for line in lines if not line[1].primary]
+    names = list(sets)
+    parts = [f"# {title}"]
+    parts += [f"**{name}**: {counts(findings)}." for name, findings in sets.items()]
+    parts += [TO_READ]
+    if papers:
+        parts += ["## Statements", _table(papers, names)]
+    if primary:
+        parts += ["![Share of networks in which each statement is so](forest.png)"]
+        parts += [
+            "Left, the share of networks in which each statement is so, with its 95% interval; "
+            "right, what is pooled over heads. Grey: networks of the authors' code."
+        ]
+    parts += _sections(papers, names)
+    if own:
+        parts += ["## Hypotheses of ours", _table(own, names)]
+    if rest:
+        said = "Secondary claims: the same facts seen otherwise, and lesser ones"
+        parts += [f"<details><summary>{said}</summary>", _table(rest, names), "</details>"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _lines(sets: DataSets) -> Iterator[Line]:
+    """Every claim once, with its finding on each data set."""
+    experiments = dict.fromkeys(name for findings in sets.values() for name in findings)
+    for experiment in experiments:
+        found: dict[str, tuple[Claim, dict[str, Finding]]] = {}
+        for data, findings in sets.items():
+            for claim, finding in findings.get(experiment, ()):
+                found.setdefault(claim.name, (claim, {}))[1][data] = finding
+        for claim, by_data in found.values():
+            yield experiment, claim, [by_data.get(data) for data in sets]
+
+
+def _table(lines: Sequence[Line], names: Sequence[str]) -> str:
+    rows = []
+    for experiment, claim, findings in lines:
+        n = claim.reported.networks if claim.reported else 0
+        row = [f"[{experiment}]({experiment}/README.md)", claim.name, claim.statement]
+        row.append(f"{claim.paper} (n = {n})" if n else claim.paper)
+        for finding in findings:
+            if finding is None:
+                row += ["not run", ""]
+                continue
+            size = f" {finding.size.size.capitalize()}." if _sized(finding) else ""
+            row += [f"**{word(claim, finding)}**.{size}", _ours(finding)]
+        beside = next((f.beside for f in findings if f is not None and f.beside), {})
+        theirs = beside.get("authors' code")
+        row.append(f"{theirs.verdict}: {theirs.ours.split(';')[0]}" if theirs else "")
+        rows.append(row)
+    header = ["", "claim", "statement", "paper"]
+    for name in names:
+        header += ["verdict", "ours"] if len(names) == 1 else [name, f"ours, {name}"]
+    return markdown([*header, "authors' code"], rows)
+
+
+def _sized(finding: Finding) -> bool:
+    return finding.size is not None and finding.size.size != "too few networks"
+
+
+def _ours(finding: Finding) -> str:
+    """The share of networks with its interval, and the estimate with its own."""
+    if finding.share is None:
+        return finding.ours
+    k, n = finding.share
+    rate = "{:.2f} to {:.2f}".format(*of_rate(k, n))
+    estimates = [f"{name} {effect.show()}" for name, effect in finding.effects.items()]
+    return "; ".join([f"{k} of {n} ({rate})", *estimates])
+
+
+def _sections(lines: Sequence[Line], names: Sequence[str]) -> list[str]:
+    """Lists of what replicates everywhere, what fails, and what is between, with reasons."""
+    groups: dict[str, list[str]] = {"replicates": [], "fails": [], "mixed": []}
+    for experiment, claim, findings in lines:
+        known = [f for f in findings if f is not None]
+        verdicts = {finding.verdict for finding in known}
+        link = f"[{claim.name}]({experiment}/README.md)"
+        if verdicts and verdicts <= set(CERTAIN):
+            groups["replicates"].append(link)
+            continue
+        group = "fails" if verdicts and verdicts <= set(AGAINST) else "mixed"
+        each = []
+        for name, finding in zip(names, findings, strict=True):
+            if finding is not None:
+                whose = f"{name}: " if len(names) > 1 else ""
+                why = f" ({finding.detail})" if finding.detail else ""
+                each.append(f"{whose}{finding.verdict}, {finding.ours}{why}")
+        groups[group].append(f"- {link}. {claim.statement} {'. '.join(each)}.")
+    parts = []
+    if groups["replicates"]:
+        parts += ["## What replicates", ", ".join(groups["replicates"]) + "."]
+    if groups["mixed"]:
+        parts += ["## What is mixed, or needs more networks", "\n".join(groups["mixed"])]
+    if groups["fails"]:
+        parts += ["## What fails", "\n".join(groups["fails"])]
+    return [part.replace("<", "&lt;") for part in parts]
+
+
+def forest(lines: Sequence[Line], names: Sequence[str]) -> Figure:
+    """Rates over networks of every statement, left, and what is pooled over heads, right."""
+    rates = [line for line in lines if any(f is not None and f.share for f in line[2])]
+    pooled = [line for line in lines if line not in rates and any(line[2])]
+    count = max(len(rates), len(pooled), 4)
+    figure = Figure(figsize=(13, 1.2 + 0.27 * count))
+    figure.set_layout_engine("constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1))
+    for axes, some, middle in ((left, rates, 0.5), (right, pooled, 0.0)):
+        for row, (_, _, findings) in enumerate(some):
+            for number, finding in enumerate(findings):
+                if finding is not None:
+                    place = row + 0.22 * (number - (len(findings) - 1) / 2)
+                    _draw(axes, place, finding, COLOURS[number % len(COLOURS)])
+        labels = [f"{experiment}  {claim.name}" for experiment, claim, _ in some]
+        axes.set_yticks(range(len(some)), labels, fontsize=7.5)
+        axes.set_ylim(count - 0.5, -0.5)
+        axes.axvline(middle, color=FAINT, lw=0.8, zorder=0)
+        axes.grid(axis="y", color="0.95")
+        axes.set_axisbelow(True)
+    left.set(xlim=(-0.02, 1.02), xlabel="share of networks in which it is so")
+    right.set_xlabel("estimate, pooled over heads")
+    tidy(left, "Statements over networks")
+    tidy(right, "Statements over heads")
+    for number, name in enumerate(names):
+        left.plot([], [], "o-", color=COLOURS[number % len(COLOURS)], ms=4, label=name)
+    left.plot([], [], "D", mfc="none", mec=QUIET, ms=4.5, label="authors' code")
+    left.legend(frameon=False, fontsize=8, loc="lower left")
+    return figure
+
+
+def _draw(axes: Axes, place: float, finding: Finding, colour: str) -> None:
+    """A rate as a dot with its interval; of what is pooled the interval alone."""
+    for found, at, own in (
+        (finding, place, colour),
+        (finding.beside.get("authors' code"), place + 0.25, QUIET),
+    ):
+        interval = None if found is None else _interval(found)
+        if found is None or interval is None:
+            continue
+        theirs = own == QUIET
+        axes.plot(interval, [at, at], color=own, lw=0.8 if theirs else 1.6)
+        if found.share is not None:
+            k, n = found.share
+            mark, fill = ("D", "none") if theirs else ("o", own)
+            axes.plot(k / n, at, mark, ms=4, color=own, mfc=fill, mew=0.9)
+
+
+def _interval(finding: Finding) -> tuple[float, float] | None:
+    """Of a rate over networks, else of what is pooled; None where nothing is known."""
+    if finding.share is not None:
+        k, n = finding.share
+        return of_rate(k, n) if n else None
+    ends = finding.interval
+    return ends if ends is not None and all(math.isfinite(end) for end in ends) else None
