@@ -1,4 +1,4 @@
-"""Numbers known only within bounds: their comparisons, medians, ratios and rates.
+"""Numbers known only within bounds: their comparisons, medians and ratios.
 
 A run that has not learned by the end of training only tells us that its time is longer than that.
 So every quantity is a pair of bounds on a number, equal where the number is known. Bounds pass
@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy  # its parts load when they are used: `stats` alone takes a second
 
 
 class Bounds(NamedTuple):
@@ -45,17 +44,17 @@ class Bounds(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """A paired effect over seeds: the median and an exact, distribution-free interval of it."""
+    """A number over networks: the median, and an interval of it (`intervals.of_median`)."""
 
     median: Bounds
     interval: tuple[float, float]
-    coverage: float  # of the interval, when seeds are drawn anew; at most 1 - 2^(1 - seeds)
-    seeds: int
+    coverage: float  # of the interval, when networks are drawn anew; at most 1 - 2^(1 - networks)
+    networks: int
 
     def show(self, form: Callable[[float], str] = "{:.3g}".format) -> str:
         """As a person would write it."""
-        if self.seeds < 2:
-            return f"{self.median.show(form)} ({self.seeds} seed)"
+        if self.networks < 2:
+            return f"{self.median.show(form)} ({self.networks} network)"
         ends = " to ".join("unbounded" if math.isinf(x) else form(x) for x in self.interval)
         return f"{self.median.show(form)} ({100 * self.coverage:.3g}% interval {ends})"
 
@@ -81,35 +80,6 @@ def median(values: Sequence[Bounds]) -> Bounds:
         return Bounds(math.nan, math.nan)
     # Of an even number the mean of the middle two, so one infinite bound makes it infinite.
     return Bounds(*(float(np.median(ends)) for ends in zip(*values, strict=True)))
-
-
-def rate(verdicts: Sequence[bool | None]) -> tuple[tuple[int, int], tuple[float, float] | None]:
-    """(k, n): it is seen to hold in k of n seeds; and the rate's 95% interval (Clopper-Pearson).
-
-    Seeds that cannot tell count against it at the lower end and for it at the upper.
-    """
-    n, k = len(verdicts), sum(verdict is True for verdict in verdicts)
-    if not n:
-        return (0, 0), None
-    undecided = sum(verdict is None for verdict in verdicts)
-    low = scipy.stats.binomtest(k, n).proportion_ci(0.95, "exact").low
-    high = scipy.stats.binomtest(k + undecided, n).proportion_ci(0.95, "exact").high
-    return (k, n), (float(low), float(high))
-
-
-def effect(values: Sequence[Bounds]) -> Effect:
-    """Median over seeds with the sign test's interval: the r-th least to the r-th greatest value.
-
-    r is the largest with a coverage of at least 95%. Fewer than six seeds cannot reach that; then
-    the interval is the least to the greatest value, and `coverage` says what that is worth.
-    """
-    n = len(values)
-    least = np.sort([value.low for value in values])
-    greatest = np.sort([value.high for value in values])
-    r = max(1, int(scipy.stats.binom.ppf(0.025, n, 0.5)) if n else 1)
-    coverage = 1 - 2 * float(scipy.stats.binom.cdf(r - 1, n, 0.5))
-    ends = (float(least[r - 1]), float(greatest[n - r])) if n else (math.nan, math.nan)
-    return Effect(median(values), ends, max(0.0, coverage), n)
 
 
 def known(x: float) -> Bounds:

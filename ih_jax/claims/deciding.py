@@ -19,15 +19,7 @@ from ih_jax.claims.bounds import Effect
 from ih_jax.claims.comparing import Comparison, Reported
 from ih_jax.claims.networks import Measure, Networks, networks_of
 
-Verdict = Literal[
-    "replicates",
-    "fails",
-    "mixed",
-    "too few networks",
-    "holds",
-    "does not hold",
-    "undecidable",  # these three of the first round: until it is written anew
-]
+Verdict = Literal["replicates", "fails", "mixed", "too few networks"]
 Kind = Literal["replication", "hypothesis"]
 Grade = Literal["strong", "medium", "weak"]
 

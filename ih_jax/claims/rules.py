@@ -106,14 +106,15 @@ def no_difference(what: str, measure: Measure, low: float, high: float, form: Fo
         elif ends[1] - ends[0] < high - low:
             verdict = "mixed"
         shown = _effect(values, form) if values else None
-        outcomes = [value.within(low, high) for value in values.values()]
+        outside = [key for key, value in values.items() if value.within(low, high) is False]
+        said = [f"outside the margin: {networks.named(outside)}"] if outside else []
         return Finding(
             verdict,
             f"{what} {shown.show(form)}" if shown else "no network",
-            (outcomes.count(True), len(outcomes)),
+            None,
             ends,
             {f"{what}, median": shown} if shown else {},
-            _said(networks, []),
+            _said(networks, said),
             networks=len(values),
             varies=networks.varies,
         )

@@ -19,9 +19,6 @@ COLOURS = {
     "refuted": "red",
     "mixed": "yellow",
     "too few networks": "yellow",
-    "holds": "green",
-    "does not hold": "red",
-    "undecidable": "yellow",
 }
 HEADER = ("claim", "paper", "ours", "verdict", "networks, 95%", "paper's size", "paper and authors")
 
@@ -66,8 +63,8 @@ def counts(all_findings: Mapping[str, Findings]) -> str:
 def _many(verdict: str, count: int) -> str:
     if count == 1:
         return verdict
-    plural = {"replicates": "replicate", "fails": "fail", "holds": "hold"}
-    return plural.get(verdict, verdict.replace("does not", "do not"))
+    plural = {"replicates": "replicate", "fails": "fail"}
+    return plural.get(verdict, verdict)
 
 
 def row(claim: Claim, finding: Finding) -> tuple[str, ...]:

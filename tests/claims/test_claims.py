@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import xarray as xr
 from made_up import PAPER, sweep
 
 from ih_jax.claims import (
     Bounds,
-    Faster,
+    below,
     decide,
-    effect,
     every,
+    has_plateau,
+    in_most,
+    in_order,
     learning_times,
     median,
-    median_ratio,
-    medians_ordered,
-    plateau_in,
-    rate,
+    more_than,
+    networks_of,
     ratio,
-    seeds_ordered,
+    times_as_long,
+    yes,
 )
+from ih_jax.claims.intervals import of_median, of_rate, of_share
 from ih_jax.errors import UserError
 from ih_jax.experiments.register import find
 from ih_jax.experiments.singh2024.fig5b import CLAIMS
@@ -80,13 +81,17 @@ def test_runs_cut_short_bound_their_times() -> None:
 
 def test_censored_times_are_compared_only_where_they_can_be() -> None:
     early, late, censored = Bounds(3, 3), Bounds(9, 9), Bounds(5, INF)
-    assert Faster("a", "b").holds(early, censored) is True
-    assert Faster("a", "b").holds(late, censored) is None
-    assert Faster("a", "b").holds(censored, early) is False
-    assert Faster("a", "b").holds(censored, late) is None
-    assert Faster("a", "b").holds(censored, censored) is None
-    assert Faster("a", "b", by=3).holds(early, late) is True
-    assert Faster("a", "b", by=3.1).holds(early, late) is False
+
+    def later(slow: Bounds, fast: Bounds) -> bool | None:
+        return ratio(slow, fast).more_than(1)
+
+    assert later(censored, early) is True
+    assert later(censored, late) is None
+    assert later(early, censored) is False
+    assert later(late, censored) is None
+    assert later(censored, censored) is None
+    assert ratio(late, early).at_least(3) is True
+    assert ratio(late, early).at_least(3.1) is False
 
 
 def test_a_median_is_known_while_fewer_than_half_are_censored() -> None:
@@ -106,62 +111,45 @@ def test_three_valued_logic() -> None:
     assert every([]) is None
 
 
-def test_rates_and_their_intervals() -> None:
-    share, interval = rate([True] * 8)
-    assert share == (8, 8)
-    assert interval == pytest.approx((0.025 ** (1 / 8), 1))
-    share, interval = rate([True] * 4 + [None] * 4)
-    _, all_against = rate([True] * 4 + [False] * 4)
-    assert share == (4, 8)
-    assert interval
-    assert all_against
-    assert interval == pytest.approx((all_against[0], 1))
-    assert rate([]) == ((0, 0), None)
+def test_networks_that_cannot_tell_widen_the_interval_of_a_rate() -> None:
+    keys = [(i,) for i in range(8)]
+    assert of_share([True] * 8, keys) == pytest.approx(of_rate(8, 8))
+    open_, against = (of_share([True] * 4 + [other] * 4, keys) for other in (None, False))
+    assert open_ == pytest.approx((against[0], 1))
+    assert of_share([], []) == (0, 1)
 
 
-def test_effects_say_what_their_interval_is_worth() -> None:
-    five = effect([Bounds(x, x) for x in (1, 2, 3, 4, 5)])
-    assert five.interval == (1, 5)
-    assert five.coverage == pytest.approx(1 - 2 / 2**5)
-    six = effect([Bounds(x, x) for x in range(6)])
-    assert six.interval == (0, 5)
-    assert six.coverage >= 0.95
-    twenty = effect([Bounds(x, x) for x in range(1, 21)])
-    assert twenty.interval == (6, 15)  # the textbook's sign interval for n = 20
-    assert 0.95 <= twenty.coverage < 0.97
-    censored = effect([Bounds(1, 1), Bounds(2, 2), Bounds(3, INF)])
-    assert censored.interval == (1, INF)
-    assert "unbounded" in censored.show()
-
-
-def test_the_interval_covers_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    inside = 0
-    for _ in range(400):
-        low, high = effect([Bounds(x, x) for x in rng.normal(size=10)]).interval
-        inside += low <= 0 <= high
-    assert inside / 400 > 0.95
+def test_the_interval_of_a_median_is_unbounded_where_runs_were_not_finished() -> None:
+    assert of_median([Bounds(x, x) for x in (1, 2, 3, 4, 5)]) == (1, 5)
+    low, high = of_median([Bounds(x, x) for x in range(1, 21)])
+    assert 6 < low < 7  # between the textbook's intervals for n = 20: 95.9% and 88.5%
+    assert 14 < high < 15
+    assert of_median([Bounds(1, 1), Bounds(2, 2), Bounds(3, INF)]) == (1, INF)
+    rule = in_most("time", lambda results: results, below(10))
+    found = rule.judge(networks_of({5: Bounds(1, 1), 6: Bounds(2, 2), 7: Bounds(3, INF)}))
+    assert "unbounded" in found.ours
+    assert found.share == (2, 3)
 
 
 def test_diverged_runs_are_left_out_and_named() -> None:
     results = sweep()
     results["loss"].loc[{"clamp": "match", "init": 7}] = 9.0
     results["diverged_at"].loc[{"clamp": "match", "init": 7}] = 4e3
-    finding = median_ratio("none", "match", 6)(results)
-    assert finding.verdict == "holds"
-    assert finding.effects["none / match"].seeds == 5
-    assert "diverged: match, init 7" in finding.detail
-    assert seeds_ordered(Faster("match", "copy"))(results).share == (5, 5)
-    assert plateau_in("match", present=False)(results).share == (5, 5)
+    longer = in_most("times as long", times_as_long("none", "match"), more_than(1))(results)
+    assert longer.share == (5, 5)
+    assert longer.effects["times as long, median"].networks == 5
+    assert "not measured: init 7" in longer.detail
+    assert in_most("so", in_order(("match", "copy")), yes)(results).share == (5, 5)
+    assert in_most("so", has_plateau("match"), yes)(results).share == (0, 5)
     results["diverged_at"].loc[{"clamp": "match"}] = 4e3
     assert verdicts(results)["none / match"] == "too few networks"
     assert verdicts(results)["one subcircuit left: no plateau"] == "too few networks"
 
 
-def test_a_clamp_that_was_not_run_is_undecidable() -> None:
-    finding = medians_ordered(Faster("match", "lunch"))(sweep())
-    assert finding.verdict == "undecidable"
-    assert "'lunch'" in finding.detail
+def test_a_clamp_that_was_not_run_is_too_little_to_judge() -> None:
+    finding = in_most("so", in_order(("match", "lunch")), yes)(sweep())
+    assert finding.verdict == "too few networks"
+    assert finding.ours == "no network"
 
 
 def test_clamps_that_were_not_run_are_too_few_to_judge() -> None:

@@ -547,7 +547,7 @@ BAD: list[tuple[str, str, Change]] = [
     (
         "olsson-phase-change",
         "not before",
-        lambda d: d.assign(index_loss=d["index_loss"] - 0.2 * np.log(d["index"])),
+        lambda d: d.assign(index_loss=d["index_loss"] - 0.2 * np.log(d["index"] + 1)),
     ),
     ("olsson-phase-change", "the path turns", of_each(DEEP, as_model("path", "1L"))),
     (

@@ -275,6 +275,7 @@ CLAIMS = (
         source=SOURCE,
         estimand="rank correlation of prefix matching with the share of the score lost with a "
         "head, over all heads of attention-only networks",
+        primary=False,
         grade="strong",
     ),
     Claim(
@@ -285,7 +286,6 @@ CLAIMS = (
         source=SOURCE,
         estimand="largest share of the score lost with a head of prefix matching above 0.5, less "
         "the largest with one that has neither that nor previous-token attention above 0.5",
-        primary=False,
         grade="strong",
     ),
     Claim(

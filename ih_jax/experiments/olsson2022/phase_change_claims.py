@@ -324,7 +324,6 @@ CLAIMS = (
         "The path of per-token losses turns sharply in the window.",
         in_most("degrees", of_models(deep, turn), more_than(TURN)),
         paper="about 90 degrees",
-        reported=Reported((90.0,)),
         source=f"{MACRO}: per-token losses",
         estimand="angle between the ways before and from the window's start on, in the first two "
         f"components of 2,000 per-token losses, above {TURN:.0f}: nearer to a right angle than to "
