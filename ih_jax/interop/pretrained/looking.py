@@ -246,6 +246,12 @@ class PretrainedNetwork(Network):
                     )
         return super()._holds(clamp)
 
+    def _rows(self) -> dict[str, str]:
+        # Parameters are not counted: keys and values that heads share are here for each head.
+        c = self._shape
+        shape = f"{c.architecture}, {c.layers} layers of {c.heads} heads, d_model {c.d_model}"
+        return super()._rows() | {"shape": f"{shape}, {c.vocabulary:,} tokens"}
+
     @property
     def _shape(self) -> Config:
         shape: Any = self.config
