@@ -38,7 +38,12 @@ def measure_costs(command: Bench) -> None:
 
 def import_run(command: Import) -> None:
     """Import a run of the authors' code as a sweep."""
-    written = importing.import_run(command.folder, command.data, command.data_key, command.out)
+    written = importing.import_run(
+        command.folder, command.data, command.data_key, command.out, command.label_generator
+    )
+    split = written.card["label_pairs"]
+    when = "before" if split["generator"] == "old" else "since"
+    console.print(f"label pairs as JAX {when} 0.5 split them: {split['known']}")
     console.print(
         f"{written.study.name}: {len(written.steps(0))} checkpoints, clamp "
         f"{written.study.runs[0].clamp.describe()}; in {command.out}: "

@@ -170,13 +170,16 @@ class Import:
     """Read a run of the authors' code (icl-dynamics) and import it as a sweep."""
 
     folder: Positional[Path]
-    """The run's folder, with config.json, checkpoints/*.eqx and log.h5."""
+    """The run's folder, with config.json, checkpoints/*.eqx and, if it was kept, log.h5."""
     data: str
     """HDF5 file of the features that it was trained on."""
     out: Path
     """The new folder, which `ih_jax.load` and every measure can read."""
     data_key: str | None = None
     """Name of the dataset in the file, if it holds several."""
+    label_generator: Literal["old", "new"] | None = None
+    """Which generator split its label pairs: that of JAX before 0.5 (old), or a later one's (new);
+    by default as the losses of its log tell."""
 
 
 @dataclass(frozen=True)

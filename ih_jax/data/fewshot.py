@@ -28,6 +28,7 @@ from jax import Array
 
 from ih_jax.data.batches import Batch, Leaf
 
+Generator = Literal["old", "new"]  # of JAX before 0.5, and since
 Scheme = Literal["relabel", "flip", "none"]
 # What an item is in its sequence; BURSTY is of the query's class.
 Kind = IntEnum("Kind", [("OTHER", 0), ("BURSTY", 1), ("DISTRACTOR", 2), ("QUERY", 3)])
@@ -276,21 +277,23 @@ def zipf_logits(classes: int, alpha: float | Array) -> Array:
 
 
 def split_label_pairs(
-    labels: int, shares: tuple[float, float, float] = (8, 2, 0), seed: int = 20
+    labels: int,
+    shares: tuple[float, float, float] = (8, 2, 0),
+    seed: int = 20,
+    generator: Generator = "old",
 ) -> dict[str, np.ndarray]:
     """Unordered label pairs [*, 2], a < b: train, val and test by `shares`, and all.
 
     The paper's split (section 2): 8 and 2 of the 10 pairs of 5 labels. If a label is missing from
-    the training pairs, other orders are tried. Raises ValueError for fewer than 2 labels, or if no
-    order of 100 keeps every label in training.
+    the training pairs, other orders are tried. `generator`: which one of JAX draws the order.
+    Raises ValueError for fewer than 2 labels, or if no order of 100 keeps every label in training.
     """
     if labels < 2 or len(shares) != 3 or min(shares) < 0 or sum(shares) <= 0:
         raise ValueError(f"{labels} labels, shares {shares}: give 2 or more, and 3 numbers >= 0")
     pairs = np.array(list(itertools.combinations(range(labels), 2)))
     test, val = (int(len(pairs) * share / sum(shares)) for share in (shares[2], shares[1]))
     for attempt in range(100):
-        # The paper's draws are those of the generator that JAX had until 0.5.
-        with jax.threefry_partitionable(False):
+        with jax.threefry_partitionable(generator == "new"):
             key = jax.random.PRNGKey(seed)
             key = jax.random.fold_in(key, attempt) if attempt else key
             order = np.asarray(jax.random.permutation(key, pairs))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from ih_jax.data.fewshot import (
     EVALUATION_SETS,
     Burst,
     EvaluationSet,
+    Generator,
     Layout,
     Scheme,
     Source,
@@ -90,7 +91,9 @@ class FewShot(Task):
 
     `label_split` and `class_split` are seeds: which label pairs train, and which classes do (None:
     the order of the data, first to train and last to test). `labels_of_program` pads the number of
-    logits, so that runs with fewer labels share a program with runs of more.
+    logits, so that runs with fewer labels share a program with runs of more. `label_generator` says
+    which generator of JAX splits the label pairs: that of before 0.5, as the paper did, or a later
+    one's.
     """
 
     data: Features = field(default_factory=features_.of_glyphs)
@@ -114,6 +117,7 @@ class FewShot(Task):
     noise: float = 0.0
     noisy: bool | None = None  # noise is in the program; None: where noise is above 0
     evaluation_sets: tuple[EvaluationSet, ...] = EVALUATION_SETS
+    label_generator: Generator = "old"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -135,6 +139,8 @@ class FewShot(Task):
                 f"{len(self.mixture_weights)} mixture_weights for {len(self.mixture)} "
                 "components of the mixture: give one each"
             )
+        if self.label_generator not in get_args(Generator):
+            raise unknown("label generator", self.label_generator, get_args(Generator))
         try:
             _ = self.layout
             self.splits()
@@ -196,7 +202,9 @@ class FewShot(Task):
                 self.data,
             ),
             "exemplars": split_exemplars(self.data.exemplars, self.exemplars, self.val_exemplars),
-            "label_pairs": split_label_pairs(self.labels, self.label_pair_shares, self.label_split),
+            "label_pairs": split_label_pairs(
+                self.labels, self.label_pair_shares, self.label_split, self.label_generator
+            ),
         }
 
     def source(self, which: str) -> Source:
@@ -291,6 +299,8 @@ class FewShot(Task):
             "shape": [self.data.classes, self.data.exemplars, self.data.features],
             "checksum_of_training_classes": self.data.checksum(*train),
         }
+        if self.label_generator == "old":  # so that cards of before agree
+            del found["label_generator"]
         found["mixture"] = [vars(burst) for burst in self.mixture]
         found["evaluation_sets"] = [each.name for each in self.evaluation_sets]
         return found

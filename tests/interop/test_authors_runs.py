@@ -16,7 +16,10 @@ import ih_jax as ih
 from ih_jax import gate
 from ih_jax.clamps.apply import forward
 from ih_jax.cli.main import main
-from ih_jax.interop.icl_dynamics.importing import import_run
+from ih_jax.data.fewshot import split_label_pairs
+from ih_jax.data.images.features import of_file
+from ih_jax.interop.icl_dynamics.evaluating import evaluated
+from ih_jax.interop.icl_dynamics.importing import import_run, study_of
 from ih_jax.interop.icl_dynamics.options import RunOptions
 from ih_jax.interop.icl_dynamics.runs import read, read_checkpoint
 from ih_jax.interop.icl_dynamics.weights import arrays_from_params, names_of
@@ -299,11 +302,67 @@ def test_the_command(run: Path, data: Path, tmp_path: Path, capsys: Any) -> None
     assert "is not empty" in capsys.readouterr().err
 
 
+def test_a_run_without_a_log_has_the_scores_of_its_checkpoints(
+    run: Path, data: Path, tmp_path: Path
+) -> None:
+    (run / "log.h5").unlink()
+    found = import_run(run, data, None, tmp_path / "out")
+    assert found.card["label_pairs"]["generator"] == "old"
+    assert "no log" in found.card["label_pairs"]["known"]
+    loss = found.results["loss"].sel(clamp="small", init=5)
+    assert loss["sequences"].values.tolist() == list(SEEN)
+    fresh = found.measure(lambda p, c, b: scores(forward(p, b, c, "query"), b)[0], sequences=4000)
+    np.testing.assert_allclose(loss, fresh.squeeze(), rtol=1e-4)
+
+
+def favours(pairs: np.ndarray) -> ih.Params:
+    """A network that has the more of a head start, the oftener a label stands in these pairs."""
+    counts = np.bincount(np.asarray(pairs).ravel(), minlength=5)
+    params = weights(640)
+    # Where the tokens of labels are known, a large embedding stands out in the logits.
+    scale = np.float32(1 + 40 * (counts == counts.max()))
+    return params.replace(W_L=params.W_L * scale[None] * 50)
+
+
+@pytest.mark.parametrize("generator", ["old", "new"])
+def test_the_log_tells_which_generator_split_the_label_pairs(
+    run: Path, data: Path, tmp_path: Path, generator: str
+) -> None:
+    made = read(run)
+    params = favours(split_label_pairs(5, (8, 2, 0), 20, "old")["val"])
+    write_checkpoint(run / "checkpoints" / "00000000640.eqx", 640, params)
+    made = read(run)
+    own = evaluated(study_of(made, of_file(data), generator), made.checkpoints)
+    with h5py.File(run / "log.h5", "w") as log:
+        log["eval_iter"] = np.array(SEEN)
+        for name in ("fsl_train", "fsl_val_rl"):
+            loss = own["loss"].sel(set=name).values
+            log[f"{name}/loss"] = np.tile(loss[:, None], (1, 10)).astype(np.float32)
+            log[f"{name}/acc"] = np.zeros((2, 10))
+            log[f"{name}/in_context_acc"] = np.zeros((2, 10))
+    found = import_run(run, data, None, tmp_path / "out")
+    assert found.card["label_pairs"] == {
+        "generator": generator,
+        "known": "told by the losses of the log",
+    }
+    pairs = split_label_pairs(5, (8, 2, 0), 20, generator)["train"]
+    again = ih.load(tmp_path / "out").study.task.splits()["label_pairs"]["train"]
+    np.testing.assert_array_equal(again, pairs)
+
+
+def test_a_log_that_does_not_tell_is_not_believed(run: Path, data: Path, tmp_path: Path) -> None:
+    found = import_run(run, data, None, tmp_path / "out")  # its losses are random
+    assert found.card["label_pairs"]["known"].startswith("the log does not tell")
+    asked = import_run(run, data, None, tmp_path / "asked", "new")
+    assert asked.card["label_pairs"] == {"generator": "new", "known": "as asked for"}
+
+
 @pytest.mark.skipif(REAL is None or not REAL.is_dir(), reason="needs a real run of the authors'")
 def test_a_real_run_has_the_loss_that_it_recorded(tmp_path: Path) -> None:
     assert REAL is not None
     features = "omniglot_small_rot4_efficientnet_lite0.h5"
     found = import_run(REAL, features, None, tmp_path / "out")
+    assert found.card["label_pairs"]["known"] == "told by the losses of the log"
     fresh = found.measure(
         lambda p, c, b: scores(forward(p, b, c, "query"), b)[0], steps=[200], sequences=20_000
     )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
 import xarray as xr
 
 from ih_jax import gate
-from ih_jax.data.fewshot import Burst
+from ih_jax.data.fewshot import Burst, Generator
 from ih_jax.data.images.features import Features, of_file
 from ih_jax.errors import UserError
+from ih_jax.interop.icl_dynamics.evaluating import evaluated, split_of
 from ih_jax.interop.icl_dynamics.options import RunOptions
 from ih_jax.interop.icl_dynamics.runs import AuthorsRun, read
 from ih_jax.model.params import Config
@@ -27,14 +28,29 @@ PAIR_BYTES = 100  # of a pair of labels, as Python holds it while pairs are spli
 
 
 def import_run(
-    folder: str | Path, data: str | Path, key: str | None, out: str | Path
+    folder: str | Path,
+    data: str | Path,
+    key: str | None,
+    out: str | Path,
+    label_generator: Generator | None = None,
 ) -> Trajectories:
     """Read a run of the authors' code and write it as a sweep in `out`; see `read` and `write`."""
-    return write(read(folder), of_file(data, key), out)
+    return write(read(folder), of_file(data, key), out, label_generator)
 
 
-def write(run: AuthorsRun, data: Features, folder: str | Path) -> Trajectories:
+def write(
+    run: AuthorsRun, data: Features, folder: str | Path, label_generator: Generator | None = None
+) -> Trajectories:
     """Write a run as a finished sweep of ours, which `load` and every measure can read.
+
+    A run without a log has scores of its checkpoints alone, measured here.
+
+    Args:
+        run: as `read` gives it.
+        data: the features that it was trained on.
+        folder: a new one.
+        label_generator: which of JAX's generators split its label pairs; None: as the log tells
+            (`evaluating.split_of`). The card says which was taken, and why.
 
     Raises:
         UserError: the folder holds something already or is not writable, or the features are not
@@ -48,7 +64,9 @@ def write(run: AuthorsRun, data: Features, folder: str | Path) -> Trajectories:
         )
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty: give a new folder with --out")
-    study = study_of(run, data)
+    studies = {each: study_of(run, data, each) for each in get_args(Generator)}
+    split = split_of(run, studies, label_generator)
+    study = studies[split.generator]
     study.check()
     store.make_folder(folder)
     batch = study.task.batch
@@ -57,7 +75,8 @@ def write(run: AuthorsRun, data: Features, folder: str | Path) -> Trajectories:
     # [checkpoint, run, ...], of one run.
     params = jax.tree.map(lambda *leaves: np.stack(leaves)[:, None], *weights)
     names = list(study.task.evaluation_names)
-    own = run.scores.reindex(set=names)
+    logged = evaluated(study, run.checkpoints) if run.scores is None else run.scores
+    own = logged.reindex(set=names)
     scores = np.stack([own[metric].values for metric in METRICS], axis=-1)[:, None]
     about = {
         "steps": [-(-each // batch) for each in seen],
@@ -67,7 +86,8 @@ def write(run: AuthorsRun, data: Features, folder: str | Path) -> Trajectories:
     }
     store.save_part(store.part_path(folder, 0, 0), {"params": params, "scores": scores}, about)
     plan = Plan(1, plan_blocks(study, 1), 0.0)
-    card = cards.make_card(study, plan, {"imported": dict(run.recorded)})
+    how = {"imported": dict(run.recorded), "label_pairs": split._asdict()}
+    card = cards.make_card(study, plan, how)
     store.write_card(folder, card)
     trajectories = Trajectories(folder, study)
     results = assemble(study, trajectories.blocks)
@@ -76,11 +96,12 @@ def write(run: AuthorsRun, data: Features, folder: str | Path) -> Trajectories:
     return Trajectories(folder, study)
 
 
-def study_of(run: AuthorsRun, data: Features) -> Sweep:
+def study_of(run: AuthorsRun, data: Features, label_generator: Generator = "old") -> Sweep:
     """The study of this one run, on the features that it was trained on."""
     o = run.options
+    seen = run.checkpoints if run.scores is None else run.scores["sequences"].values.tolist()
     return Sweep(
-        task_of(o, data),
+        task_of(o, data).replace(label_generator=label_generator),
         clamp={run.name: run.clamp},
         name=run.name,
         init=o.init_seed,
@@ -90,7 +111,7 @@ def study_of(run: AuthorsRun, data: Features) -> Sweep:
         optimiser=o.optimizer,
         weight_decay=o.weight_decay or 0.0,
         initial_scale=o.init_rescale or 1.0,
-        evaluate=run.scores["sequences"].values.tolist(),
+        evaluate=sorted(seen),
         checkpoints=sorted(run.checkpoints),
         **_model_settings(run.config),
     )

@@ -1,9 +1,9 @@
 """A run of the authors' code, read: its options, checkpoints and log.
 
-A run is a folder with `config.json` (its options), `checkpoints/SEQUENCES.eqx` and `log.h5`. A
-checkpoint is a sequence of .npy records, the leaves of {iter, model, opt_state, seeds}: of the
-model every field counts, numbers and flags too, so its arrays are those with a shape. No pickle is
-read: records of objects are refused.
+A run is a folder with `config.json` (its options), `checkpoints/SEQUENCES.eqx` and, as a rule,
+`log.h5`. A checkpoint is a sequence of .npy records, the leaves of {iter, model, opt_state, seeds}:
+of the model every field counts, numbers and flags too, so its arrays are those with a shape. No
+pickle is read: records of objects are refused.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class AuthorsRun:
     config: Config
     clamp: Clamp
     checkpoints: Mapping[int, Params]  # by sequences seen
-    scores: xr.Dataset  # METRICS [sequences, set], means of the log; NaN where it has none
+    # METRICS [sequences, set], means of the log; NaN where it has none. None: there is no log.
+    scores: xr.Dataset | None
 
 
 def read(folder: str | Path) -> AuthorsRun:
@@ -81,7 +82,8 @@ def read(folder: str | Path) -> AuthorsRun:
         checkpoints[seen] = params
         before = file, seen
     config = next(iter(checkpoints.values())).config
-    scores = read_log(folder / "log.h5")
+    log = folder / "log.h5"
+    scores = read_log(log) if log.exists() or log.is_symlink() else None
     name = options.run or folder.resolve().name
     return AuthorsRun(name, options, recorded, config, translation.clamp, checkpoints, scores)
 
