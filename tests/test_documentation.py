@@ -1,5 +1,6 @@
 """README and docs: their code runs, their links lead somewhere, and the API is whole."""
 
+import functools
 import inspect
 import re
 import sys
@@ -48,6 +49,9 @@ def anchors(page: Path) -> set[str]:
 )
 def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
+    for name in ("fewshot", "language"):  # as many sequences as a page needs to show how
+        few = functools.partial(getattr(ih, name), evaluation_sequences=16)
+        monkeypatch.setattr(ih, name, few)
     document = Sybil(parsers=[PythonCodeBlockParser()], pattern="*.md").parse(page)
     # A page is a module, as a user's file is: what it defines is found again by name.
     module = types.ModuleType("page_" + re.sub(r"\W", "_", name_of(page)))

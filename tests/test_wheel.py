@@ -66,7 +66,7 @@ def test_the_wheel_runs_an_experiment_outside_the_checkout(installed: Path, tmp_
     where = Path(run(installed / "python", "-c", command, cwd=tmp_path).strip())
     assert where.is_relative_to(installed.parent)
     out = tmp_path / "fig5b"
-    options = ["--seeds", "1", "--scale", "0.01", "--out", str(out), "--quiet"]
+    options = ["--seeds", "1", "--scale", "0.002", "--out", str(out), "--quiet"]
     run(installed / "ih-jax", "run", "fig5b", *options, cwd=tmp_path)
     assert {"README.md", "figure.png", "results.nc", "card.json"} <= {p.name for p in out.iterdir()}
     assert "## Claims" in (out / "README.md").read_text()

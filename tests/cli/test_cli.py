@@ -33,9 +33,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def small_run(folder):
-    """fig5b at a hundredth of its length, once for the whole file."""
+    """fig5b at a 500th of its length, once for the whole file."""
     done = ih_jax(
-        "run", "fig5b", "--seeds", 1, "--scale", 0.01, "--clamps", "none", "copy", cwd=folder
+        "run", "fig5b", "--seeds", 1, "--scale", 0.002, "--clamps", "none", "copy", cwd=folder
     )
     assert done.returncode == 0, done.stderr
     return done

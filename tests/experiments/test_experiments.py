@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from ih_jax.clamps.apply import apply
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.holds import Holds
 from ih_jax.clamps.kinds import ablate
-from ih_jax.experiments import register
+from ih_jax.experiments import base, register
 from ih_jax.experiments.base import Options
 from ih_jax.experiments.beyond import predict, pulse
 from ih_jax.experiments.beyond.trainings import (
@@ -851,7 +852,9 @@ def smallest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("all")
     options = Options(seeds=1, quick=True, scale=0.001, classes=8)
     how = running.How(out=folder, progress=False, console=Console(quiet=True), width=4)
-    running.run([*choose("paper"), *choose("beyond")], options, how)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "fewshot", functools.partial(base.fewshot, evaluation_sequences=8))
+        running.run([*choose("paper"), *choose("beyond")], options, how)
     return folder
 
 
