@@ -326,14 +326,35 @@ def test_tensorflow_datasets_yields_the_same_drawings(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(builder, "_get_names", all_names)
     theirs = omniglot.from_tfds(tmp_path / "tfds")
-    ours = drawings.read(*omniglot.find_archives())
+    ours = drawings.read(*sorted(Path(DATA).glob("images_background_small?.zip")))
     assert theirs.characters == ours.characters
     for a, b in zip(theirs.images, ours.images, strict=True):
         assert {one.tobytes() for one in a} == {one.tobytes() for one in b}
 
 
+def test_no_character_is_counted_twice_in_a_folder_of_large_and_small_archives(
+    tmp_path: Path,
+) -> None:
+    large = archive(tmp_path / "images_background.zip")
+    archive(tmp_path / "images_background_small1.zip", characters=CHARACTERS[:1])
+    # Some of the large sets: the small ones may have more, and what both have counts once.
+    assert omniglot.drawings_of([tmp_path], tmp_path).characters == CHARACTERS
+    other = "Futurama/character01"
+    evaluation = archive(tmp_path / "images_evaluation.zip", characters=[other])
+    assert omniglot.archives_in(tmp_path) == [large, evaluation]
+    found = omniglot.drawings_of([tmp_path], tmp_path)
+    assert sorted(found.characters) == sorted([*CHARACTERS, other])
+    every = omniglot.drawings_of(sorted(tmp_path.glob("*.zip")), tmp_path)
+    assert every.checksum == found.checksum
+
+
 @pytest.mark.skipif(DATA is None, reason="needs Omniglot's archives: set IH_JAX_DATA_DIR")
 def test_the_small_sets_have_242_characters() -> None:
-    found = drawings.read(*omniglot.find_archives())
+    assert DATA is not None
+    small = sorted(Path(DATA).glob("images_background_small?.zip"))
+    found = drawings.read(*small)
     assert found.images.shape == (242, 20, 105, 105)
+    whole = omniglot.archives_in(Path(DATA))
+    if len(whole) == 2 and whole != small:  # the large sets lie beside them
+        assert len(drawings.read(*whole).characters) == 1623
     assert 0.05 < found.images.mean() < 0.12  # ink is little

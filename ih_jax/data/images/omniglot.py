@@ -38,16 +38,24 @@ KEPT = 5  # drawings of each character, as the paper's file
 def find_archives() -> list[Path]:
     """Omniglot's archives in the folder IH_JAX_DATA_DIR. Raises UserError where there are none."""
     folder = os.environ.get("IH_JAX_DATA_DIR")
-    found = [Path(folder) / name for name in ARCHIVES if folder and (Path(folder) / name).is_file()]
-    # The two large sets hold the small ones.
-    large = [path for path in found if "small" not in path.name]
+    found = archives_in(Path(folder)) if folder else []
     if not found:
         raise UserError(
             "there are no drawings of Omniglot: give --images with its archives or folders "
             "(github.com/brendenlake/omniglot, in python/), set IH_JAX_DATA_DIR to a folder that "
             f"holds some of {', '.join(ARCHIVES)}, or load them with --download"
         )
-    return large or found
+    return found
+
+
+def archives_in(folder: Path) -> list[Path]:
+    """Omniglot's archives in a folder. The two large ones hold the small ones, which are left out.
+
+    A large one alone leaves the small ones in: characters of both are taken once all the same.
+    """
+    found = [folder / name for name in ARCHIVES if (folder / name).is_file()]
+    large = [path for path in found if "small" not in path.name]
+    return large if len(large) == len(ARCHIVES) // 2 else found
 
 
 def from_tfds(folder: Path) -> Drawings:
@@ -100,10 +108,14 @@ def from_tfds(folder: Path) -> Drawings:
 
 
 def drawings_of(paths: Sequence[str | Path], cache: Path, download: bool = False) -> Drawings:
-    """Of these folders and archives; of none: of a download, or of those in IH_JAX_DATA_DIR."""
+    """Of these folders and archives; of none: of a download, or of those in IH_JAX_DATA_DIR.
+
+    A folder may be one of drawings or one that holds Omniglot's archives.
+    """
     if download and not paths:
         return from_tfds(cache / "tensorflow-datasets")
-    return images_.read(*(paths or find_archives()))
+    found = [each for path in paths for each in archives_in(Path(path)) or [Path(path)]]
+    return images_.read(*(found or find_archives()))
 
 
 def prepare(
