@@ -433,12 +433,12 @@ def pulses() -> xr.Dataset:
             "time": (("given", "onset", "duration", "init"), time),
             "censored": (("given", "onset", "duration", "init"), np.zeros(time.shape, bool)),
             "curve": (
-                ("given", "onset", "duration", "sequences"),
-                np.broadcast_to(phase(n), (3, 2, 2, len(n))),
+                ("given", "onset", "init", "sequences"),
+                np.broadcast_to(phase(n), (3, 2, len(SEEDS), len(n))),
             ),
             "none": ("init", np.full(len(SEEDS), 300e3)),
             "none_censored": ("init", np.zeros(len(SEEDS), bool)),
-            "none_curve": ("sequences", phase(n)),
+            "none_curve": over(n, *[phase(n)] * len(SEEDS)),
         },
         {
             "given": list(PULSED),

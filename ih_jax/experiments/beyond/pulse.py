@@ -39,7 +39,7 @@ SAVES = 0.1  # of the time without a pulse: a dose counts from here on
 def measure(options: Options, found: Found) -> xr.Dataset:
     """Time to learn [given, onset, duration, init] and `none` [init]; `censored`: not by the end.
 
-    And the median curves, [given, onset, duration, sequences], for the eye. The runs without a
+    And the curves with the longest pulse, [given, onset, init, sequences]. The runs without a
     pulse are those of fig. 5b, which train for longer.
     """
     results = found["pulses"].results["loss"]
@@ -50,23 +50,25 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     seeds = results["init"].values.tolist()
     shape = (len(PULSED), len(onsets), len(durations), len(seeds))
     time, censored = np.full(shape, np.nan), np.zeros(shape, bool)
-    curve = np.full((*shape[:3], results.sizes["sequences"]), np.nan)
+    curve = np.full((*shape[:2], len(seeds), results.sizes["sequences"]), np.nan)
     for name, (given, onset, duration) in zip(names, keys, strict=True):
         at = (PULSED.index(given), onsets.index(onset), durations.index(duration))
-        curve[at] = results.sel(clamp=name).median("init")
+        if duration == durations[-1]:
+            curve[at[:2]] = results.sel(clamp=name).transpose("init", "sequences")
         for i, seed in enumerate(seeds):
             found_time = time_by_itself(results.sel(clamp=name, init=seed), onset, duration)
             time[(*at, i)], censored[(*at, i)] = found_time.low, found_time.low < found_time.high
+    none_curve = results.sel(clamp="none").transpose("init", "sequences").values
     free = [time_of(free_loss.sel(init=seed)) for seed in seeds]
     dims = ("given", "onset", "duration", "init")
     return xr.Dataset(
         {
             "time": (dims, time),
             "censored": (dims, censored),
-            "curve": ((*dims[:3], "sequences"), curve),
+            "curve": (("given", "onset", "init", "sequences"), curve),
             "none": ("init", [each.low for each in free]),
             "none_censored": ("init", [each.low < each.high for each in free]),
-            "none_curve": ("sequences", results.sel(clamp="none").median("init").values),
+            "none_curve": (("init", "sequences"), none_curve),
         },
         {
             "given": list(PULSED),
@@ -261,14 +263,17 @@ def draw(results: xr.Dataset) -> Figure:
     panels = figure.subplots(2, 3, sharey="row")
     durations = sorted(results["duration"].values.tolist())
     onsets = results["onset"].values.tolist()
+    curves, free = results["curve"], results["none_curve"]
+    if "init" in curves.dims:
+        curves, free = curves.median("init"), free.median("init")
+    else:  # the first round kept medians, of every duration
+        curves = curves.sel(duration=durations[-1])
     for column, given in enumerate(results["given"].values.tolist()):
         top, low = panels[:, column]
-        top.plot(
-            results["sequences"], results["none_curve"], color="black", lw=1.8, label="no pulse"
-        )
+        top.plot(results["sequences"], free, color="black", lw=1.8, label="no pulse")
         for i, onset in enumerate(onsets):
             alpha = 0.35 + 0.65 * (i + 1) / len(onsets)
-            curve = results["curve"].sel(given=given, onset=onset, duration=durations[-1])
+            curve = curves.sel(given=given, onset=onset)
             top.plot(
                 results["sequences"],
                 curve,

@@ -104,8 +104,10 @@ def _worst_above_chance(one: xr.Dataset) -> float:
 def serve_all(one: xr.Dataset) -> float:
     """Mean rank correlation, over pairs of heads of layer 1, of accuracy with each early head."""
     rows = one["pair"].sel(kept="pv").transpose("head", "early").values
-    found = np.asarray(stats.spearmanr(rows, axis=1).statistic)
-    return float(found[np.triu_indices(len(rows), 1)].mean())
+    varied = [stats.rankdata(row) for row in rows if np.ptp(row) > 0]
+    if len(varied) < 2:
+        return float("nan")
+    return float(np.corrcoef(varied)[np.triu_indices(len(varied), 1)].mean())
 
 
 def _redundant(one: xr.Dataset) -> float:

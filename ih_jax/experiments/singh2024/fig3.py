@@ -28,7 +28,7 @@ from ih_jax.claims import (
     yes,
 )
 from ih_jax.experiments.base import Experiment, Found, Options, Table
-from ih_jax.experiments.drawing import HEAD_COLOURS, chance, curves, over_sequences, tidy
+from ih_jax.experiments.drawing import HEAD_COLOURS, chance, curves, over_sequences, strip, tidy
 from ih_jax.experiments.looking import along, probe
 from ih_jax.experiments.singh2024.known import (
     ACCURACY,
@@ -254,12 +254,11 @@ def tables(results: xr.Dataset) -> list[Table]:
 
 
 def draw(results: xr.Dataset) -> Figure:
-    """Left the losses, bold medians; right the heads of every seed's layer 1."""
+    """Losses; strengths at the end by rank, of every network; the heads of the first three."""
     seeds = results["init"].values.tolist()
-    figure = Figure(figsize=(4.4 + 2.5 * min(len(seeds), 5), 3.6), layout="constrained")
-    shown = seeds[:5]
-    widths = [1.6, *(1 for _ in shown)]
-    panels = figure.subplots(1, 1 + len(shown), width_ratios=widths)
+    shown = seeds[:3]
+    figure = Figure(figsize=(8.4 + 2.5 * len(shown), 3.6), layout="constrained")
+    panels = figure.subplots(1, 2 + len(shown), width_ratios=[1.6, 1.4, *(1 for _ in shown)])
     axes = panels[0]
     for name, (label, colour) in SETS.items():
         if name == "fsl_train":
@@ -271,19 +270,26 @@ def draw(results: xr.Dataset) -> Figure:
     axes.set(ylim=(0, 2.1), xlim=(0, float(results["sequences"][-1])), ylabel="loss (nats)")
     over_sequences(axes)
     axes.legend(frameon=False, fontsize=8.5)
-    tidy(axes, "a  Losses: every seed, medians bold")
-    for axes, seed in zip(panels[1:], shown, strict=True):
+    tidy(axes, "a  Losses: every network, medians bold")
+    ranks = np.array([np.sort(final_strength(results.sel(init=seed)))[::-1] for seed in seeds])
+    theirs = np.sort(STRENGTH, axis=1)[:, ::-1]
+    for rank in range(ranks.shape[1]):
+        paper = theirs[:, rank] if rank < theirs.shape[1] else ()
+        strip(panels[1], rank + 1, ranks[:, rank], "#0072B2", paper)
+    panels[1].set(ylim=(-0.1, 1), xlabel="rank among the heads of layer 1")
+    tidy(panels[1], "b  Strength at the end (diamonds: paper)")
+    for axes, seed in zip(panels[2:], shown, strict=True):
         for head in results["head"].values.tolist():
             values = results["strength"].sel(init=seed, head=head)
             axes.plot(
                 values["checkpoint"], values, color=HEAD_COLOURS[head], lw=1.6, label=f"head {head}"
             )
-        axes.set(ylim=(-0.05, 1), xlim=(0, float(results["checkpoint"][-1])))
+        axes.set(ylim=(-0.1, 1), xlim=(0, float(results["checkpoint"][-1])))
         over_sequences(axes)
-        tidy(axes, f"{'b  Induction strength, ' if seed == shown[0] else ''}init {seed}")
+        tidy(axes, f"{'c  Strength, ' if seed == shown[0] else ''}network {seed}")
         if seed != shown[0]:
             axes.set_yticklabels([])
-    panels[1].legend(frameon=False, fontsize=7, ncols=1, handlelength=1.2, labelspacing=0.2)
+    panels[2].legend(frameon=False, fontsize=7, ncols=1, handlelength=1.2, labelspacing=0.2)
     return figure
 
 

@@ -26,7 +26,7 @@ from ih_jax.claims import (
     thousands,
 )
 from ih_jax.experiments.base import Experiment, Found, Options, Table
-from ih_jax.experiments.drawing import chance, curves, over_sequences, tidy
+from ih_jax.experiments.drawing import FAINT, chance, curves, over_sequences, strip, tidy
 from ih_jax.experiments.singh2024.known import time_in
 from ih_jax.experiments.singh2024.roles import PREVIOUS_TOKEN_CHOICES, previous_token_heads
 from ih_jax.experiments.singh2024.trainings import CLAMPED, MAIN, PREVIOUS_TOKEN_HEADS
@@ -37,6 +37,15 @@ COLOURS = {
     "weakest": "#56B4E9",
     "three strongest": "#009E73",
     "all heads": "#CC79A7",
+}
+
+
+PAPER = {  # thousands of sequences to learn, seed 5
+    "none": 310,
+    "strongest": 216,
+    "weakest": 280,
+    "three strongest": 186,
+    "all heads": 563,
 }
 
 
@@ -141,9 +150,8 @@ CLAIMS = (
 def tables(results: xr.Dataset) -> list[Table]:
     """Median times, and in how many networks each clamp is quicker, slower or never learns."""
     seeds = [results.sel(init=seed) for seed in results["init"].values.tolist()]
-    paper = (310, 216, 280, 186, 563)
     rows = []
-    for name, theirs in zip(COLOURS, paper, strict=True):
+    for name, theirs in PAPER.items():
         each = [_time(one, name) for one in seeds]
         against = [times_as_long(name, "none")(one) for one in seeds]
         counts = [
@@ -163,9 +171,9 @@ def tables(results: xr.Dataset) -> list[Table]:
 
 
 def draw(results: xr.Dataset) -> Figure:
-    """Learning curves."""
-    figure = Figure(figsize=(6.6, 4), layout="constrained")
-    axes = figure.subplots()
+    """Learning curves; and how much sooner or later than without a clamp each network learns."""
+    figure = Figure(figsize=(12.5, 4), layout="constrained")
+    axes, right = figure.subplots(1, 2)
     free = results["free"].rename(free_sequences="sequences")
     curves(axes, free, COLOURS["none"], "none")
     for name in results["clamp"].values.tolist():
@@ -177,6 +185,20 @@ def draw(results: xr.Dataset) -> Figure:
     over_sequences(axes)
     axes.legend(frameon=False, title="heads of layer 0 clamped", alignment="left", fontsize=9)
     tidy(axes, "Previous-token attention clamped")
+    seeds = [results.sel(init=seed) for seed in results["init"].values.tolist()]
+    for place, name in enumerate(PREVIOUS_TOKEN_CHOICES):
+        against = [times_as_long(name, "none")(one) for one in seeds]
+        late = [quotient.high == math.inf for quotient in against]
+        known = [q.low if q.low > 0 else math.nan for q in against]
+        strip(right, place, known, COLOURS[name], [PAPER[name] / PAPER["none"]], late)
+    right.axhline(1, color=FAINT, lw=0.8, zorder=0)
+    right.set_yscale("log")
+    right.set_yticks([0.25, 0.5, 1, 2, 4], ["1/4", "1/2", "1", "2", "4"])
+    right.set_yticks([], minor=True)
+    words = [name.replace(" ", "\n") for name in PREVIOUS_TOKEN_CHOICES]
+    right.set_xticks(range(len(words)), words)
+    right.set_ylabel("time to learn over that without")
+    tidy(right, "Every network (open: later than that; diamonds: paper)")
     return figure
 
 
