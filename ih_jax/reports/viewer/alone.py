@@ -131,7 +131,7 @@ def draw(
     title = network.name or "network"
     text = page(title, [sweep], {"0/run-0": packing.blob(arrays)}, views)
     layers = f"{L} layer{'s' * (L > 1)} of {H} head{'s' * (H > 1)}"
-    said = f"{', '.join(wanted)} of {title}: {layers}, {K} sequences of {T} tokens"
+    said = f"{', '.join(wanted)} of {title}: {layers}, {K} sequence{'s' * (K > 1)} of {T} tokens"
     return View(text, said, HEIGHT)
 
 
