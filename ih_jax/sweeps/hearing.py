@@ -21,8 +21,11 @@ import numpy as np
 from ih_jax.sweeps.study import Study
 
 SHARE = 0.01  # of a core, for a function that computes
-LEAST_SECONDS = 10.0  # that it has to catch up in once training has ended; or:
-CATCH_UP = 0.02  # of the seconds that training took, if that is longer
+CATCH_UP = (
+    0.02  # of the time that training took, in which it may catch up afterwards; or, if longer:
+)
+LEAST_SECONDS = 10.0  # to wait for a function that waits, for a network say
+LEAST_COMPUTING = 0.5  # seconds, for a function that computes
 
 # (study, numbers of runs, step, scores by metric [runs, evaluation sets])
 OnScores = Callable[[Study, list[int], int, Mapping[str, np.ndarray]], Any]
@@ -46,8 +49,8 @@ def hearer(study: Study, function: OnScores | None) -> Iterator[Tell]:
     began = time.monotonic()
 
     def work() -> None:
-        reported, used, first = False, 0.0, time.monotonic()
-        while (given := waiting.get()) is not None and not over.is_set():
+        reported, used, late, first = False, 0.0, 0.0, time.monotonic()
+        while not over.is_set() and (given := waiting.get()) is not None:
             runs, step, scores = given
             before = time.thread_time()
             try:
@@ -56,7 +59,11 @@ def hearer(study: Study, function: OnScores | None) -> Iterator[Tell]:
                 if not reported:
                     print(_said(error), file=sys.stderr)
                 reported = True
-            used += time.thread_time() - before
+            took = time.thread_time() - before
+            used += took
+            late += took if ending.is_set() else 0.0
+            if late > max(LEAST_COMPUTING, CATCH_UP * (time.monotonic() - first)):
+                over.set()
             ending.wait(used / SHARE - (time.monotonic() - first))
 
     # A daemon: a function that never returns does not keep the process alive.
@@ -81,8 +88,8 @@ def hearer(study: Study, function: OnScores | None) -> Iterator[Tell]:
         waiting.put(None)
         thread.join(max(LEAST_SECONDS, CATCH_UP * (time.monotonic() - began)))
         over.set()
-        if thread.is_alive():
-            left = max(0, waiting.qsize() - 1)
+        left = max(0, waiting.qsize() - 1)
+        if left or thread.is_alive():
             print(
                 f"on_scores is too slow: training has ended, and it was not told {left} evaluations"
                 " (all are in the results)",
