@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from dataclasses import fields
 from difflib import get_close_matches
+from numbers import Integral, Real
+from typing import Any
+
+LARGEST = 2**31 - 1  # whole number that devices hold
+LARGEST_REAL = 3e38  # and about their largest other number
+SHOWN = 60  # characters of a value in a message
 
 
 class UserError(ValueError):
@@ -40,3 +48,64 @@ def nearest(given: str, known: Iterable[str]) -> str | None:
             return original
     found = get_close_matches(wanted, folded, n=1, cutoff=0.6)
     return folded[found[0]] if found else None
+
+
+def given(value: object) -> str:
+    """What a user gave, for a message: cut short, numbers of many digits by their count."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**20:
+        return f"a whole number of about {int(value.bit_length() * math.log10(2)) + 1:,} digits"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 4]} ..."
+
+
+def whole(name: str, value: Any, least: int = 0, most: int = LARGEST) -> int:
+    """A whole number of Python or NumPy within limits. Raises UserError for anything else."""
+    if isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most:
+        return int(value)
+    raise UserError(f"{name} is {given(value)}: give a whole number from {least:,} to {most:,}")
+
+
+def real(name: str, value: Any, least: float = -math.inf, above: float = -math.inf) -> float:
+    """A number within limits that is finite in 32 bits. Raises UserError for anything else."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        try:
+            found = float(value)
+        except OverflowError:
+            found = math.inf
+        if abs(found) <= LARGEST_REAL and found >= least and found > above:
+            return found
+    limits = f" above {above:g}" if above > -math.inf else ""
+    limits += f" of {least:g} or more" if least > -math.inf else ""
+    raise UserError(f"{name} is {given(value)}: give a finite number{limits}")
+
+
+def check_fields(of: Any) -> None:
+    """Raise UserError where a field of a dataclass holds another type than it is declared with.
+
+    Only fields that this package declares as numbers or switches are looked at: whole numbers must
+    fit 32 bits, others be finite. What range each may have is for the class itself to say.
+    """
+    package = __name__.partition(".")[0]
+    ours: dict[str, str] = {}
+    for cls in reversed(type(of).__mro__):
+        if cls.__module__.partition(".")[0] == package:
+            ours |= {k: str(v) for k, v in vars(cls).get("__annotations__", {}).items()}
+        else:
+            ours = {k: v for k, v in ours.items() if k not in vars(cls).get("__annotations__", {})}
+    for field in fields(of):
+        kind, _, optional = ours.get(field.name, "").partition(" | ")
+        value: Any = getattr(of, field.name, None)
+        if not field.init or (value is None and optional == "None"):
+            continue
+        if kind == "int":
+            # The class says where its range begins.
+            is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+            if not is_whole or not -LARGEST <= value <= LARGEST:
+                raise UserError(
+                    f"{field.name} is {given(value)}: give a whole number up to {LARGEST:,}"
+                )
+        elif kind == "float":
+            real(field.name, value)
+        # NumPy's own switches are no bool: they are named so.
+        elif kind == "bool" and type(value).__name__ not in ("bool", "bool_"):
+            raise UserError(f"{field.name} is {given(value)}: give True or False")

@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import platformdirs
@@ -29,7 +29,12 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         OSError: as the system reports it, for a full disk say.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with made(path.parent), _replaced(path) as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
     # Another process or thread that writes the same file has a name of its own.
     own = f"{os.getpid()}-{threading.get_ident()}"
     temporary = path.with_name(f".{path.name}.{own}{WRITING}")
@@ -37,12 +42,41 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
+        if path.is_dir() and not temporary.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if temporary.is_dir():
             _remove(path)  # a folder cannot be renamed onto one that is not empty
         os.replace(temporary, path)
     finally:
         _remove(temporary)
     _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def made(folder: Path, locks: Sequence[str] = ()) -> Iterator[None]:
+    """Have a folder while something is written into it, made with those above it if need be.
+
+    After an error, folders that were made for it and are still empty are removed again; `locks` are
+    files in it that hold nothing and go with them.
+
+    Raises:
+        OSError: as the system reports it.
+    """
+    folder = folder.absolute()
+    new = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if folder in new and {*locks} >= {
+                each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file()
+            }:
+                shutil.rmtree(folder, ignore_errors=True)
+            for each in new:
+                if os.path.lexists(each):
+                    each.rmdir()  # fails where it is not empty
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ field, what it holds and what it may hold.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -21,6 +22,7 @@ import h5py
 import msgspec
 import numpy as np
 import psutil
+import xarray as xr
 from msgspec import inspect
 
 from ih_jax.errors import UserError
@@ -38,10 +40,20 @@ Seed = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Amount = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+Seen = Annotated[float, msgspec.Meta(ge=0, le=1e15)]  # sequences or tokens
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 
 
 # --- files --------------------------------------------------------------------------------------
+
+
+def path(name: str, given: object) -> Path:
+    """A path that a user gave. Raises UserError where it is empty or no text."""
+    if isinstance(given, str | os.PathLike):
+        text = os.fspath(given)
+        if isinstance(text, str) and text and "\0" not in text:
+            return Path(text)
+    raise UserError(f"{name} is {shown(given)}: give the path of a file or folder")
 
 
 def regular(path: Path) -> Path:
@@ -57,16 +69,73 @@ def regular(path: Path) -> Path:
     except (OSError, ValueError) as error:
         raise UserError(f"{shown_path(path)} cannot be read ({reason(error)})") from None
     if not stat.S_ISREG(mode):
-        kinds = {
-            stat.S_IFDIR: "a folder",
-            stat.S_IFIFO: "a pipe (FIFO)",
-            stat.S_IFSOCK: "a socket",
-            stat.S_IFCHR: "a device",
-            stat.S_IFBLK: "a device",
-        }
-        kind = kinds.get(stat.S_IFMT(mode), "no file")
-        raise UserError(f"{shown_path(path)} is {kind}: a regular file is needed")
+        raise UserError(f"{shown_path(path)} is {kind_of(mode)}: a regular file is needed")
     return path
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is anything under a name; False also for a link to nothing.
+
+    Raises:
+        UserError: the system cannot say: the name is too long, or links go round in a circle.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        raise UserError(f"{shown_path(path)} cannot be read ({reason(error)})") from None
+    return True
+
+
+def new_file(path: Path) -> Path:
+    """The path, if a file can be written under it, in place of a regular file or of nothing.
+
+    Raises:
+        UserError: something else is there, or what should be its folder is none.
+    """
+    if is_there(path):
+        return regular(path)
+    _writable_above(path)
+    return path
+
+
+def results_folder(path: Path) -> Path:
+    """The path, if it is a folder or one can be made under it.
+
+    Raises:
+        UserError: something else is there, or what should be its folder is none.
+    """
+    if is_there(path):
+        if not path.is_dir():
+            what = kind_of(path.stat().st_mode)
+            raise UserError(
+                f"cannot write results to {shown_path(path)}, which is {what}: give a folder that "
+                "is writable"
+            )
+        return path
+    _writable_above(path)
+    return path
+
+
+def _writable_above(path: Path) -> None:
+    above = next((each for each in path.absolute().parents if is_there(each)), Path("/"))
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        what = "no folder" if not above.is_dir() else "not writable"
+        raise UserError(f"cannot write {shown_path(path)}: {shown_path(above)} is {what}")
+
+
+def kind_of(mode: int) -> str:
+    """What something is that is no regular file, in words."""
+    kinds = {
+        stat.S_IFREG: "a file",
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a pipe (FIFO)",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "no file")
 
 
 def read_bytes(path: Path, most: int) -> bytes:
@@ -80,6 +149,30 @@ def read_bytes(path: Path, most: int) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{shown_path(path)} cannot be read ({reason(error)})") from None
+
+
+MENDABLE = (
+    errno.ENOENT,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENOTEMPTY,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EINVAL,
+    errno.ENXIO,
+)
+
+
+def is_mendable(error: BaseException) -> bool:
+    """Whether what the system says is for a user to put right: a name, a kind of file, a right.
+
+    Everything else, such as a full disk, is the machine's.
+    """
+    return isinstance(error, OSError) and error.errno in MENDABLE
 
 
 def shown_path(path: Path) -> str:
@@ -352,13 +445,24 @@ def finite(array: np.ndarray, what: str) -> np.ndarray:
 # --- HDF5 ---------------------------------------------------------------------------------------
 
 
-def hdf5_array(file: h5py.File, name: str) -> np.ndarray:
-    """A numeric dataset of a file, whole.
+def open_hdf5(path: Path) -> h5py.File:
+    """An HDF5 file, open for reading. Raises UserError where it is none."""
+    regular(path)
+    try:
+        return h5py.File(path, "r")
+    except Exception as error:  # h5py and HDF5 raise many kinds for damaged files
+        why = reason(error).split("(")[-1].rstrip(")")
+        raise UserError(
+            f"{shown_path(path)} cannot be read as HDF5 ({why}): is it whole, and an HDF5 file?"
+        ) from None
+
+
+def hdf5_dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """A numeric dataset of a file, of which nothing is read yet.
 
     Raises:
-        UserError: there is none of this name; it is a group, empty, of other than numbers, in
-            another file (external or virtual storage, external links); or it takes more memory than
-            is free.
+        UserError: there is none of this name; it is a group, empty, of other than numbers, or in
+            another file (external or virtual storage, external links).
     """
     where = f"{shown_path(Path(file.filename))}: {name}"
     found = _inside(file, name, where)
@@ -370,7 +474,18 @@ def hdf5_array(file: h5py.File, name: str) -> np.ndarray:
         raise UserError(f"{where} is of {found.dtype}: numbers are needed")
     if found.external or found.is_virtual:
         raise UserError(f"{where} is stored in another file: copy it into this one")
-    check_memory(int(np.prod(found.shape, dtype=object)) * found.dtype.itemsize, where)
+    # HDF5 unpacks whole chunks, whatever is asked for.
+    chunk = int(np.prod(found.chunks or (1,), dtype=object)) * found.dtype.itemsize
+    check_memory(chunk, f"{where}: a chunk of it")
+    return found
+
+
+def hdf5_array(file: h5py.File, name: str) -> np.ndarray:
+    """A numeric dataset, whole. Raises UserError as `hdf5_dataset`, or where it takes more memory
+    than is free."""
+    found = hdf5_dataset(file, name)
+    needed = int(np.prod(found.shape, dtype=object)) * found.dtype.itemsize
+    check_memory(needed, f"{shown_path(Path(file.filename))}: {name}")
     return np.asarray(found[()])
 
 
@@ -389,8 +504,50 @@ def _inside(file: h5py.File, name: str, where: str) -> Any:
             return None
         if isinstance(found.get(part, getlink=True), h5py.ExternalLink):
             raise UserError(f"{where} is in another file: copy it into this one")
-        found = found.get(part)
+        try:
+            found = found.get(part)
+        except Exception as error:  # a soft link in a circle, or damage
+            raise UserError(f"{where} cannot be followed ({reason(error)})") from None
     return found
+
+
+def read_netcdf(path: Path) -> xr.Dataset:
+    """The labelled arrays of a netCDF file, whole.
+
+    Raises:
+        UserError: it is no such file, a part of it is stored in another file, or it takes more
+            memory than is free.
+    """
+    with open_hdf5(path) as file:
+        names: list[str] = []
+        try:
+            file.visititems_links(lambda name, link: _no_external_link(path, name, link))
+            file.visititems(
+                lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
+            )
+            needed = 0
+            for name in names:
+                item = file[name]
+                if item.external or item.is_virtual:
+                    raise UserError(f"{shown_path(path)}: {name} is stored in another file")
+                if item.shape is not None:
+                    needed += int(np.prod(item.shape, dtype=object)) * item.dtype.itemsize
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"{shown_path(path)} is damaged ({reason(error)})") from None
+    check_memory(needed, shown_path(path))
+    try:
+        return xr.load_dataset(path, engine="h5netcdf")
+    except Exception as error:  # h5netcdf and HDF5 raise many kinds
+        raise UserError(
+            f"{shown_path(path)} is no netCDF file of ours ({reason(error)}): make it again"
+        ) from None
+
+
+def _no_external_link(path: Path, name: str, link: object) -> None:
+    if isinstance(link, h5py.ExternalLink):
+        raise UserError(f"{shown_path(path)}: {name} is in another file: copy it into this one")
 
 
 # --- records of NumPy ---------------------------------------------------------------------------

@@ -1,8 +1,13 @@
 """Errors name the nearest of what is known."""
 
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 import pytest
 
-from ih_jax.errors import nearest, unknown
+from ih_jax.errors import UserError, nearest, real, unknown, whole
+from ih_jax.tasks.base import Task
 
 KNOWN = ["learning_rate", "weight_decay", "layers", "olsson-text", "fig5b"]
 
@@ -24,3 +29,52 @@ def test_the_nearest_name_is_suggested(given: str, near: str | None) -> None:
     said = str(unknown("setting", given, KNOWN))
     assert (f"did you mean {near!r}?" in said) == (near is not None)
     assert said.endswith(", ".join(KNOWN))
+
+
+NO_NUMBERS = ["1", None, True, [], b"1", object(), 1j]
+
+
+@pytest.mark.parametrize("value", [*NO_NUMBERS, -1, 8, 2**63, 10**400, 2.0, float("nan")])
+def test_what_is_no_whole_number_in_range_is_refused(value: Any) -> None:
+    with pytest.raises(UserError, match=r"x is .*: give a whole number from 0 to 7") as raised:
+        whole("x", value, most=7)
+    assert len(str(raised.value)) < 150
+
+
+@pytest.mark.parametrize("value", [*NO_NUMBERS, 0, -1, 10**400, 1e39, float("nan"), float("inf")])
+def test_what_is_no_finite_number_in_range_is_refused(value: Any) -> None:
+    with pytest.raises(UserError, match=r"x is .*: give a finite number above 0") as raised:
+        real("x", value, above=0)
+    assert len(str(raised.value)) < 150
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert whole("x", np.int64(3)) == 3
+    assert real("x", np.float32(0.5)) == 0.5
+    assert real("x", 2) == 2
+
+
+@dataclass(frozen=True)
+class Own(Task):
+    """A task of a user's own, whose fields are a user's affair."""
+
+    limit: float = float("inf")
+    count: int = "many"  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch": 2.5}, "batch is 2.5: give a whole number"),
+        ({"batch": "x"}, "batch is 'x': give a whole number"),
+        ({"batch": 10**30}, "batch is a whole number of about 31 digits"),
+        ({"batch": 0}, "batch 0"),
+        ({"evaluation_seed": -1}, "evaluation_seed is -1: give a whole number from 0"),
+    ],
+)
+def test_only_our_own_fields_are_checked_by_their_types(
+    settings: dict[str, Any], message: str
+) -> None:
+    assert Own().limit == float("inf")
+    with pytest.raises(UserError, match=message):
+        Own(**settings)

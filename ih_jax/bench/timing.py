@@ -21,8 +21,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from ih_jax import gate
 from ih_jax.errors import UserError
 
+MOST_PAIRS = 1_000
+RUN_BYTES = 2_000_000  # of a run of the few-shot paper's model while it trains
 REPEATS = 3  # of a measurement that is not paired
 HEADLINE = 16  # runs of the block in the ratios
 
@@ -49,8 +52,9 @@ def effort(widths: Sequence[int], pairs: int, seconds: float = Effort.seconds) -
     """Checked. Raises UserError for widths and pairs below 1."""
     if not widths or min(widths) < 1:
         raise UserError(f"--widths is {list(widths)}: give numbers of runs, each 1 or more")
-    if pairs < 1:
-        raise UserError(f"--pairs is {pairs}: give 1 or more")
+    if not 1 <= pairs <= MOST_PAIRS:
+        raise UserError(f"--pairs is {pairs}: give 1 to {MOST_PAIRS:,}")
+    gate.check_memory(RUN_BYTES * max(widths), f"--widths: a block of {max(widths):,} runs")
     return Effort(tuple(sorted(set(widths))), pairs, seconds)
 
 

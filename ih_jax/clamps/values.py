@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ih_jax import errors
 from ih_jax.errors import UserError, unknown
 from ih_jax.model.params import Params
 from ih_jax.model.sites import SITES, rank
@@ -69,7 +70,7 @@ def indices_shown(heads: Sequence[int]) -> str:
 def index(what: str, value: Any) -> int:
     """A layer or a head."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
-        raise UserError(f"{what} is {value!r}: give a whole number, counted from 0")
+        raise UserError(f"{what} is {errors.given(value)}: give a whole number, counted from 0")
     return int(value)
 
 
@@ -77,7 +78,7 @@ def number(what: str, value: Any) -> float:
     """A finite number."""
     try:
         given = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         given = float("nan")
     if not np.isfinite(given):
         raise UserError(f"{what} is {value!r}: give a finite number")
@@ -119,8 +120,8 @@ def nested(name: str, value: Any) -> Any:
     """An array as nested tuples, which compare, hash and go into JSON."""
     try:
         array = np.asarray(value, np.float32)
-    except (TypeError, ValueError):
-        raise UserError(f"{name} is {value!r}: give a number or an array of numbers") from None
+    except (TypeError, ValueError, OverflowError):
+        raise UserError(f"{name} is {shown(value)}: give a number or an array of numbers") from None
     if not np.isfinite(array).all():
         raise UserError(f"{name} holds a value that is not finite: give finite numbers")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ih_jax import gate
 from ih_jax.bench import costs, timing
 from ih_jax.bench import report as bench_report
 from ih_jax.cli.options import Bench, Export, Heads, Import
@@ -24,14 +25,17 @@ console = Console()
 
 def measure_costs(command: Bench) -> None:
     """Measure what training costs on this machine, write it and print it."""
+    if command.quick and (command.widths, command.pairs) != (Bench.widths, Bench.pairs):
+        raise UserError("--quick has widths and pairs of its own: leave out --widths and --pairs")
+    gate.results_folder(command.out)
     effort = timing.effort(command.widths, command.pairs)
     if command.quick:
         effort = timing.effort((1, 4, 16), 3)
-    store.make_folder(command.out)
     engine.use_compilation_cache()
-    with console.status("measuring") as status:
-        found = costs.measure(effort, lambda what: status.update(f"measuring: {what}"))
-    bench_report.write(found, command.out)
+    with store.new_folder(command.out):
+        with console.status("measuring") as status:
+            found = costs.measure(effort, lambda what: status.update(f"measuring: {what}"))
+        bench_report.write(found, command.out)
     console.print(*bench_report.tables(found), sep="\n")
     console.print(f"written to {command.out}/")
 
@@ -53,6 +57,7 @@ def import_run(command: Import) -> None:
 
 def export_network(command: Export) -> None:
     """Write one network as safetensors."""
+    gate.new_file(command.out)
     trajectories = load(command.folder)
     if command.names == "own":
         step = max(trajectories.steps(command.run)) if command.step is None else command.step
@@ -75,7 +80,7 @@ def measure_heads(command: Heads) -> None:
     for each in command.model:
         models += inside[each] or [each]
     if not models:
-        raise UserError("no model: give a folder, as --model FOLDER")
+        raise UserError("no model: give a folder, as --model FOLDER: see ih-jax heads --help")
     asked: dict[str, Any] = {
         "length": command.length,
         "repeats": command.repeats,
@@ -90,13 +95,14 @@ def measure_heads(command: Heads) -> None:
         series = len(places) > 1
         name = _series_name(command.model, places) if series else places[0].name
         folder = command.out or Path("results") / f"heads-{name}"
+        gate.results_folder(folder)
         head_report.check_free(reading.all_hashes(places), folder)
         if series:
             found = head_scores.measure_series(models, name, command.seed, tell, **asked)
         else:
             found = head_scores.measure(reading.read_at(places[0]), command.seed, tell, **asked)
-        store.make_folder(folder)
-        head_report.write(found, folder)
+        with store.new_folder(folder):
+            head_report.write(found, folder)
     report = head_series if series else head_report
     console.print(report.table(found))
     told = json.loads(found.attrs["probes"])["prefix_matching"]

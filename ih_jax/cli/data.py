@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ih_jax import files
+from ih_jax import files, gate
 from ih_jax.cli.options import Data, MakeFeatures, Run
 from ih_jax.data.images import contact, encoders, glyphs, omniglot
 from ih_jax.data.images.features import of_file, of_glyphs
@@ -40,6 +40,7 @@ def make_features(command: MakeFeatures) -> None:
 
 def show_data(command: Data) -> None:
     """Describe a data set, and draw a picture of it."""
+    gate.new_file(command.out)
     engine.use_compilation_cache()
     data = file_of(command)
     features = of_glyphs() if data is None else of_file(data, command.data_key)
@@ -68,11 +69,22 @@ def show_data(command: Data) -> None:
 
 
 def file_of(command: Run | Data) -> str | None:
-    """The feature file that --data asks for; None for glyphs."""
+    """The feature file that --data asks for; None for glyphs.
+
+    Raises UserError for options that this data does not read, as `encoders.make` and
+    `omniglot.prepare` do.
+    """
+    of_file = command.data not in ("glyphs", "omniglot")
+    unread = [] if of_file else ["data_key"]
     if command.data != "omniglot":
-        if command.images or command.weights:
-            raise UserError(f"--images and --weights go with --data omniglot, not {command.data}")
-        return None if command.data == "glyphs" else command.data
+        unread += ["images", "download", "encoder", "weights"]
+    for name in unread:
+        if getattr(command, name) != getattr(type(command), name):
+            raise UserError(
+                f"--{name.replace('_', '-')} does not apply to data {command.data}: leave it out"
+            )
+    if command.data != "omniglot":
+        return command.data if of_file else None
     encoder = encoders.make(command.encoder, command.weights)
     path = omniglot.prepare(
         command.images, encoder, _features_cache(), download=command.download, progress=True

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
-from ih_jax.cli import commands, data, options, page, run, status
+from ih_jax.cli import commands, data, failing, options, page, run, status
 from ih_jax.cli.parsing import parse
 from ih_jax.errors import UserError
 from ih_jax.sweeps import stopping, store
@@ -31,8 +31,9 @@ CALLED: dict[type, Callable[[Any], None]] = {
 def main(arguments: list[str] | None = None) -> int:
     """Entry point.
 
-    Exit codes: 0 done; 1 the machine failed (a full disk, say); 2 the command or its data are
-    wrong; 130 stopped by Ctrl-C; 141 the program that read its output has closed the pipe.
+    Exit codes: 0 done; 1 the machine failed (a full disk, memory); 2 the command or its data are
+    wrong; 70 a fault of ours, with a report; 130 stopped by Ctrl-C; 141 the program that read its
+    output has closed the pipe.
     """
     try:
         if (sys.argv[1:] if arguments is None else arguments) == ["--version"]:
@@ -45,19 +46,17 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # the code of a program ended by SIGPIPE
     except (UserError, store.Damaged) as error:
-        print(f"ih-jax: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(
-            f"ih-jax: {error}; everything saved so far is kept: fix the problem, then rerun with "
-            "--resume",
-            file=sys.stderr,
-        )
-        return 1
+        return _said(str(error), 2)
     except (stopping.Interrupted, KeyboardInterrupt) as error:
-        print(f"ih-jax: {error or 'stopped'}", file=sys.stderr)
-        return 130
+        return _said(str(error) or "stopped", 130)
+    except Exception as error:
+        return failing.end(error, _said)
     return 0
+
+
+def _said(what: str, code: int) -> int:
+    print(f"ih-jax: {' '.join(what.split())}", file=sys.stderr)
+    return code
 
 
 def program() -> int:

@@ -13,8 +13,9 @@ from typing import Annotated, Any
 
 import tyro
 
+from ih_jax import gate
 from ih_jax.cli import options
-from ih_jax.errors import UserError, nearest
+from ih_jax.errors import UserError, nearest, real, whole
 
 COMMANDS: dict[str, Any] = {
     "run": options.Run,
@@ -52,16 +53,40 @@ def parse(arguments: Sequence[str] | None, about: str) -> Any:
         SystemExit: after --help.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _refuse_unreadable(words)
     _refuse_twice(words)
     said = io.StringIO()
     read: Any = tyro.cli
     try:
         with contextlib.redirect_stderr(said):
-            return read(Command, args=words, prog="ih-jax", description=about)
+            return checked(read(Command, args=words, prog="ih-jax", description=about), words)
     except SystemExit as left:
         if not left.code:
             raise
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{gate.reason(error)}: see ih-jax --help") from None
     raise UserError(_in_one_line(said.getvalue(), words)) from None
+
+
+def _refuse_unreadable(words: Sequence[str]) -> None:
+    """Raise UserError for a word that is no text, or that leaves an option or argument empty."""
+    before = ""
+    for word in words:
+        name, equals, value = word.partition("=")
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{word!a} is no UTF-8 text: rename the file, or make a link to it"
+            ) from None
+        if "\0" in word:
+            raise UserError(f"{word!a} holds a zero byte: give text without")
+        if not word or (equals and not value and name.startswith("--")):
+            what = name if name else before if before.startswith("--") else "an argument"
+            raise UserError(f"{what} is empty: give a value, or leave it out")
+        before = word
 
 
 def _refuse_twice(words: Sequence[str]) -> None:
@@ -102,3 +127,36 @@ def _meant(words: Sequence[str]) -> str:
             near = nearest(name, names)
             return f" (did you mean '--{near}'?)" if near else ""
     return ""
+
+
+# Least values of numbers on the command line, by option; of others 0, or as a task says.
+LEAST = {
+    "seeds": 1,
+    "width": 1,
+    "drawings": 1,
+    "widths": 1,
+    "pairs": 1,
+}
+
+
+def checked(command: Any, words: Sequence[str]) -> Any:
+    """The command, if its numbers are in range and its lists are not empty and have nothing twice.
+
+    Raises:
+        UserError: one is not; the line names the option.
+    """
+    given = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in words}
+    for field in dataclasses.fields(command):
+        name, value = f"--{field.name.replace('_', '-')}", getattr(command, field.name)
+        several = value if isinstance(value, tuple) else (value,)
+        if isinstance(value, tuple) and field.name in given:
+            if not value:
+                raise UserError(f"{name} is given without a value: give one or more")
+            if len(set(value)) < len(value):
+                raise UserError(f"{name} has a value twice: give each once")
+        for each in several:
+            if isinstance(each, int) and not isinstance(each, bool):
+                whole(name, each, LEAST.get(field.name, 0))
+            elif isinstance(each, float):
+                real(name, each)
+    return command

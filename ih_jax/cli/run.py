@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import cast
 from rich.console import Console
 from rich.table import Table
 
+from ih_jax import gate
 from ih_jax.cli.data import file_of
 from ih_jax.cli.options import List, Plot, Run
 from ih_jax.errors import UserError
@@ -90,7 +90,7 @@ def show_experiments(command: List) -> None:
 def plot(command: Plot) -> None:
     """Redraw one results folder, or all those inside a folder and then their index."""
     folder = command.folder
-    if (folder / "results.nc").is_file() or not list(folder.glob("*/results.nc")):
+    if gate.is_there(folder / "results.nc") or not list(folder.glob("*/results.nc")):
         if command.beside:
             raise UserError(f"{folder} holds one experiment: --beside is for a folder of several")
         print(tables.of_claims(_redraw(folder, command.file), console.is_terminal, console.width))
@@ -109,8 +109,18 @@ def plot(command: Plot) -> None:
 
 def _redraw(folder: Path, file: Path | None) -> tables.Findings:
     experiment, path = sources.experiment_of(folder, file)
-    with sources.own_errors(path) if path else contextlib.nullcontext():
+    if path:
+        with sources.own_errors(path):
+            return report.redraw(folder, experiment)
+    try:
         return report.redraw(folder, experiment)
+    except (LookupError, ValueError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"{folder}/results.nc is not what this version of {experiment.name} measures "
+            f"({type(error).__name__}: {gate.reason(error)}): run the experiment again"
+        ) from None
 
 
 def _run_experiments(
@@ -164,9 +174,6 @@ def _run_study(command: Run, source: sources.Source) -> None:
 
 def _options(command: Run) -> Options:
     """The options of an experiment. Raises UserError for numbers out of range."""
-    for name, value in (("seeds", command.seeds), ("width", command.width)):
-        if value is not None and value < 1:
-            raise UserError(f"--{name} is {value}: give 1 or more")
     if not 0 < command.scale <= 1:
         raise UserError(f"--scale is {command.scale}: give a number above 0, up to 1")
     seeds = command.seeds or (1 if command.quick else Options.seeds)

@@ -27,6 +27,7 @@ from flax import struct
 from jax import Array
 
 from ih_jax.data.batches import Batch, Leaf
+from ih_jax.errors import check_fields
 
 Generator = Literal["old", "new"]  # of JAX before 0.5, and since
 Scheme = Literal["relabel", "flip", "none"]
@@ -42,6 +43,9 @@ class Burst:
     distractor: bool = True  # as many items of one other class (if burstiness > 0)
     no_support: bool = False  # the rest is of neither the query's nor the distractor's class
     unique_rest: bool = False  # the same, and no two items of the rest share a class
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def counts(self, pairs: int) -> tuple[int, int, int]:
         """Items of the query's class, of the distractor and of the rest in a context."""
@@ -290,7 +294,7 @@ def split_label_pairs(
     """
     if labels < 2 or len(shares) != 3 or min(shares) < 0 or sum(shares) <= 0:
         raise ValueError(f"{labels} labels, shares {shares}: give 2 or more, and 3 numbers >= 0")
-    pairs = np.array(list(itertools.combinations(range(labels), 2)))
+    pairs = np.stack(np.triu_indices(labels, 1), axis=1)
     test, val = (int(len(pairs) * share / sum(shares)) for share in (shares[2], shares[1]))
     for attempt in range(100):
         with jax.threefry_partitionable(generator == "new"):

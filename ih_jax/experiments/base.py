@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from ih_jax import gate
 from ih_jax.claims import Claim
 from ih_jax.clamps.clamp import Clamp
-from ih_jax.errors import UserError, unknown
+from ih_jax.errors import UserError, check_fields, given, unknown, whole
 from ih_jax.experiments import networks
 from ih_jax.experiments.networks import Factor
 from ih_jax.sweeps.engine import Sweep
+from ih_jax.sweeps.settings import RUN_BYTES
 from ih_jax.sweeps.trajectory import Trajectories
 from ih_jax.tasks.fewshot import FewShot, fewshot
 
@@ -49,6 +51,18 @@ class Options:
     part: tuple[int, ...] = ()  # these networks alone; empty: all
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        whole("seeds", self.seeds, least=1)
+        if not isinstance(self.clamps, tuple) or not isinstance(self.text, Mapping):
+            raise UserError(
+                f"clamps {given(self.clamps)}, text {given(self.text)}: give a tuple of names, and "
+                "settings of ih_jax's Text by name"
+            )
+        if not 0 < self.scale <= 1:
+            raise UserError(f"scale is {given(self.scale)}: give a number above 0, up to 1")
+        whole("first_seed", self.first_seed)
+        whole("the last seed", self.first_seed + self.seeds)
+        gate.check_memory(RUN_BYTES * self.seeds, f"a study of {self.seeds:,} seeds")
         networks.check(self.seeds, self.vary)
 
     @property
@@ -96,7 +110,8 @@ class Options:
 
     def horizon(self, sequences: int, quick: int | None = None) -> int:
         """Sequences (or tokens) to train for: `quick` (where given) with --quick, times --scale."""
-        return round(self.scale * (quick if self.quick and quick is not None else sequences))
+        full = quick if self.quick and quick is not None else sequences
+        return max(1, round(self.scale * full))
 
     def choose(self, clamps: Mapping[str, Clamp]) -> dict[str, Clamp]:
         """The chosen clamps. Raises UserError, suggesting the nearest, for an unknown name."""

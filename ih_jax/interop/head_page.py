@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from ih_jax import gate
 from ih_jax.errors import UserError
 from ih_jax.interop.head_report import sentences
 from ih_jax.interop.head_scores import ENOUGH, SCORES, kinds
@@ -31,8 +32,7 @@ def view(folder: Path) -> View:
     """
     path = folder / "heads.nc"
     try:
-        with xr.open_dataset(path, engine="h5netcdf") as found:
-            scores = found.load()
+        scores = gate.read_netcdf(path)
         name = str(scores.attrs["name"])
         if "step" in scores.dims:
             name += f", step {scores['step'].values[-1]}"
@@ -49,7 +49,7 @@ def view(folder: Path) -> View:
             "scores": [_score(scores, name, str(told[name])) for name in SCORES if name in scores],
             "blobs": {},
         }
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, LookupError, TypeError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): run ih-jax heads again") from None
     return View(document(about, {}, HEADS, curves=False))
 

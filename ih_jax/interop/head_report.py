@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from ih_jax import files
+from ih_jax import files, gate
 from ih_jax.errors import UserError
 from ih_jax.experiments.drawing import FAINT, QUIET, tidy
 from ih_jax.interop import head_series
@@ -45,12 +45,11 @@ def write(found: xr.Dataset, folder: Path) -> None:
 def check_free(sha256: dict[str, str], folder: Path) -> None:
     """Raise UserError where a folder holds scores of other weights, which are never overwritten."""
     path = folder / "heads.nc"
-    if not path.is_file():
+    if not gate.is_there(path):
         return
     try:
-        with xr.open_dataset(path, engine="h5netcdf") as found:
-            before = found.attrs.get("sha256")
-    except Exception:  # h5netcdf and HDF5 raise many kinds; whatever it is, it is not ours to lose
+        before = gate.read_netcdf(path).attrs.get("sha256")
+    except UserError:  # whatever it is, it is not ours to lose
         before = None
     if before != json.dumps(sha256):
         raise UserError(f"{path} holds scores of other weights: give another folder with --out")

@@ -23,7 +23,7 @@ from flax import struct
 from jax import Array
 from jax.nn.initializers import Initializer, lecun_normal
 
-from ih_jax.errors import UserError, unknown
+from ih_jax.errors import UserError, check_fields, real, unknown
 
 Rows = Literal["all", "query"]  # of the last layer: all, or that of the last token only
 Positions = Literal["rope", "shortformer", "sinusoidal", "learned"]
@@ -52,11 +52,18 @@ class Config:
     smeared_keys: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.positions not in get_args(Positions):
             raise unknown("positions", self.positions, get_args(Positions))
         sizes = (self.labels, self.layers, self.d_model, self.heads)
-        if min(sizes) < 1 or self.features < 0:
+        if min(sizes) < 1 or self.features < 0 or self.max_positions < 1:
             raise UserError(f"a size in {self} is below 1: give 1 or more")
+        real("position_base", self.position_base, above=0)
+        if self.mlp_ratio is not None and real("mlp_ratio", self.mlp_ratio) * self.d_model < 1:
+            raise UserError(
+                f"mlp_ratio is {self.mlp_ratio:g}, which is no hidden unit of d_model "
+                f"{self.d_model}: give a larger ratio, or None for attention only"
+            )
         if self.d_model % self.heads:
             raise UserError(
                 f"d_model {self.d_model} does not split into {self.heads} heads: "
@@ -72,6 +79,14 @@ class Config:
     def d_head(self) -> int:
         """Dimensions of one head, E."""
         return self.d_model // self.heads
+
+    @property
+    def weights(self) -> int:
+        """About how many weights a network has: its matrices, without biases and norms."""
+        mlp = 2 * int(self.d_model * self.mlp_ratio) if self.mlp_ratio is not None else 0
+        table = self.max_positions if self.positions in ("learned", "shortformer") else 0
+        outside = self.features + 2 * self.labels + table
+        return self.d_model * (outside + self.layers * (4 * self.d_model + mlp))
 
     @property
     def language(self) -> bool:

@@ -16,7 +16,7 @@ import matplotlib
 import numpy as np
 import xarray as xr
 
-from ih_jax import files
+from ih_jax import files, gate
 from ih_jax.claims import decide
 from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment
@@ -63,15 +63,21 @@ def write(
 def read(folder: str | os.PathLike[str]) -> xr.Dataset:
     """The results in a folder. Raises UserError if there are none."""
     path = Path(folder) / "results.nc"
-    if not path.is_file():
+    if not gate.is_there(path):
         raise UserError(f"{folder} has no results.nc: give the folder of a finished experiment")
-    return xr.load_dataset(path, engine="h5netcdf")
+    return gate.read_netcdf(path)
 
 
 def redraw(folder: str | os.PathLike[str], experiment: Experiment) -> Findings:
     """Make figure and README again from results.nc, with the claims as they are now."""
     results = read(folder)
-    return _describe(Path(folder), experiment, results, json.loads(results.attrs["card"]))
+    try:
+        card = json.loads(results.attrs.get("card", ""))
+    except (TypeError, ValueError, RecursionError):
+        card = None
+    if not isinstance(card, dict):
+        raise UserError(f"{folder}/results.nc has no run card: run the experiment again")
+    return _describe(Path(folder), experiment, results, card)
 
 
 def findings(experiment: Experiment, folder: str | os.PathLike[str]) -> Findings:

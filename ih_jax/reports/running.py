@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ih_jax import gate
 from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment, Options, Training
 from ih_jax.reports import (
@@ -68,23 +70,49 @@ def run(experiments: Sequence[Experiment], options: Options, how: How) -> dict[s
     own_folders = {each.name: how.folder(each, len(experiments) > 1) for each in experiments}
     _check_share(how)
     for experiment in experiments:
+        gate.results_folder(own_folders[experiment.name])
         _refuse_another(own_folders[experiment.name], experiment)
     trainings = planning.trainings_of(experiments)
     kept = how.trainings or (how.out or RESULTS) / "trainings"
+    gate.results_folder(kept)
     every = [options] if how.share else parts.divide(experiments, options, how.disk)
     if len(every) > 1:
-        return _run_in_parts(experiments, options, every, own_folders, kept, how)
+        with contextlib.ExitStack() as stack:
+            for folder in own_folders.values():
+                stack.enter_context(store.new_folder(folder))
+            return _run_in_parts(experiments, options, every, own_folders, kept, how)
     plan, found = planning.plan(trainings, options, kept)
     for each in plan:
         _refuse_unfinished(each, how)
         if each.study is not None and each.folder is not None and not each.done:
             each.study.check()
-    for experiment in experiments:
-        store.make_folder(own_folders[experiment.name])
-        own = {training.name for training in planning.in_order(experiment.trainings)}
-        mine = [each for each in plan if each.name in own]
-        folders.say_begun(own_folders[experiment.name], experiment.name, how.command, mine)
-    announcing.announce(experiments, options, plan, how.console)
+    with contextlib.ExitStack() as stack:
+        # What cannot be written is said before hours of training.
+        for experiment in experiments:
+            folder = own_folders[experiment.name]
+            stack.enter_context(store.new_folder(folder))
+            own = {training.name for training in planning.in_order(experiment.trainings)}
+            mine = [each for each in plan if each.name in own]
+            folders.say_begun(folder, experiment.name, how.command, mine)
+        announcing.announce(experiments, options, plan, how.console)
+        try:
+            return _train_and_finish(experiments, options, how, plan, found)
+        except UserError:  # as it was before, unlike after Ctrl-C
+            for folder in own_folders.values():
+                folders.say_finished(folder)
+            raise
+
+
+def _train_and_finish(
+    experiments: Sequence[Experiment],
+    options: Options,
+    how: How,
+    plan: Sequence[Planned],
+    found: dict[str, Trajectories],
+) -> dict[str, Findings]:
+    own_folders = {each.name: how.folder(each, len(experiments) > 1) for each in experiments}
+    trainings = planning.trainings_of(experiments)
+    kept = how.trainings or (how.out or RESULTS) / "trainings"
     left = [each.name for each in plan if not each.done]
     if how.share:
         for training in trainings:
@@ -119,8 +147,6 @@ def _run_in_parts(
     """Train a part of the networks, measure all experiments on it, forget its weights; the next."""
     trainings = planning.trainings_of(experiments)
     plan = [planning.look(training, options, {}, kept) for training in trainings]
-    for folder in own_folders.values():
-        store.make_folder(folder)
     announcing.announce(experiments, options, plan, how.console)
     largest = max(every, key=lambda part: len(part.part))
     gigabytes = parts.bytes_of(experiments, largest) / 1e9
@@ -254,7 +280,7 @@ def _refuse_unfinished(planned: Planned, how: How) -> None:
 
 
 def _refuse_another(folder: Path, experiment: Experiment) -> None:
-    if not (folder / "card.json").exists():
+    if not gate.is_there(folder / "card.json"):
         return
     theirs = store.read_card(folder).get("experiment")
     if theirs != experiment.name:

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ih_jax import gate
 from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment
 from ih_jax.experiments.register import find, registry
 from ih_jax.reports import report
 from ih_jax.sweeps.engine import Sweep
 from ih_jax.sweeps.stopping import Interrupted
+
+MOST_BYTES = 10_000_000  # of a Python file
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,9 @@ def load(path: Path) -> Source:
         UserError: there is no such file, its code raises (with the line where it does), or it
             defines neither `study` nor `experiment`, or both.
     """
-    if not path.is_file():
+    if not gate.is_there(path):
         raise UserError(f"no file {path}: give a Python file that defines `study` or `experiment`")
+    gate.read_bytes(path, MOST_BYTES)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -73,9 +77,13 @@ def own_errors(path: Path, always: bool = False) -> Iterator[None]:
     try:
         yield
     except SyntaxError as error:
-        raise UserError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
+        raise UserError(f"{error.filename or path}, line {error.lineno}: {error.msg}") from error
+    except SystemExit as error:
+        raise UserError(f"{path} ends Python ({error.code}): leave that to ih-jax") from error
+    except MemoryError:
+        raise  # the machine failed, not the file
     except (Interrupted, OSError) as error:
-        if not isinstance(error, FileNotFoundError | IsADirectoryError):
+        if not gate.is_mendable(error):
             raise  # the machine failed, not the file
         raise _located(error, path) from error
     except UserError as error:
@@ -119,6 +127,8 @@ def experiment_of(folder: Path, file: Path | None = None) -> tuple[Experiment, P
             f"{folder}/results.nc was not made by an experiment: plot it with xarray instead"
         )
     name = attributes["experiment"]
+    if not isinstance(name, str) or not isinstance(attributes.get("experiment_file", ""), str):
+        raise UserError(f"{folder}/results.nc names its experiment by a number: it is damaged")
     if file is None and "experiment_file" not in attributes:
         return find(name), None
     path = file or Path(attributes["experiment_file"])

@@ -25,7 +25,10 @@ def check_resumable(
     card: dict[str, Any], study: Study, folder: Path, width: int | None, resume: bool
 ) -> None:
     """Raises UserError where `folder`, with this card, holds something else."""
-    difference = _difference(card.get("study", {}), study.describe())
+    lacking = [name for name in ("study", "width", "blocks", "signature") if not card.get(name)]
+    if lacking:
+        raise UserError(f"{folder}/card.json lacks {', '.join(lacking)}: give another folder")
+    difference = _difference(card["study"], study.describe())
     if difference:
         raise UserError(f"{folder} holds another sweep ({difference}): give another folder")
     if width not in (None, card["width"]):

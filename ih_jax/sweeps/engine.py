@@ -21,8 +21,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from ih_jax import files
-from ih_jax.errors import UserError
+from ih_jax import files, gate
+from ih_jax.errors import UserError, whole
 from ih_jax.sweeps import cards, sharing, store
 from ih_jax.sweeps.blocks import BlockPlan, Plan, estimate_bytes, plan_blocks
 from ih_jax.sweeps.hearing import OnScores
@@ -94,13 +94,14 @@ class Sweep(Study):
                 another study.
             Interrupted: Ctrl-C was pressed; everything so far has been saved.
         """
-        folder = Path(folder)
+        folder = gate.results_folder(gate.path("folder", folder))
+        if width is not None:
+            whole("width", width, least=1)
         mine = None if share is None else sharing.read_share(share)
         self.check()
-        store.make_folder(folder)
         trajectory = folder / "trajectory"
         began = time.monotonic()
-        with sharing.one_of_many(trajectory) if mine else sharing.only_writer(trajectory):
+        with store.new_folder(folder), _writing(trajectory, mine):
             with sharing.in_turn(trajectory):
                 plan, programs = _begin(self, folder, resume or bool(mine), width, about or {})
             if programs is None:
@@ -144,6 +145,12 @@ def use_compilation_cache(folder: Path | None = None) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def _writing(
+    trajectory: Path, share: sharing.Share | None
+) -> contextlib.AbstractContextManager[None]:
+    return sharing.one_of_many(trajectory) if share else sharing.only_writer(trajectory)
+
+
 def _begin(
     study: Study, folder: Path, resume: bool, width: int | None, about: dict[str, Any]
 ) -> tuple[Plan, Programs | None]:
@@ -153,7 +160,7 @@ def _begin(
     checked, and whatever is damaged is trained again). Raises UserError if the folder holds
     something else, or the sweep does not fit in memory or on disk.
     """
-    if not (folder / "card.json").exists():
+    if not gate.is_there(folder / "card.json"):
         _refuse_full_disk(study, folder)
         programs = fitting_programs(study, width)
         plan = Plan(programs.width, plan_blocks(study, programs.width), 0.0)
@@ -171,7 +178,7 @@ def _begin(
 def _end(study: Study, plan: Plan, folder: Path, seconds: float) -> None:
     """Write the labelled results, if all blocks are done and no process has written them yet."""
     card = store.read_card(folder)
-    if card.get("finished") and (folder / "results.nc").exists():
+    if card.get("finished") and gate.is_there(folder / "results.nc"):
         return
     if all(_finished(folder, block) for block in plan.blocks):
         save_results(assemble(study, Trajectories(folder, study).blocks), folder / "results.nc")

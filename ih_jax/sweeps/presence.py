@@ -21,11 +21,12 @@ from pathlib import Path
 
 import psutil
 
-from ih_jax import files
+from ih_jax import files, gate
 
 EVERY_SECONDS = 5.0
 SILENT_SECONDS = 60.0  # after which a process on another machine counts as gone
 NAME = ".process-*.json"
+MOST_BYTES = 10_000  # of one
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def all_of(folder: Path) -> list[Presence]:
     for path in sorted((folder / "trajectory").glob(NAME)):
         # It may be gone by now, or be that of another version.
         with contextlib.suppress(OSError, ValueError, TypeError):
-            found.append(Presence(**json.loads(path.read_text())))
+            found.append(Presence(**gate.parse_json(path, MOST_BYTES)))
     return found
 
 

@@ -20,8 +20,8 @@ import psutil
 from jax import Array
 from jax.sharding import SingleDeviceSharding
 
-from ih_jax import files, platforms
-from ih_jax.errors import UserError
+from ih_jax import files, gate, platforms
+from ih_jax.errors import UserError, whole
 from ih_jax.sweeps.blocks import StepCost, choose_width
 from ih_jax.sweeps.chunk import advancer, starter
 from ih_jax.sweeps.loop import RunArrays, State
@@ -128,6 +128,9 @@ def fitting_programs(study: Study, width: int | None) -> Programs:
         UserError: `width` is too much, or not even one run fits.
     """
     devices = jax.local_devices()
+    if width is not None:
+        each = 16 * max(group.program.config.weights for group in study.groups)
+        gate.check_memory(whole("width", width, least=1) * each, f"a block of {width:,} runs")
     chosen = width or choose_width(study, len(workers()), known_cost(devices[0]))
     while True:
         programs = Programs(study, chosen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ih_jax import gate
+from ih_jax.errors import UserError
 from ih_jax.sweeps import store
 
 
@@ -27,9 +29,10 @@ class BlockRecord:
         found: list[tuple[Path, dict[str, Any]]] = []
         while True:
             path = store.part_path(self.folder, self.number, len(found))
-            if not (path / "manifest.json").is_file():
+            if not gate.is_there(path / "manifest.json"):
                 return found
-            found.append((path, json.loads((path / "manifest.json").read_text())["about"]))
+            before = found[-1][1] if found else None
+            found.append((path, about_part(path, self.runs, before)))
 
     def scores(self) -> tuple[list[int], np.ndarray]:
         """Steps [N] and scores [N, R, S, M]: evaluations, runs, evaluation sets, metrics."""
@@ -58,3 +61,29 @@ class BlockRecord:
     def steps(self) -> list[int]:
         """The steps at which weights were kept."""
         return [step for _, about in self.parts for step in about["steps"]]
+
+
+def about_part(path: Path, runs: Sequence[int], before: dict[str, Any] | None) -> dict[str, Any]:
+    """What the manifest of a block's part says about it.
+
+    Args:
+        path: the part's folder.
+        runs: those of the block.
+        before: the same of the part before it; None: there is none.
+
+    Raises:
+        store.Damaged: it is none, of other runs, or its steps are out of order.
+    """
+    about = store.read_manifest(path).about
+    try:
+        said = gate.checked(about, store.About, f"{path / 'manifest.json'}: about")
+    except UserError as error:
+        raise store.Damaged(str(error)) from None
+    steps = [*(before["steps"][-1:] if before else ()), *said.steps]
+    in_order = all(a < b for a, b in itertools.pairwise(steps))
+    if said.runs != list(runs) or len(said.diverged) != len(runs) or not in_order:
+        raise store.Damaged(
+            f"{path / 'manifest.json'} does not fit the card and the parts before it: its runs or "
+            "steps are others, or out of order"
+        )
+    return about

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, get_args
 
 import numpy as np
 
-from ih_jax.errors import UserError, unknown
+from ih_jax import gate
+from ih_jax.errors import LARGEST, UserError, given, real, unknown, whole
 from ih_jax.model.params import Config
 from ih_jax.sweeps.loop import Optimiser, Schedule
 from ih_jax.tasks.base import Task
+
+MOST_SEEN = 10**15  # sequences or tokens of a run
+RUN_BYTES = 6_000  # of the description of a run in memory
 
 # The settings of one run that belong neither to its task nor to its model; the few-shot paper's
 # values. A task may have others (`Task.defaults`).
@@ -71,9 +76,12 @@ def by_network(value: Any) -> dict[int, Any] | None:
 
 def labels_of_axis(name: str, values: Any) -> list[Any]:
     """The values of an axis, as Python's own numbers. Raises UserError for none, or one twice."""
+    if isinstance(values, range) and abs(values.stop - values.start) > LARGEST * abs(values.step):
+        raise UserError(f"{name} is {values!r}: give fewer values")
+    gate.check_memory(RUN_BYTES * len(values), f"a study of {len(values):,} values of {name}")
     labels = [plain(each) for each in values]
     if not labels or len(set(map(str, labels))) < len(labels):
-        raise UserError(f"{name} is {labels}: give one or more values, each once")
+        raise UserError(f"{name} is {given(labels)}: give one or more values, each once")
     return labels
 
 
@@ -85,20 +93,20 @@ def plain(value: Any) -> Any:
 def check_settings(s: Mapping[str, Any], unit: str) -> None:
     """Raises UserError for a setting of a run that is out of range."""
     for name, accepted in (("optimiser", get_args(Optimiser)), ("schedule", get_args(Schedule))):
-        if s[name] not in accepted:
-            raise UserError(f"{name} is {s[name]!r}: give one of {', '.join(accepted)}")
+        if not isinstance(s[name], str) or s[name] not in accepted:
+            raise UserError(f"{name} is {given(s[name])}: give one of {', '.join(accepted)}")
     for name in ("init", "order", "weights_seed"):
-        if name == "weights_seed" and s[name] is None:
-            continue
-        if isinstance(s[name], bool) or not isinstance(s[name], int) or not 0 <= s[name] < 2**31:
-            raise UserError(f"{name} is {s[name]!r}: give a seed, a whole number of 0 or more")
+        if name != "weights_seed" or s[name] is not None:
+            whole(name, s[name])
     for name in (unit, "learning_rate", "initial_scale"):
-        if isinstance(s[name], str) or not (np.isfinite(s[name]) and s[name] > 0):
-            raise UserError(f"{name} is {s[name]!r}: give a number above 0")
+        real(name, s[name], above=0)
+    if s[unit] > MOST_SEEN:
+        raise UserError(f"{unit} is {given(s[unit])}: give at most {MOST_SEEN:,}")
     for name in ("weight_decay", "warmup_steps", "decay_steps"):
-        if isinstance(s[name], str) or not (np.isfinite(s[name]) and s[name] >= 0):
-            raise UserError(f"{name} is {s[name]!r}: give a number of 0 or more")
-    if isinstance(s["beta2"], str) or not 0 <= s["beta2"] < 1:
+        real(name, s[name], least=0)
+    for name in ("first_learning_rate", "last_learning_rate"):
+        real(name, s[name], least=0)
+    if real("beta2", s["beta2"], least=0) >= 1:
         raise UserError(f"beta2 is {s['beta2']!r}: give a number from 0 up to, not including, 1")
-    if s["clip_norm"] is not None and not s["clip_norm"] > 0:
-        raise UserError(f"clip_norm is {s['clip_norm']!r}: give a number above 0, or None")
+    if s["clip_norm"] not in (None, math.inf):
+        real("clip_norm", s["clip_norm"], above=0)

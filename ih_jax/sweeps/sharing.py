@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -72,9 +73,9 @@ def read_share(text: str) -> Share:
     """A share from words: "claim", any block that no other process holds; "RANK/COUNT", from 0."""
     if text == "claim":
         return Share()
-    rank, _, count = text.partition("/")
-    if rank.isdecimal() and count.isdecimal() and int(rank) < int(count):
-        return Share(int(rank), int(count))
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text) if isinstance(text, str) else None
+    if found and int(found[1]) < int(found[2]):
+        return Share(int(found[1]), int(found[2]))
     raise UserError(
         f'share is {text!r}: give "claim", or RANK/COUNT such as 0/4 (ranks count from 0)'
     )

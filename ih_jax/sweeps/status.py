@@ -5,19 +5,18 @@ Only small files are read, unless checkpoints are to be checked.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import xarray as xr
 
+from ih_jax import gate
 from ih_jax.errors import UserError
 from ih_jax.sweeps import presence, store
 from ih_jax.sweeps.presence import Presence
-from ih_jax.sweeps.records import BlockRecord
+from ih_jax.sweeps.records import BlockRecord, about_part
 from ih_jax.sweeps.trajectory import Trajectories
 
 State = Literal["done", "training", "stopped"]
@@ -85,7 +84,7 @@ def status(folder: str | Path, check: bool = False) -> Status:
         total += longest * len(block.runs) * a_step
         losses[list(block.runs)] = _last_losses(folder, block, parts)
     done = bool(card.get("finished"))
-    if done and (folder / "results.nc").is_file():
+    if done and gate.is_there(folder / "results.nc"):
         losses = _of_results(folder / "results.nc", losses)
     now: State = "training" if alive else "done" if done else "stopped"
     return Status(
@@ -120,10 +119,10 @@ def _parts(folder: Path, block: BlockRecord) -> list[dict[str, Any]]:
     """What the manifests of a block's parts say, up to the first that cannot be read."""
     found: list[dict[str, Any]] = []
     while True:
-        path = store.part_path(folder, block.number, len(found)) / "manifest.json"
+        path = store.part_path(folder, block.number, len(found))
         try:
-            found.append(json.loads(path.read_text())["about"])
-        except (OSError, ValueError, KeyError):
+            found.append(about_part(path, block.runs, found[-1] if found else None))
+        except store.Damaged:
             return found
 
 
@@ -136,13 +135,15 @@ def _damage(folder: Path, blocks: list[BlockRecord], check: bool) -> Iterator[st
                 yield f"{store.part_path(folder, block.number, number)} is missing"
                 break
             try:
-                json.loads((path / "manifest.json").read_text())["about"]
+                store.read_manifest(path)
+            except store.Damaged:
+                yield f"{path} cannot be read"
+                continue
+            try:
                 if not (path / "arrays").is_dir():
                     yield f"{path} has lost its arrays"
                 elif check:
                     store.load_part(path)
-            except (OSError, ValueError, KeyError):
-                yield f"{path} cannot be read"
             except store.Damaged as error:
                 yield str(error)
 
@@ -167,9 +168,8 @@ def _last_losses(
 def _of_results(path: Path, losses: np.ndarray) -> np.ndarray:
     """[runs] the last loss within each run's horizon."""
     try:
-        with xr.open_dataset(path, engine="h5netcdf") as found:
-            curves = found["loss"].values
-    except (OSError, ValueError, KeyError):
+        curves = gate.read_netcdf(path)["loss"].values
+    except (ValueError, KeyError):
         return losses
     curves = curves.reshape(-1, curves.shape[-1])
     known = np.isfinite(curves)

@@ -27,16 +27,18 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
+import msgspec
 import numpy as np
 import orbax.checkpoint as ocp
 
-from ih_jax import files
+from ih_jax import files, gate
 from ih_jax.errors import UserError
 
 LAYOUT_VERSION = 1
+LOCKS = ("trajectory/.writer", "trajectory/.turn")  # in the folder of a sweep
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -55,27 +57,78 @@ def silence_late_threads() -> None:
     sys.unraisablehook = hook
 
 
-def make_folder(folder: Path) -> None:
-    """Make a results folder. Raises UserError where that is not possible."""
+class Manifest(msgspec.Struct):
+    """A manifest.json: what is said about a part, and a checksum for every array."""
+
+    about: dict[str, Any]
+    checksums: dict[str, str]
+
+
+class About(msgspec.Struct):
+    """What the manifest of a block's part says about it."""
+
+    steps: list[gate.Count]
+    score_steps: list[gate.Count]
+    diverged: list[Annotated[int, msgspec.Meta(ge=-1, le=10**12)]]
+    runs: list[gate.Count]
+
+
+class _Training(msgspec.Struct):
+    """A training on the card of an experiment."""
+
+    name: str
+    folder: str | None  # None: not known before what it needs is trained
+
+
+class _Card(msgspec.Struct):
+    """What every card.json has, of a sweep or of an experiment, if it has it."""
+
+    study: dict[str, Any] | None = None
+    blocks: list[Annotated[list[gate.Count], msgspec.Meta(min_length=1)]] | None = None
+    width: gate.Size | None = None
+    runs: gate.Count | None = None
+    signature: dict[str, Any] | None = None
+    clamps_in_words: dict[str, str] | None = None
+    finished: bool = False
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=1e12)] | None = None
+    experiment: str | None = None
+    trainings: list[_Training] | None = None
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Make a results folder for what is done inside, unless it is there.
+
+    Where that fails before anything is in the folder, what was made for it is removed.
+
+    Raises:
+        UserError: the folder cannot be made or written.
+    """
+    inside = False
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass  # under no name that another process, making the same folder, could meet
+        with files.made(folder, LOCKS):
+            with tempfile.TemporaryFile(dir=folder):
+                pass  # under no name that another process, making the same folder, could meet
+            inside = True
+            yield
     except OSError as error:
+        if inside:
+            raise
         raise UserError(
-            f"cannot write results to {folder} ({error.strerror}): give a folder that is writable"
+            f"cannot write results to {gate.shown_path(folder)} ({gate.reason(error)}): give a "
+            "folder that is writable"
         ) from None
 
 
-def read_card(folder: Path) -> dict[str, Any]:
+def read_card(folder: Path, name: str = "card.json") -> dict[str, Any]:
     """The run card. Raises UserError where there is none or it cannot be read."""
-    path = folder / "card.json"
-    if not path.is_file():
-        raise UserError(f"{folder} holds no run card (card.json): give the folder of a sweep")
-    try:
-        card: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): is it a run card?") from None
+    path = folder / name
+    if not gate.is_there(path):
+        raise UserError(
+            f"{gate.shown_path(folder)} holds no run card (card.json): give the folder of a sweep"
+        )
+    card: dict[str, Any] = gate.parse_json(path)
+    gate.checked(card, _Card, gate.shown_path(path))
     return card
 
 
@@ -169,21 +222,31 @@ def load_part(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         Damaged: the part is not whole, or an array is not what was written.
     """
     try:
-        manifest = json.loads((path / "manifest.json").read_text())
+        manifest = read_manifest(path)
         with _orbax() as checkpointer:
             found = checkpointer.restore(path.absolute() / "arrays")
+        leaves = {name: np.asarray(value) for name, value in found.items()}
+    except Damaged:
+        raise
     except Exception as error:
         # Orbax and tensorstore raise many kinds; each means that this part cannot be used.
         raise Damaged(f"{path} cannot be read ({type(error).__name__})") from None
-    leaves = {name: np.asarray(value) for name, value in found.items()}
     wrong = [
         name
-        for name, checksum in manifest["checksums"].items()
-        if name not in leaves or _checksum(leaves[name]) != checksum
+        for name in sorted({*manifest.checksums, *leaves})
+        if name not in leaves or _checksum(leaves[name]) != manifest.checksums.get(name)
     ]
     if wrong:
         raise Damaged(f"{path} is not what was written: {', '.join(wrong[:3])} differ")
-    return leaves, manifest["about"]
+    return leaves, manifest.about
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a part. Raises Damaged where it is none."""
+    try:
+        return gate.read_json(path / "manifest.json", Manifest)
+    except UserError as error:
+        raise Damaged(str(error)) from None
 
 
 class Damaged(Exception):

@@ -14,15 +14,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 
+from ih_jax import gate
 from ih_jax.clamps import per_seed
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.registered import for_card, tuples
-from ih_jax.errors import UserError
+from ih_jax.errors import LARGEST, UserError, given
 from ih_jax.model.params import Config
 from ih_jax.sweeps.checking import check_own
 from ih_jax.sweeps.loop import (
@@ -33,6 +35,7 @@ from ih_jax.sweeps.loop import (
 from ih_jax.sweeps.packing import stack_runs
 from ih_jax.sweeps.settings import (
     MODEL_SETTINGS,
+    RUN_BYTES,
     by_network,
     check_settings,
     is_axis,
@@ -145,6 +148,10 @@ class Study:
         name: str = "study",
         **settings: Any,
     ) -> None:
+        if not isinstance(task, Task):
+            raise UserError(f"task is {given(task)}: give ih_jax.fewshot(), language() or your own")
+        if not isinstance(name, str):
+            raise UserError(f"name is {given(name)}: give text")
         self.task = task
         self.name = name
         self.clamps = per_seed.by_name(clamp)
@@ -163,6 +170,9 @@ class Study:
                 fixed[key] = tuples(value)
         if "init" in fixed:
             self.axes["init"] = [fixed.pop("init")]
+        # Counted before there is a single run.
+        count = math.prod(self.shape)
+        gate.check_memory(RUN_BYTES * count, f"a study of {count:,} runs")
         self.horizons = fixed.pop(task.unit, run_settings(task)[task.unit])
         self.runs = self._make_runs(fixed)
         self._check_own_task()
@@ -205,12 +215,18 @@ class Study:
             )
         per_sequence = self.runs[0].program.task.unit_per_sequence
         horizons = tuple(sorted({run.steps for run in self.runs}))
+        if horizons[-1] > LARGEST:
+            raise UserError(
+                f"{self.task.unit}: {horizons[-1]:,} steps are more than devices count: give at "
+                f"most {LARGEST * self.unit:,}"
+            )
         return Progress(self.task.unit, self.unit, per_sequence, horizons)
 
     def _make_runs(self, fixed: dict[str, Any]) -> tuple[RunSpec, ...]:
         runs = []
         defaults = run_settings(self.task)
         tasks: dict[Any, Task] = {}
+        configs: set[Config] = set()
         indices = [range(len(labels)) for labels in self.axes.values()]
         for number, place in enumerate(itertools.product(*indices)):
             names = {axis: self.axes[axis][i] for axis, i in zip(self.axes, place, strict=True)}
@@ -238,6 +254,9 @@ class Study:
                     f"sequences have {task.context_length} tokens, the table of positions "
                     f"{config.max_positions}: raise max_positions"
                 )
+            if config not in configs:
+                configs.add(config)
+                _check_size(config, task)
             clamp = self.clamps[names["clamp"]]
             if isinstance(clamp, per_seed.PerSeed):
                 clamp = clamp.of(names["init"])
@@ -302,16 +321,51 @@ class Study:
     @classmethod
     def from_card(cls, described: Mapping[str, Any]) -> Study:
         """The study that `describe` described. Raises UserError where its data is gone."""
-        task = of_card(described["task"], described["origin"])
-        settings = {k: task.setting_of_card(k, v) for k, v in described["settings"].items()}
-        return cls(
-            task,
-            clamp={n: per_seed.from_json(text) for n, text in described["clamps"].items()},
-            evaluate=described["evaluate"],
-            checkpoints=described["checkpoints"],
-            name=described["name"],
-            **settings,
-        )
+        said = gate.checked(dict(described), _Described, "card.json: study")
+        try:
+            task = of_card(said.task, said.origin)
+            return cls(
+                task,
+                clamp={name: per_seed.from_json(text) for name, text in said.clamps.items()},
+                evaluate=said.evaluate,
+                checkpoints=said.checkpoints,
+                name=said.name,
+                **{k: task.setting_of_card(k, v) for k, v in said.settings.items()},
+            )
+        except UserError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # What is deep in a card is for the classes of a task to know, a user's own included.
+            raise UserError(
+                "card.json: its study cannot be made again "
+                f"({type(error).__name__}: {gate.reason(error)})"
+            ) from None
+
+
+class _Described(msgspec.Struct):
+    """What `Study.describe` gives, as a card has it."""
+
+    name: str
+    task: dict[str, Any]
+    origin: dict[str, Any]
+    clamps: Annotated[dict[str, str], msgspec.Meta(min_length=1)]
+    settings: dict[str, Any]
+    evaluate: list[gate.Seen] | None = None
+    checkpoints: list[gate.Seen] | None = None
+
+
+def _check_size(config: Config, task: Task) -> None:
+    """Raise UserError where one run alone takes more memory than is free."""
+    what = f"a network of {config.layers:,} layers of width {config.d_model:,}"
+    if not config.language:
+        what += f" on {config.features:,} features"
+    # Weights, two moments and gradients; the stream and what attention reads of it, layer by layer.
+    gate.check_memory(16 * config.weights, f"training {what}")
+    numbers = task.batch * task.context_length * config.d_model * (1 + 4 * config.layers)
+    gate.check_memory(4 * numbers, f"a batch of {task.batch:,} sequences in {what}")
+    sequences = task.evaluation_sequences
+    numbers = sequences * task.context_length
+    gate.check_memory(4 * numbers, f"an evaluation set of {sequences:,} sequences")
 
 
 def weights_seed(settings: Mapping[str, Any]) -> int:

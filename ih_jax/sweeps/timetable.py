@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 
-import numpy as np
-
-from ih_jax.errors import UserError
+from ih_jax import gate
+from ih_jax.errors import UserError, real
+from ih_jax.errors import given as shown
 from ih_jax.sweeps.loop import ALL_SETS, TRAIN_SET
 
 GRID_RATIO = 1.05  # of one evaluation to the next, in sequences seen
 GRID_START = 1_000  # sequences seen at the first evaluation after the start
 SPARSE = 10  # the other evaluation sets are looked at this much more rarely
 CHECKPOINT_EVERY = 8  # evaluations
+ENTRY_BYTES = 200  # of an entry while the timetable is made
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,13 @@ class Progress:
         return sorted({0, *evaluations[1::CHECKPOINT_EVERY], *self.horizons})
 
     def _checked(self, given: Sequence[float], what: str) -> list[float]:
-        seen = [float(each) for each in given]
-        if not seen or min(seen) < 0 or not np.isfinite(seen).all():
-            raise UserError(f"{what} is {list(given)}: give {self.name} seen, 0 or more")
+        if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+            raise UserError(f"{what} is {shown(given)}: give a list of {self.name} seen")
+        if isinstance(given, Sized):
+            gate.check_memory(ENTRY_BYTES * len(given), f"{what}: {len(given):,} of them")
+        seen = [real(what, each, least=0) for each in given]
+        if not seen:
+            raise UserError(f"{what} is {shown(given)}: give {self.name} seen, one or more")
         return seen
 
     def _steps(self, seen: Sequence[float]) -> set[int]:

@@ -9,6 +9,7 @@ t.network(clamp="pulse", init=5)
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from ih_jax.errors import UserError, unknown
+from ih_jax import gate
+from ih_jax.data.batches import Sequences
+from ih_jax.errors import UserError, given, unknown, whole
 from ih_jax.model.params import Params, init
 from ih_jax.sweeps import store
 from ih_jax.sweeps.measuring import Measure, Probe, dims_of, labelled, measured
@@ -40,12 +43,20 @@ class Trajectories:
     view: ClassVar[Callable[..., Any]]
 
     def __init__(self, folder: str | Path, study: Study | None = None) -> None:
-        self.folder = Path(folder)
+        self.folder = gate.path("folder", folder)
         self.card = store.read_card(self.folder)
-        if "study" not in self.card:
+        if not self.card.get("study") or not self.card.get("blocks"):
             raise UserError(
                 f"{self.folder}/card.json is not the card of a sweep: give the folder of one"
             )
+        numbers = sorted(itertools.chain(*self.card["blocks"]))
+        if numbers != list(range(self.card.get("runs", len(numbers)))):
+            raise UserError(
+                f"{self.folder}/card.json: blocks does not hold each run once: it is damaged"
+            )
+        self.card.setdefault("runs", len(numbers))
+        if study is not None and not isinstance(study, Study):
+            raise UserError(f"study is {given(study)}: give what ih_jax.sweep made")
         self._study = study
         self._parts: dict[Path, Params] = {}  # the weights of parts, that read last at the end
 
@@ -60,17 +71,22 @@ class Trajectories:
         if self._study is not None:
             return self._study
         try:
-            return Study.from_card(self.card["study"])
+            found = Study.from_card(self.card["study"])
         except UserError as error:
             raise UserError(f"{error}; or give the study itself: load(folder, study)") from None
+        if len(found.runs) != sum(map(len, self.card["blocks"])):
+            raise UserError(
+                f"{self.folder}/card.json: blocks has other runs than the {len(found.runs):,} of "
+                "its study: the card is damaged"
+            )
+        return found
 
     @cached_property
     def results(self) -> xr.Dataset:
         """Curves by axis, evaluation set and sequences seen (see `assemble`)."""
         path = self.folder / "results.nc"
-        if path.is_file():
-            with xr.open_dataset(path, engine="h5netcdf") as found:
-                return found.load()
+        if gate.is_there(path):
+            return gate.read_netcdf(path)
         return assemble(self.study, self.blocks)
 
     @cached_property
@@ -89,8 +105,10 @@ class Trajectories:
                 "to train it again, delete the folder and run the command of its card.json"
             )
         runs = self.study.runs
-        if not 0 <= run < len(runs):
-            raise UserError(f"run {run} is out of range: the sweep has runs 0..{len(runs) - 1}")
+        is_whole = isinstance(run, int | np.integer) and not isinstance(run, bool)
+        if not is_whole or not 0 <= run < len(runs):
+            last = len(runs) - 1
+            raise UserError(f"run {given(run)} is out of range: the sweep has runs 0..{last}")
         for block in self.blocks:
             if run in block.runs:
                 return block, block.runs.index(run), runs[run]
@@ -131,8 +149,10 @@ class Trajectories:
             UserError: there is no such run, or its weights were not kept at that step.
             store.Damaged: what is on disk is not what was written.
         """
-        if step not in self.steps(run):
-            raise UserError(f"run {run} was not kept at step {step}: give one of {self.steps(run)}")
+        kept = self.steps(run)
+        if step not in kept:
+            some = ", ".join(map(str, kept[:12])) + (" ..." if len(kept) > 12 else "")
+            raise UserError(f"run {run} was not kept at step {given(step)}: give one of {some}")
         return jax.tree.map(jnp.asarray, self._read(run, step))
 
     def network(self, *, run: int | None = None, step: int | None = None, **labels: Any) -> Network:
@@ -198,12 +218,26 @@ class Trajectories:
         Raises:
             UserError: nothing was kept at these steps, or the measure's dims do not fit its arrays.
         """
+        if not callable(function):
+            raise UserError(
+                f"{given(function)} is no measure: give a function(params, clamp, probe)"
+            )
+        if probe is not None and not (isinstance(probe, Sequences) or callable(probe)):
+            raise UserError(f"probe is {given(probe)}: give what a task's sample draws")
+        length = self.study.task.context_length
+        gate.check_memory(
+            4 * whole("sequences", sequences, least=1, most=10**30) * length,
+            f"a probe of {given(sequences)} sequences",
+        )
         wanted = list(range(len(self.study.runs))) if runs is None else list(runs)
         of_run = {run: self.steps(run) for run in wanted}
         kept = sorted({step for each in of_run.values() for step in each})
         chosen = kept if steps is None else [step for step in kept if step in set(steps)]
         if not chosen:
-            raise UserError(f"no weights were kept at steps {steps}: give some of {kept}")
+            raise UserError(
+                f"no weights were kept at steps {given(steps)} of runs {given(runs)}: give some of "
+                f"{given(kept)}"
+            )
         some = {run: [step for step in each if step in chosen] for run, each in of_run.items()}
         filled: dict[str, np.ndarray] = {}
         place = {step: number for number, step in enumerate(chosen)}

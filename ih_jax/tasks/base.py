@@ -22,7 +22,7 @@ from jax import Array
 from ih_jax.data import registered
 from ih_jax.data.batches import Leaf, Sequences, Tokens, Vectors
 from ih_jax.data.registered import add, defined, find, for_card, unchecked
-from ih_jax.errors import UserError
+from ih_jax.errors import UserError, check_fields, whole
 from ih_jax.model.activations import Activations, public
 from ih_jax.model.params import Config, Rows
 from ih_jax.model.sites import Sites
@@ -134,6 +134,8 @@ class Task:
     defaults: ClassVar[Any] = {}
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        whole("evaluation_seed", self.evaluation_seed)
         check_sizes(self)
 
     # What your own task defines.

@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
+from ih_jax import gate
 from ih_jax.data.batches import Batch, Leaf
 from ih_jax.data.fewshot import (
     EVALUATION_SETS,
@@ -33,11 +34,12 @@ from ih_jax.data.fewshot import (
 )
 from ih_jax.data.images import features as features_
 from ih_jax.data.images.features import Features
-from ih_jax.errors import UserError, unknown
+from ih_jax.errors import UserError, given, real, unknown, whole
 from ih_jax.model.params import Config, Rows
 from ih_jax.model.sites import Sites
 from ih_jax.tasks.base import Task, TaskArrays, task
 
+PAIR_BYTES = 100  # of a pair of labels, while pairs are split
 METRICS = {"loss": "nats", "accuracy": "", "in_context_accuracy": ""}
 SIZES = ("classes", "test_classes", "exemplars", "val_exemplars")  # shapes of its arrays
 
@@ -121,6 +123,10 @@ class FewShot(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_nested(self)
+        whole("label_split", self.label_split)
+        if self.class_split is not None:
+            whole("class_split", self.class_split)
         if self.labels < 2:
             raise UserError(f"labels is {self.labels}: give 2 or more")
         if self.classes < 2 or self.exemplars < 1:
@@ -134,6 +140,12 @@ class FewShot(Task):
             )
         if self.noise < 0:
             raise UserError(f"noise is {self.noise}: give 0 or more")
+        if abs(self.zipf) > 100:
+            raise UserError(f"zipf is {self.zipf:g}: give an exponent of at most 100")
+        gate.check_memory(
+            PAIR_BYTES * self.logits * (self.logits - 1) // 2,
+            f"a table of pairs of {self.logits:,} labels",
+        )
         if len(self.mixture_weights) != len(self.mixture):
             raise UserError(
                 f"{len(self.mixture_weights)} mixture_weights for {len(self.mixture)} "
@@ -306,6 +318,25 @@ class FewShot(Task):
         return found
 
 
+def _check_nested(task: FewShot) -> None:
+    """Raise UserError for settings of several values that are not what they are declared as."""
+    if not isinstance(task.data, Features):
+        raise UserError(f"data is {given(task.data)}: make the task with ih_jax.fewshot(data)")
+    kinds: dict[str, type] = {"mixture": Burst, "evaluation_sets": EvaluationSet}
+    for name, kind in kinds.items():
+        value = getattr(task, name)
+        if not isinstance(value, tuple) or not value:
+            raise UserError(f"{name} is {given(value)}: give a tuple of one or more")
+        if not all(isinstance(each, kind) for each in value):
+            raise UserError(f"{name} is {given(value)}: give objects of class {kind.__name__}")
+    for name in ("label_pair_shares", "mixture_weights"):
+        value = getattr(task, name)
+        if not isinstance(value, tuple):
+            raise UserError(f"{name} is {given(value)}: give a tuple of numbers")
+        if sum(real(f"{name}[{i}]", each, least=0) for i, each in enumerate(value)) <= 0:
+            raise UserError(f"{name} is {given(value)}: give one number above 0 or more")
+
+
 def _split_by_group(classes: dict[str, np.ndarray], data: Features) -> dict[str, np.ndarray]:
     """Without variants of a class to train on among the others.
 
@@ -349,12 +380,18 @@ def fewshot(
         chosen = data
     elif isinstance(data, str | os.PathLike):
         chosen = features_.of_file(data, data_key)
+        data_key = None
     else:
         chosen = features_.of_array(data)
+    if data_key is not None:
+        raise UserError(f"data_key is {data_key!r}, and data is no file: leave it out")
     known = [f.name for f in fields(FewShot)]
     for name in settings:
         if name not in known:
             raise unknown("setting of fewshot", name, known)
+    for name in SIZES:
+        if name in settings:
+            whole(name, settings[name])
     if "val_exemplars" not in settings:
         spare = chosen.exemplars - settings.get("exemplars", 1)
         settings["val_exemplars"] = max(0, min(4, spare))

@@ -77,7 +77,7 @@ def of_words(path):
         (missing, "no feature file at .*nowhere.h5"),
         (truncated, "cannot be read as HDF5"),
         (no_hdf5, "cannot be read as HDF5"),
-        (of_words, "a dataset of numbers"),
+        (of_words, "numbers are needed"),
     ],
 )
 def test_a_wrong_file_gets_one_line(file, spoil, message):

@@ -3,42 +3,25 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import h5py
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from fuzzing import JSON, changed, few, file_of, mutated, result_or_line
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 from test_authors_runs import OPTIONS, run_options, weights, write_checkpoint
 from test_pretrained import SIZES, tensors
 
-from ih_jax.errors import UserError
 from ih_jax.interop.icl_dynamics.clamps import clamp_from_options
 from ih_jax.interop.icl_dynamics.options import OPTIONS as CLAMPS
 from ih_jax.interop.icl_dynamics.options import read_run_options
 from ih_jax.interop.icl_dynamics.runs import read_checkpoint, read_log
 from ih_jax.interop.pretrained import reading
 
-few = settings(max_examples=60, deadline=None, derandomize=True)
-
-NUMBERS = st.one_of(
-    st.integers(-3, 12),
-    st.sampled_from([10**9, 2**31, 2**63, 10**30, 10**400, -1, 2.5, 1e300]),
-    st.floats(),
-)
-SCALARS = st.one_of(st.none(), st.booleans(), NUMBERS, st.text(max_size=5), st.just("1:3"))
-JSON = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner),
-    max_leaves=6,
-)
 GPT2 = {"model_type": "gpt2", "bos_token_id": 0, **SIZES["gpt2"]}
 NEOX = {"model_type": "gpt_neox", "rope_scaling": None, "rope_theta": 1e4, **SIZES["gpt_neox"]}
 LLAMA = {
@@ -49,58 +32,6 @@ LLAMA = {
     "layer_types": None,
     "sliding_window": None,
 }
-
-
-def changed(valid: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Valid JSON, in which some fields hold something else or are missing."""
-    changes = st.dictionaries(st.sampled_from(sorted(valid)), JSON, min_size=1, max_size=3)
-    dropped = st.sets(st.sampled_from(sorted(valid)), max_size=1)
-    return st.builds(
-        lambda new, gone: {k: v for k, v in {**valid, **new}.items() if k not in gone},
-        changes,
-        dropped,
-    )
-
-
-def mutated(valid: bytes) -> st.SearchStrategy[bytes]:
-    """The bytes of a valid file, cut short or with some of them replaced."""
-    places = st.lists(
-        st.tuples(st.integers(0, len(valid) - 1), st.binary(min_size=1, max_size=8)), max_size=3
-    )
-
-    def apply(places: list[tuple[int, bytes]], end: int) -> bytes:
-        found = bytearray(valid)
-        for at, new in places:
-            found[at : at + len(new)] = new
-        return bytes(found[:end])
-
-    # Most damage is in headers: half of the places are there.
-    early = st.lists(
-        st.tuples(st.integers(0, min(len(valid), 300) - 1), st.binary(min_size=1, max_size=8)),
-        min_size=1,
-        max_size=3,
-    )
-    whole = st.just(len(valid))
-    return st.builds(apply, st.one_of(places, early), st.one_of(whole, st.integers(0, len(valid))))
-
-
-def result_or_line(read: Callable[[], Any]) -> Any:
-    """What is read; None where it is refused, in one line that can be printed."""
-    try:
-        return read()
-    except UserError as error:
-        said = str(error)
-        assert said and "\n" not in said and len(said) < 2000
-        said.encode()
-    return None
-
-
-@contextmanager
-def file_of(content: bytes | Any, name: str = "config.json") -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
-        yield path
 
 
 @few

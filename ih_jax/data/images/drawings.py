@@ -20,11 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ih_jax import gate
 from ih_jax.errors import UserError
 
 MOST_BYTES = 2**20  # of one drawing, unpacked; Omniglot's have a few hundred
 MOST_DRAWINGS = 200_000
 MOST_PIXELS = 2048  # a side
+MOST_HELD = 1_500_000_000  # bytes of all drawings, twice: one by one and as an array
 IGNORED = ("__MACOSX", ".DS_Store", "Thumbs.db")
 
 
@@ -53,10 +55,10 @@ def read(*paths: str | Path) -> Drawings:
             drawings differ in size.
     """
     found: dict[str, dict[str, tuple[str, NDArray[np.uint8]]]] = {}
-    count = 0
-    for path in paths:
+    count = held = 0
+    for path in [gate.path("images", each) for each in paths]:
         begun = count
-        for where, content in _members(Path(path)):
+        for where, content in _members(path):
             parts = _parts(where)
             if len(parts) < 3:
                 raise UserError(
@@ -65,6 +67,16 @@ def read(*paths: str | Path) -> Drawings:
                 )
             alphabet, character, drawing = parts[-3:]
             image = _decode(path, where, content)
+            # Twice: the drawings one by one, then all of them as one array.
+            held += 2 * image.nbytes
+            if held > MOST_HELD:
+                raise UserError(
+                    f"{path} holds more than {count:,} drawings of {image.shape[0]} pixels a side, "
+                    f"which take {held / 1e9:.1f} GB of memory: give fewer or smaller ones, of at "
+                    f"most {MOST_HELD / 1e9:.1f} GB"
+                )
+            if count % 256 == 0:
+                gate.check_memory(held, f"{path}: what it holds after {count:,} drawings")
             own = found.setdefault(f"{alphabet}/{character}", {})
             own.setdefault(drawing, (f"{path}: {where}", image))
             count += 1
@@ -109,10 +121,10 @@ def turned(images: NDArray[np.uint8], turns: Sequence[int], flips: bool) -> NDAr
 
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:
     """(name, content) of every drawing in a folder or archive."""
-    if path.is_dir():
+    if gate.is_there(path) and path.is_dir():
         for file in sorted(path.rglob("*")):
             where = file.relative_to(path).as_posix()
-            if not file.is_file() or _is_ignored(where):
+            if _is_ignored(where) or not gate.is_there(file) or file.is_dir():
                 continue
             if not file.resolve().is_relative_to(path.resolve()):
                 raise UserError(
@@ -120,10 +132,11 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
                 )
             _refuse_other(path, where, file.stat().st_size)
             # The folder itself may be the alphabet's parent's name: keep what is below it.
-            yield f"{path.name}/{where}", file.read_bytes()
+            yield f"{path.name}/{where}", gate.read_bytes(file, MOST_BYTES)
         return
-    if not path.is_file():
+    if not gate.is_there(path):
         raise UserError(f"{path} does not exist: give Omniglot's folders or zip archives")
+    gate.regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
@@ -137,8 +150,12 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
                     content = member.read(MOST_BYTES + 1)
                 _refuse_other(path, where, len(content))  # the archive may have said less
                 yield where, content
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise UserError(f"{path} is no whole zip archive ({error}): load it again") from None
+    except UserError:
+        raise
+    except Exception as error:  # zipfile and what unpacks its members raise many kinds
+        raise UserError(
+            f"{path} is no whole zip archive ({gate.reason(error)}): load it again"
+        ) from None
 
 
 def _is_ignored(where: str) -> bool:
@@ -152,7 +169,7 @@ def _parts(where: str) -> list[str]:
 
 def _refuse_other(path: Path, where: str, size: int) -> None:
     if not where.lower().endswith(".png"):
-        raise UserError(f"{path} holds {where}, which is no drawing (.png): give Omniglot's own")
+        raise UserError(f"{path} holds {where!r}, which is no drawing (.png): give Omniglot's own")
     if size > MOST_BYTES:
         raise UserError(
             f"{path}: {where} has {size:,} bytes unpacked, drawings at most {MOST_BYTES:,}"
@@ -163,10 +180,15 @@ def _decode(path: str | Path, where: str, content: bytes) -> NDArray[np.uint8]:
     """[S, S], ink 1: dark on light in the file."""
     try:
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
-            if max(image.size) > MOST_PIXELS:
-                raise UserError(f"{path}: {where} has {image.size} pixels, at most {MOST_PIXELS}")
+            if max(image.size) > MOST_PIXELS or image.size[0] != image.size[1]:
+                raise UserError(
+                    f"{path}: {where} has {image.size[0]} x {image.size[1]} pixels: square "
+                    f"drawings of at most {MOST_PIXELS} a side are read"
+                )
             if image.mode == "1":  # as Omniglot is published: paper is 1
                 return (~np.asarray(image)).astype(np.uint8)
             return (np.asarray(image.convert("L")) < 128).astype(np.uint8)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path}: {where} is no PNG image ({error})") from None
+    except UserError:
+        raise
+    except Exception as error:  # Pillow raises many kinds, and warns of bombs by one of them
+        raise UserError(f"{path}: {where!r} is no PNG image ({gate.reason(error)})") from None

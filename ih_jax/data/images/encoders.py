@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 from safetensors.numpy import load_file
 
+from ih_jax import gate
 from ih_jax.data.images import glyphs
 from ih_jax.errors import UserError, unknown
 
@@ -32,6 +33,7 @@ NAMES = get_args(Name)
 SIDE = 224  # pixels that the ResNet sees
 PIXELS = 28  # and that "pixels" keeps
 AT_ONCE = 32  # images
+MOST_BYTES = 200_000_000  # of a file of weights; those of a ResNet-18 in float32 take 47 MB
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))  # channels, stride of the first of two blocks
 
@@ -168,13 +170,16 @@ def read_resnet(path: Path) -> tuple[Any, str]:
         UserError: the file is missing or no safetensors file, or its tensors are another model's;
             the line says which differ.
     """
-    if not path.is_file():
+    if not gate.is_there(path):
         raise UserError(f"there are no weights at {path}: give a safetensors file of a ResNet-18")
+    size = gate.regular(path).stat().st_size
+    if size > MOST_BYTES:
+        raise UserError(f"{path} has {size:,} bytes, a ResNet-18 at most {MOST_BYTES:,}")
     try:
         arrays = load_file(path)
     except Exception as error:
         raise UserError(
-            f"{path} is no whole safetensors file ({str(error).splitlines()[0]}): PyTorch's own "
+            f"{path} is no whole safetensors file ({gate.reason(error)}): PyTorch's own "
             ".pth files are pickles, which are not read; save the state dict with safetensors"
         ) from None
     named = {_torchvision_name(name): np.asarray(array) for name, array in arrays.items()}
@@ -207,7 +212,7 @@ def to_flax(named: Mapping[str, NDArray[Any]], path: Path | str = "weights") -> 
             wrong.append(f"{name} is missing")
             return np.zeros(like.shape, np.float32)
         used.add(name)
-        array = kept[name]
+        array = gate.finite(kept[name], f"{path}: {name}")
         array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
         if array.shape != like.shape:
             wrong.append(f"{name} has shape {list(kept[name].shape)}")

@@ -5,9 +5,10 @@ Shapes: C classes, E exemplars a class, F features.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ih_jax import gate
 from ih_jax.data.images import glyphs
 from ih_jax.errors import UserError
 
 Floats = NDArray[np.float32]
+CLASS_BYTES = 50  # of a class, beside its features
+SHOWN = 8  # datasets in a message
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,17 @@ def of_glyphs(seed: int = 0) -> Features:
 
 def of_array(values: ArrayLike, name: str = "array") -> Features:
     """Features given as an array [C, E, F]."""
-    array = np.asarray(values, np.float32)
+    try:
+        given = values if isinstance(values, np.ndarray) else np.asarray(values)
+        gate.check_memory(4 * given.size, f"{name}: features of shape {given.shape}")
+        with np.errstate(over="ignore"):  # infinity is refused by `select`
+            array = np.asarray(given, np.float32)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"{name}: features are no array of numbers ({gate.reason(error)})"
+        ) from None
     if array.ndim != 3 or 0 in array.shape:
         raise UserError(f"features have shape {array.shape}: give [classes, exemplars, features]")
     C, E, F = array.shape
@@ -94,63 +108,87 @@ def of_gaussian(
 
 def find_file(path: str | Path) -> Path:
     """The file, or the one of that name in the folder IH_JAX_DATA_DIR. Raises UserError."""
-    path = Path(path)
+    path = gate.path("data", path)
     folder = os.environ.get("IH_JAX_DATA_DIR")
     for candidate in (path, Path(folder) / path if folder else path):
-        if candidate.is_file():
-            return candidate
+        if gate.is_there(candidate):
+            return gate.regular(candidate)
     also = f" nor in IH_JAX_DATA_DIR ({folder})" if folder else ""
-    raise UserError(f"no feature file at {path}{also}: give an HDF5 file, or leave out --data")
+    shown = gate.shown_path(path)
+    raise UserError(f"no feature file at {shown}{also}: give an HDF5 file, or leave out --data")
 
 
 def of_file(path: str | Path, key: str | None = None) -> Features:
     """Features in an HDF5 file: a dataset [classes, exemplars, features], by its key.
 
-    The key may be left out where the file holds one such dataset. Raises UserError, with the keys
-    that the file has, for a file or dataset that is missing or of another shape.
+    The key may be left out where the file holds one such dataset.
+
+    Raises:
+        UserError: the file or dataset is missing, of another shape, damaged or stored in another
+            file (the line says which keys there are), or what it declares takes more memory than is
+            free.
     """
     path = find_file(path)
-    try:
-        with h5py.File(path, "r") as file:
-            shapes: dict[str, tuple[int, ...]] = {}
-            file.visititems(
-                lambda name, item: (
-                    shapes.update({name: item.shape}) if isinstance(item, h5py.Dataset) else None
-                )
-            )
-            key = _choose_key(path, key, shapes)
-            if file[key].dtype.kind not in "fiu":
-                raise UserError(f"{path}: {key} holds {file[key].dtype}: give a dataset of numbers")
-            file[key][-1, -1]  # a truncated file fails here, not in the middle of a run
-            groups = _groups(path, file, shapes[key][0])
-    except OSError as error:
-        reason = str(error).split("(")[-1].rstrip(")") or type(error).__name__
-        raise UserError(
-            f"{path} cannot be read as HDF5 ({reason}): is it whole, and an HDF5 file?"
-        ) from None
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def look(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            shapes[name] = item.shape or ()
+
+    with gate.open_hdf5(path) as file, _readable(path):
+        file.visititems(look)
+        key = _choose_key(path, key, shapes)
+        C, E, F = shapes[key]
+        # What is kept of each class while classes are split.
+        gate.check_memory(CLASS_BYTES * C, f"{path}: {key}: the order of {C:,} classes")
+        gate.hdf5_dataset(file, key)[-1, -1, -1]  # a truncated file fails here, not in a run
+        groups = _groups(path, file, C)
 
     def read(classes: Sequence[int], exemplars: Sequence[int]) -> Floats:
-        try:
-            with h5py.File(path, "r") as file:
-                # HDF5 reads slices fast and lists slowly: the span that holds all, then the choice.
-                c, e = np.asarray(classes), np.asarray(exemplars)
-                span = file[key][c.min() : c.max() + 1, e.min() : e.max() + 1]
-                return np.asarray(span[np.ix_(c - c.min(), e - e.min())], np.float32)
-        except OSError as error:
-            raise UserError(f"{path} cannot be read whole: {error}") from None
+        with gate.open_hdf5(path) as file, _readable(path):
+            found = gate.hdf5_dataset(file, key)
+            # HDF5 reads slices fast and lists slowly: the span that holds all, then the choice.
+            c, e = np.asarray(classes), np.asarray(exemplars)
+            span = (int(np.ptp(c)) + 1) * (int(np.ptp(e)) + 1)
+            needed = F * (span * found.dtype.itemsize + 8 * len(c) * len(e))
+            gate.check_memory(needed, f"{path}: {key}: reading {len(c):,} of {C:,} classes")
+            values = found[c.min() : c.max() + 1, e.min() : e.max() + 1]
+            with np.errstate(over="ignore"):  # infinity is refused by `select`
+                return np.asarray(values[np.ix_(c - c.min(), e - e.min())], np.float32)
 
     origin = {"kind": "file", "path": str(path.absolute()), "key": key}
-    C, E, F = shapes[key]
     return Features(f"{path.name}:{key}", C, E, F, read, origin, groups)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what HDF5 says of a damaged file into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # h5py and HDF5 raise many kinds
+        raise UserError(
+            f"{path} cannot be read whole ({gate.reason(error)}): is it a damaged HDF5 file?"
+        ) from None
 
 
 def _groups(path: Path, file: h5py.File, classes: int) -> NDArray[np.int64] | None:
     """The characters that classes show, of a file that says it is to be split by them."""
-    if file.attrs.get("split_by") != "character":
+    if not isinstance(by := file.attrs.get("split_by"), str) or by != "character":
         return None
-    if "character" not in file or file["character"].shape != (classes,):
+    if not gate.hdf5_has(file, "character"):
         raise UserError(f"{path} is to be split by character, but does not say which classes show")
-    return np.asarray(file["character"][()], np.int64)
+    found = gate.hdf5_dataset(file, "character")
+    if found.shape != (classes,) or found.dtype.kind not in "iu":
+        raise UserError(f"{path}: character is no whole number for each of {classes:,} classes")
+    numbers = np.asarray(found[()], np.int64)
+    if numbers.min() < 0 or numbers.max() >= classes:
+        raise UserError(
+            f"{path}: character holds {numbers.min():,} to {numbers.max():,}: numbers of "
+            f"{classes:,} classes, counted from 0, are needed"
+        )
+    return numbers
 
 
 def of_origin(origin: Mapping[str, Any]) -> Features:
@@ -163,13 +201,15 @@ def of_origin(origin: Mapping[str, Any]) -> Features:
     }
     settings = dict(origin)
     kind = settings.pop("kind", "array")
-    if kind not in makers:
+    if not isinstance(kind, str) or kind not in makers:
         raise UserError("the features were an array in memory: they cannot be read again from disk")
     return makers[kind](**settings)
 
 
 def _choose_key(path: Path, key: str | None, shapes: dict[str, tuple[int, ...]]) -> str:
-    known = ", ".join(f"{name} {list(shape)}" for name, shape in sorted(shapes.items())) or "none"
+    some = sorted(shapes.items())
+    known = ", ".join(f"{name} {list(shape)}" for name, shape in some[:SHOWN]) or "none"
+    known += f" and {len(some) - SHOWN:,} more" if len(some) > SHOWN else ""
     fitting = [name for name, shape in shapes.items() if len(shape) == 3 and 0 not in shape]
     if key is None:
         if len(fitting) != 1:

@@ -18,12 +18,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ih_jax import files
+from ih_jax import files, gate
 from ih_jax.data.images import drawings as images_
 from ih_jax.data.images.drawings import Drawings
 from ih_jax.data.images.encoders import Encoder
 from ih_jax.data.images.features import Features
-from ih_jax.errors import UserError
+from ih_jax.errors import UserError, whole
 
 FORMAT = 1  # of the file; another is made anew
 ARCHIVES = (
@@ -146,6 +146,12 @@ def prepare(
     Raises:
         UserError: as `images.read`, or `out` is there already and is of something else.
     """
+    whole("drawings", kept, least=1)
+    whole("seed", seed)
+    if out is not None:
+        gate.new_file(out)
+    if download and paths:
+        raise UserError("both drawings and a download are asked for: give either")
     drawings = drawings_of(paths, cache, download)
     made_of = {
         "format": FORMAT,
@@ -173,6 +179,8 @@ def _write(
     turns, flips = ((0, 1, 2, 3), True) if made_of["variants"] else ((0,), False)
     each = len(turns) * (1 + flips)
     few = drawings.images[:, : made_of["kept"]]
+    # Turned one by one, put together, and once more in the order of classes.
+    gate.check_memory(3 * each * few.nbytes, f"{few.shape[0] * each:,} turned characters")
     features = encoder(images_.turned(few, turns, flips), progress)
     classes = np.arange(len(features))
     order = np.random.default_rng(made_of["seed"]).permutation(classes)
@@ -195,9 +203,9 @@ def _write(
 def _made_of(path: Path) -> dict[str, Any] | None:
     """What a file of features says it was made of; None where it says nothing or is damaged."""
     try:
-        with h5py.File(path, "r") as file:
+        with gate.open_hdf5(path) as file:
             return dict(json.loads(file.attrs["made_of"]))
-    except (OSError, KeyError, ValueError):
+    except (OSError, KeyError, ValueError, TypeError, RecursionError):
         return None
 
 

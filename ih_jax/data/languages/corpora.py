@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from ih_jax import gate
 from ih_jax.errors import UserError
 
 Document = tuple[str, bytes]  # its name, what it holds
@@ -51,10 +52,10 @@ def read(corpus: str | Path, limit: int, download: bool = False) -> list[Documen
 def _find(corpus: str | Path) -> Path:
     """The file or folder, or that of the same name in IH_JAX_DATA_DIR. Raises UserError."""
     folder = os.environ.get("IH_JAX_DATA_DIR")
-    path = Path(corpus).expanduser()
+    path = gate.path("corpus", corpus).expanduser()
     for candidate in (path, *([Path(folder) / path] if folder else [])):
-        if candidate.is_file() or candidate.is_dir():
-            return candidate
+        if gate.is_there(candidate):
+            return candidate if candidate.is_dir() else gate.regular(candidate)
     also = f" nor in IH_JAX_DATA_DIR ({folder})" if folder else ""
     raise UserError(
         f"no text at {str(corpus)!r}{also}: give a file, a folder, {PYTHON!r} or '{TFDS}NAME'"

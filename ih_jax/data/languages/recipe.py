@@ -16,7 +16,7 @@ from jax import Array
 from ih_jax.data import registered
 from ih_jax.data.batches import Tokens
 from ih_jax.data.registered import add, defined, find, for_card, unchecked
-from ih_jax.errors import UserError
+from ih_jax.errors import UserError, check_fields
 
 RECIPES: dict[str, type] = {}  # by class name, as run cards have it
 R = TypeVar("R", bound="type[Recipe]")
@@ -46,6 +46,7 @@ class Recipe:
     arrays: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.tokens < 2 or self.length < 4:
             raise UserError(
                 f"tokens {self.tokens}, length {self.length}: give 2 or more, 4 or more"

@@ -21,7 +21,9 @@ from jax import Array
 
 from ih_jax.data.batches import Tokens
 from ih_jax.data.languages.recipe import Recipe, check_probabilities, recipe, with_bos
-from ih_jax.errors import UserError
+from ih_jax.errors import UserError, whole
+
+MOST_TOKENS = 20_000  # of a language with a global table
 
 
 @recipe
@@ -45,6 +47,7 @@ class Bigrams(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_probabilities(self, *self.arrays)
+        _check_table(self)
         if not 0 <= self.successors <= self.tokens:
             raise UserError(f"successors is {self.successors}: give 0 to {self.tokens} (tokens)")
 
@@ -98,6 +101,7 @@ class Repeats(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_probabilities(self, *self.arrays)
+        _check_table(self)
         if self.shortest < 1 or not 0 <= self.spread < self.length - self.shortest:
             raise UserError(
                 f"shortest {self.shortest}, spread {self.spread}: give 1 or more and 0 or more, "
@@ -209,6 +213,16 @@ class RandomRepeats(Recipe):
         span = jax.random.randint(size, (sequences, 1), self.shortest, self.longest + 1)
         at = jnp.arange(self.length - 1)[None] % span
         return with_bos(self, jnp.take_along_axis(uniform, at, axis=1))
+
+
+def _check_table(recipe: Bigrams | Repeats) -> None:
+    """Raise UserError for a global table that nobody would wait for, or no seed."""
+    whole("table_seed", recipe.table_seed)
+    if recipe.successors and recipe.tokens > MOST_TOKENS:
+        raise UserError(
+            f"tokens is {recipe.tokens:,}: give at most {MOST_TOKENS:,}, or successors=0, since a "
+            "table of successors is drawn token by token"
+        )
 
 
 def _draw(uniform: Array, previous: Array, table: Any, tokens: int) -> Array:

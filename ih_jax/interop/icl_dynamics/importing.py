@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from ih_jax import gate
+from ih_jax import files, gate
 from ih_jax.data.fewshot import Burst, Generator
 from ih_jax.data.images.features import Features, of_file
 from ih_jax.errors import UserError
@@ -23,8 +23,6 @@ from ih_jax.sweeps.engine import Sweep
 from ih_jax.sweeps.results import assemble, save_results
 from ih_jax.sweeps.trajectory import Trajectories
 from ih_jax.tasks.fewshot import METRICS, FewShot, fewshot
-
-PAIR_BYTES = 100  # of a pair of labels, as Python holds it while pairs are split
 
 
 def import_run(
@@ -56,19 +54,26 @@ def write(
         UserError: the folder holds something already or is not writable, or the features are not
             those that the run's weights take.
     """
-    folder = Path(folder)
+    folder = gate.path("out", folder).absolute()
     if data.features != run.config.features:
         raise UserError(
             f"{data.name} has {data.features} features, the run's weights take "
             f"{run.config.features}: give the features that it was trained on"
         )
-    if folder.exists() and any(folder.iterdir()):
+    if gate.is_there(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty: give a new folder with --out")
     studies = {each: study_of(run, data, each) for each in get_args(Generator)}
     split = split_of(run, studies, label_generator)
     study = studies[split.generator]
     study.check()
-    store.make_folder(folder)
+    with store.new_folder(folder):
+        pass
+    with files.atomic(folder) as temporary:
+        _write(run, study, split._asdict(), temporary)
+    return Trajectories(folder, study)
+
+
+def _write(run: AuthorsRun, study: Sweep, split: dict[str, Any], folder: Path) -> None:
     batch = study.task.batch
     seen = sorted(run.checkpoints)
     weights = [jax.tree.map(np.asarray, run.checkpoints[each]) for each in seen]
@@ -86,14 +91,12 @@ def write(
     }
     store.save_part(store.part_path(folder, 0, 0), {"params": params, "scores": scores}, about)
     plan = Plan(1, plan_blocks(study, 1), 0.0)
-    how = {"imported": dict(run.recorded), "label_pairs": split._asdict()}
+    how = {"imported": dict(run.recorded), "label_pairs": split}
     card = cards.make_card(study, plan, how)
     store.write_card(folder, card)
-    trajectories = Trajectories(folder, study)
-    results = assemble(study, trajectories.blocks)
+    results = assemble(study, Trajectories(folder, study).blocks)
     save_results(_with_all_sets(results, own, batch), folder / "results.nc")
     cards.finish(folder, card, 0.0)
-    return Trajectories(folder, study)
 
 
 def study_of(run: AuthorsRun, data: Features, label_generator: Generator = "old") -> Sweep:
@@ -119,9 +122,6 @@ def study_of(run: AuthorsRun, data: Features, label_generator: Generator = "old"
 
 def task_of(o: RunOptions, data: Features) -> FewShot:
     """The task of these options on these features. Raises UserError where they do not fit."""
-    gate.check_memory(
-        PAIR_BYTES * o.logits * (o.logits - 1) // 2, f"config.json: the pairs of {o.logits} labels"
-    )
     train, _, test = o.class_split
     exemplars, val, _ = o.exemplar_split
     bursts = o.pt_burstiness or [1]

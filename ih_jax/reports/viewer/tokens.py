@@ -9,16 +9,16 @@ import base64
 import io
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ih_jax import gate
 from ih_jax.data.images import drawings, glyphs, omniglot
 from ih_jax.data.images.features import Features
-from ih_jax.errors import UserError
 from ih_jax.tasks.fewshot import FewShot
 from ih_jax.tasks.language import Language
 
@@ -77,21 +77,21 @@ def _drawn(data: Features, wanted: Sequence[tuple[int, int]]) -> NDArray[np.floa
 def _of_omniglot(path: str, wanted: Sequence[tuple[int, int]]) -> NDArray[np.float32] | None:
     """As `_drawn`, for a file that `ih-jax features` made, if its drawings are still there."""
     try:
-        with h5py.File(path, "r") as file:
-            made_of = json.loads(file.attrs["made_of"])
+        with gate.open_hdf5(Path(path)) as file:
+            made_of = dict(json.loads(file.attrs["made_of"]))
             characters, turns, mirrored = (
-                np.asarray(file[key][()]) for key in ("character", "quarter_turns", "mirrored")
+                gate.hdf5_array(file, key) for key in ("character", "quarter_turns", "mirrored")
             )
         found = drawings.read(*omniglot.find_archives())
-    except (OSError, KeyError, ValueError, UserError):
+        if found.checksum != made_of.get("drawings"):
+            return None
+        images = []
+        for c, e in wanted:
+            image = found.images[characters[c], e]
+            image = image[:, ::-1] if mirrored[c] else image
+            images.append(_small(np.rot90(image, turns[c])))
+    except (LookupError, OSError, TypeError, ValueError):  # a file of other people
         return None
-    if found.checksum != made_of.get("drawings"):
-        return None
-    images = []
-    for c, e in wanted:
-        image = found.images[characters[c], e]
-        image = image[:, ::-1] if mirrored[c] else image
-        images.append(_small(np.rot90(image, turns[c])))
     return np.stack(images)
 
 

@@ -1,0 +1,205 @@
+"""Every kind of wrong command: one line, the right exit code, and nothing left behind."""
+
+import errno
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from ih_jax.cli import main as program
+from ih_jax.cli import options
+from ih_jax.cli.main import main
+from ih_jax.errors import UserError
+
+STUDY = "import ih_jax as ih\nstudy = ih.sweep(ih.fewshot(classes=8), sequences=320)\n"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to be in, with a study and a file of features."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("IH_JAX_DATA_DIR", raising=False)
+    (tmp_path / "study.py").write_text(STUDY)
+    with h5py.File(tmp_path / "good.h5", "w") as file:
+        file["feat"] = np.random.default_rng(0).normal(size=(60, 3, 4))
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    return tmp_path
+
+
+def left_in(folder: Path) -> set[str]:
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    return {name for name in found if "__pycache__" not in name}
+
+
+def refused(folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
+    before = left_in(folder)
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("ih-jax: ")
+    assert said.count("\n") == 1, said
+    assert left_in(folder) == before
+    return said
+
+
+RUN = ["run", "fig5b", "--quiet"]
+FEATURES = ["features", "--images", "x.zip", "--encoder", "pixels"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*RUN, "--seeds", "0"], "--seeds is 0: give a whole number from 1"),
+        ([*RUN, "--seeds", "-1"], "--seeds is -1"),
+        ([*RUN, "--seeds", "1" + "0" * 30], "--seeds is a whole number of about 31 digits"),
+        ([*RUN, "--seeds", str(2**63)], "--seeds is 9223372036854775808"),
+        ([*RUN, "--seeds", "2000000000"], "a study of 2,000,000,000 seeds takes"),
+        ([*RUN, "--width", "0"], "--width is 0"),
+        ([*RUN, "--classes", "-3"], "--classes is -3"),
+        ([*RUN, "--classes", "1000000"], "the data has 1623"),
+        ([*RUN, "--exemplars", "0"], "exemplars 0: give 2 or more, 1 or more"),
+        ([*RUN, "--labels", "1000000"], "pairs of 1,000,000 labels takes"),
+        ([*RUN, "--scale", "nan"], "--scale is nan: give a finite number"),
+        ([*RUN, "--scale", "inf"], "--scale is inf"),
+        ([*RUN, "--scale", "0"], "--scale is 0.0"),
+        ([*FEATURES, "--drawings", "0"], "--drawings is 0"),
+        ([*FEATURES, "--seed", "-1"], "--seed is -1"),
+        (["heads", "--model", "x", "--seed", "-1"], "--seed is -1"),
+        (["export", "x", "--out", "y", "--run", "-1"], "--run is -1"),
+        (["view", "x", "--megabytes", "nan"], "--megabytes is nan"),
+        (["bench", "--out", "b", "--widths", "0"], "--widths is 0"),
+        (["bench", "--out", "b", "--pairs", "0"], "--pairs is 0"),
+    ],
+    ids=lambda each: " ".join(each[-2:])[:30] if isinstance(each, list) else "",
+)
+def test_numbers(here: Path, capsys: Any, arguments: list[str], message: str) -> None:
+    assert message in refused(here, capsys, arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*RUN, "--data-key", "x"], "--data-key does not apply to data glyphs"),
+        ([*RUN, "--download"], "--download does not apply to data glyphs"),
+        ([*RUN, "--encoder", "pixels"], "--encoder does not apply to data glyphs"),
+        ([*RUN, "--data", "good.h5", "--download"], "--download does not apply to data good.h5"),
+        ([*RUN, "--data", "omniglot", "--data-key", "x"], "--data-key does not apply"),
+        ([*RUN, "--data", "omniglot", "--images", "x.zip", "--download"], "give either"),
+        ([*RUN, "--data", "omniglot", "--images"], "--images is given without a value"),
+        ([*RUN, "--clamps"], "--clamps is given without a value"),
+        ([*RUN, "--clamps", "none", "none"], "--clamps has a value twice"),
+        ([*RUN, "--out", ""], "--out is empty"),
+        ([*RUN, "--out="], "--out is empty"),
+        ([*RUN, "--data", ""], "--data is empty"),
+        (["run", ""], "an argument is empty"),
+        (["run", "olsson-smoke", "--text", "x"], "--text does not apply"),
+        (["run", "study.py", "--scale", "0.5"], "--scale does not apply"),
+        (["heads", "--model", "x", "--model", "y"], "--model is given 2 times"),
+        ([*FEATURES, "--weights", "good.h5"], "only with it"),
+        (["bench", "--quick", "--pairs", "5", "--out", "b"], "--quick has widths and pairs"),
+        ([*RUN, "--data", "caf\udce9.h5"], "is no UTF-8 text"),
+    ],
+    ids=lambda each: (
+        " ".join(each[1:])[:40].encode("ascii", "replace").decode()
+        if isinstance(each, list)
+        else ""
+    ),
+)
+def test_options_that_do_nothing(
+    here: Path, capsys: Any, arguments: list[str], message: str
+) -> None:
+    assert message in refused(here, capsys, arguments)
+
+
+ODD = {"pipe": "is a pipe", "loop": "cannot be read", ".": "is a folder", "/dev/zero": "a device"}
+READERS = {
+    "data": ["data", "{}", "--out", "new.png"],
+    "run --data": [*RUN, "--data", "{}"],
+    "import --data": ["import", "x", "--data", "{}", "--out", "new"],
+    "weights": ["features", "--images", "x", "--encoder", "resnet18", "--weights", "{}"],
+    "images": ["features", "--encoder", "pixels", "--images", "{}"],
+    "plot --file": ["plot", "made", "--file", "{}"],
+    "text": ["run", "olsson-text", "--quiet", "--text", "{}"],
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("reader", READERS)
+def test_what_is_no_file_where_one_belongs(here: Path, capsys: Any, odd: str, reader: str) -> None:
+    (here / "made").mkdir()
+    with h5py.File(here / "made" / "results.nc", "w") as file:
+        file.attrs["experiment"] = "fig5b"
+    arguments = [word.replace("{}", odd) for word in READERS[reader]]
+    said = refused(here, capsys, arguments)
+    if reader == "import --data":  # the run is read first
+        assert "there is no" in said
+    elif odd != "." or reader not in ("images", "text"):
+        assert ODD[odd] in said
+
+
+WRITERS = {
+    "data": ["data", "good.h5", "--out", "{}"],
+    "features": [*FEATURES, "--out", "{}"],
+    "export": ["export", "x", "--out", "{}"],
+    "run --out": [*RUN, "--out", "{}"],
+    "run --trainings": [*RUN, "--out", "new", "--trainings", "{}"],
+    "study --out": ["run", "study.py", "--quiet", "--out", "{}"],
+}
+
+
+@pytest.mark.parametrize("place", ["good.h5/inside", "pipe", "loop"])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_places_where_nothing_can_be_written(
+    here: Path, capsys: Any, place: str, writer: str
+) -> None:
+    refused(here, capsys, [word.replace("{}", place) for word in WRITERS[writer]])
+
+
+def fails(error: BaseException) -> Any:
+    def run(command: Any) -> None:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (UserError("x is 1:\ngive 2"), 2, "x is 1: give 2"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "y"), 2, "y: No such file"),
+        (PermissionError(errno.EACCES, "Permission denied", "y"), 2, "y: Permission denied"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left on device"),
+        (OSError(errno.EIO, "Input/output error"), 1, "--resume"),
+        (MemoryError(), 1, "memory is full"),
+        (RuntimeError("RESOURCE_EXHAUSTED: out of memory"), 1, "memory is full"),
+        (KeyboardInterrupt(), 130, "stopped"),
+        (ZeroDivisionError("division by zero"), 70, "a fault of ih-jax, not yours"),
+    ],
+    ids=lambda each: type(each).__name__ if isinstance(each, BaseException) else "",
+)
+def test_exit_codes(
+    tmp_path: Path, monkeypatch: Any, capsys: Any, error: Any, code: int, message: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setitem(program.CALLED, options.List, fails(error))
+    assert main(["list"]) == code
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    reports = list(tmp_path.rglob("*.txt"))
+    assert len(reports) == (code == 70)
+
+
+def test_a_fault_of_ours_is_reported_in_full(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setitem(program.CALLED, options.List, fails(ZeroDivisionError("division by zero")))
+    assert main(["list"]) == 70
+    place = re.search(r"send (\S+) ", capsys.readouterr().err)
+    assert place is not None
+    text = Path(place[1]).read_text()
+    for part in ("versions: ", "command: ", "Traceback", "ZeroDivisionError", "test_refusals.py"):
+        assert part in text

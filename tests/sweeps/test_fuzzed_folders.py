@@ -1,0 +1,159 @@
+"""Whatever stands in a folder of a sweep, or in a study's settings: a result, or one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+from fuzzing import JSON, SCALARS, changed, few, mutated, result_or_line
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ih_jax as ih
+from ih_jax import gate
+from ih_jax.sweeps import cards, store
+from ih_jax.sweeps.blocks import Plan, plan_blocks
+from ih_jax.sweeps.results import assemble, save_results
+from ih_jax.sweeps.settings import MODEL_SETTINGS, RUN_SETTINGS
+
+STUDY = ih.sweep(
+    ih.fewshot(np.random.default_rng(0).normal(size=(12, 2, 4)), classes=6, labels=3),
+    clamp={"none": None, "match": ih.induction(1, 1)},
+    sequences=64,
+    layers=2,
+    d_model=8,
+    heads=2,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A finished sweep whose weights are those at the start: nothing is trained."""
+    made = tmp_path_factory.mktemp("sweep") / "sweep"
+    params = [ih.init(jax.random.key(i), STUDY.runs[0].config) for i in range(2)]
+    # [checkpoint, run, ...]
+    kept = jax.tree.map(lambda *each: np.stack([np.stack(each)] * 2), *params)
+    scores = np.ones((2, 2, len(STUDY.task.evaluation_names), 3), np.float32)
+    about = {"steps": [0, 2], "score_steps": [0, 2], "diverged": [-1, -1], "runs": [0, 1]}
+    store.save_part(store.part_path(made, 0, 0), {"params": kept, "scores": scores}, about)
+    plan = Plan(2, plan_blocks(STUDY, 2), 0.0)
+    card = cards.make_card(STUDY, plan, {})
+    store.write_card(made, {**card, "finished": True})
+    save_results(assemble(STUDY, ih.load(made, STUDY).blocks), made / "results.nc")
+    yield made
+    shutil.rmtree(made)
+
+
+def read_all(folder: Path, study: Any = None) -> Any:
+    found = ih.load(folder, study)
+    repr(found)
+    return found.params(1, 2), found.results
+
+
+def test_the_folder_is_read_as_it_stands(folder: Path) -> None:
+    params, results = read_all(folder, STUDY)
+    assert params.b_U.shape == (3,)
+    assert float(results["loss"].mean()) == 1
+
+
+def at_any_depth(valid: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Valid JSON in which one value, wherever, is another or gone."""
+    places: list[tuple[str, ...]] = []
+
+    def walk(value: Any, at: tuple[str, ...]) -> None:
+        if isinstance(value, dict):
+            for name, each in value.items():
+                places.append((*at, name))
+                walk(each, (*at, name))
+
+    walk(valid, ())
+
+    def put(place: tuple[str, ...], value: Any, gone: bool) -> dict[str, Any]:
+        copy = json.loads(json.dumps(valid))
+        at = copy
+        for name in place[:-1]:
+            at = at[name]
+        if gone:
+            del at[place[-1]]
+        else:
+            at[place[-1]] = value
+        return dict(copy)
+
+    return st.builds(put, st.sampled_from(places), JSON, st.booleans())
+
+
+GLYPHS = ih.sweep(ih.fewshot(classes=6), sequences=64, layers=1, d_model=8, heads=2)
+CARD = json.loads(
+    json.dumps(cards.make_card(GLYPHS, Plan(1, plan_blocks(GLYPHS, 1), 0.0), {}), default=str)
+)
+
+
+@few
+@given(content=st.one_of(st.binary(max_size=40), JSON, at_any_depth(CARD)))
+def test_cards(tmp_path_factory: pytest.TempPathFactory, content: Any) -> None:
+    made = tmp_path_factory.mktemp("card")
+    text = content if isinstance(content, bytes) else json.dumps(content).encode()
+    (made / "card.json").write_bytes(text)
+
+    def read() -> Any:
+        found = ih.load(made)
+        repr(found)
+        return found.study
+
+    result_or_line(read)
+
+
+@few
+@given(content=st.data())
+def test_manifests(folder: Path, content: st.DataObject) -> None:
+    path = store.part_path(folder, 0, 0) / "manifest.json"
+    valid = json.loads(path.read_text())
+    strategy = st.one_of(
+        st.binary(max_size=40),
+        JSON,
+        at_any_depth(valid),
+        changed(valid["about"]).map(lambda about: {**valid, "about": about}),
+    )
+    made = content.draw(strategy)
+    path.write_bytes(made if isinstance(made, bytes) else json.dumps(made).encode())
+    try:
+        result_or_line(lambda: read_all(folder, STUDY))
+    finally:
+        path.write_text(json.dumps(valid))
+
+
+@few
+@given(content=st.data())
+def test_results(folder: Path, content: st.DataObject) -> None:
+    path = folder / "results.nc"
+    valid = path.read_bytes()
+    path.write_bytes(content.draw(st.one_of(st.binary(max_size=40), mutated(valid))))
+    try:
+        found = result_or_line(lambda: gate.read_netcdf(path))
+        assert found is None or isinstance(found, xr.Dataset)
+    finally:
+        path.write_bytes(valid)
+
+
+SETTINGS = [*RUN_SETTINGS, *MODEL_SETTINGS, "evaluate", "checkpoints", "clamp", "name"]
+AXES = st.lists(SCALARS, max_size=3)
+
+
+@few
+@given(st.sampled_from(SETTINGS), st.one_of(SCALARS, AXES))
+def test_settings_of_studies(name: str, value: Any) -> None:
+    task = STUDY.task
+    result_or_line(lambda: ih.sweep(task, **{"sequences": 64, name: value}).check())
+
+
+@few
+@given(JSON.map(json.dumps) | mutated(STUDY.clamps["match"].to_json().encode()))
+def test_clamps_as_json(text: Any) -> None:
+    result_or_line(lambda: ih.Clamp.from_json(text))
