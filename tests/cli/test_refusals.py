@@ -98,7 +98,7 @@ def test_numbers(here: Path, capsys: Any, arguments: list[str], message: str) ->
         (["run", ""], "an argument is empty"),
         (["run", "olsson-smoke", "--text", "x"], "--text does not apply"),
         (["run", "study.py", "--scale", "0.5"], "--scale does not apply"),
-        (["heads", "--model", "x", "--model", "y"], "--model is given 2 times"),
+        (["heads", "--model", "x", "--model", "x"], "--model has a value twice"),
         ([*FEATURES, "--weights", "good.h5"], "only with it"),
         (["bench", "--quick", "--pairs", "5", "--out", "b"], "--quick has widths and pairs"),
         ([*RUN, "--data", "caf\udce9.h5"], "is no UTF-8 text"),
