@@ -176,7 +176,9 @@ def test_a_study_file_with_its_own_rule_measure_and_pulse_runs(folder):
     text = (EXAMPLES / "two_back_pulse.py").read_text()
     assert len(text.splitlines()) < 50
     (folder / "two_back_pulse.py").write_text(
-        text.replace("200_000", "640").replace("50_000", "320").replace("classes=50", "classes=8")
+        text.replace("200_000", "640")
+        .replace("50_000", "320")
+        .replace("classes=50", "classes=8, evaluation_sequences=16")
     )
     done = ih_jax("run", "two_back_pulse.py", cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -185,7 +187,15 @@ def test_a_study_file_with_its_own_rule_measure_and_pulse_runs(folder):
 
 
 def test_a_study_file_on_text_runs(folder):
-    text = (EXAMPLES / "long_text.py").read_text().replace("1_600", "1").replace("61", "3")
+    text = (EXAMPLES / "long_text.py").read_text()
+    for before, after in (
+        ("1_600", "1"),
+        ("61", "3"),
+        ('"bpe")', '"bpe", limit=300_000)'),
+        ("batch=8)", "batch=8, evaluation_sequences=4)"),
+    ):
+        assert before in text
+        text = text.replace(before, after)
     (folder / "long_text.py").write_text(text)
     done = ih_jax("run", "long_text.py", cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -194,7 +204,7 @@ def test_a_study_file_on_text_runs(folder):
 
 EXPERIMENT = """
 import ih_jax as ih
-study = ih.sweep(ih.fewshot(classes=8), init=[0], sequences=320)
+study = ih.sweep(ih.fewshot(classes=8, evaluation_sequences=16), init=[0], sequences=320)
 def measure(options, found):
     return found["typo"].results
 experiment = ih.Experiment(name="own", trainings=(ih.Training("own", study),), measure=measure)

@@ -25,12 +25,12 @@ def ih_jax(*arguments, cwd):
     )
 
 
-RUN = ("run", "own_experiment.py", "--seeds", 2, "--scale", 0.01)
+RUN = ("run", "own_experiment.py", "--seeds", 2, "--scale", 0.001)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The example run at a hundredth of its length."""
+    """The example run at a thousandth of its length."""
     made = tmp_path_factory.mktemp("own")
     shutil.copy(EXAMPLE, made)
     done = ih_jax(*RUN, cwd=made)
@@ -53,8 +53,8 @@ def test_results_claims_and_figure_are_in_the_folder(folder):
     }
     readme = (results / "README.md").read_text()
     assert "Given its attention, a head learns sooner." in readme
-    assert "**too few networks**" in readme  # a hundredth of the training tells nothing
-    assert "own_experiment.py --seeds 2 --scale 0.01" in readme
+    assert "**too few networks**" in readme  # a thousandth of the training tells nothing
+    assert "own_experiment.py --seeds 2 --scale 0.001" in readme
 
 
 def test_plot_in_a_fresh_process_gives_the_same_bytes(folder):

@@ -15,7 +15,7 @@ SEEN = [0, 10, 25]  # steps
 
 @pytest.fixture
 def study():
-    return ih.sweep(ih.fewshot(classes=20), init=[3, 4], sequences=800)
+    return ih.sweep(ih.fewshot(classes=20, evaluation_sequences=16), init=[3, 4], sequences=800)
 
 
 def curves(study):

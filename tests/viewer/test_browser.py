@@ -307,14 +307,21 @@ def test_nothing_is_wider_than_the_window(which, size, scheme, opened, request, 
 
 
 def test_one_run_one_checkpoint(tmp_path, opened):
-    study = ih.sweep(ih.fewshot(classes=20), sequences=640, checkpoints=[640])
+    study = ih.sweep(
+        ih.fewshot(classes=20, evaluation_sequences=16), sequences=640, checkpoints=[640]
+    )
     page = opened(view(study.train(tmp_path / "one", progress=False)).save(tmp_path / "one.html"))
     assert "checkpoint 1 of 1" in page.locator(".time small").text_content()
     assert page.locator(".timeline .play").is_disabled()
 
 
 def test_runs_that_diverge_are_shown_as_such(tmp_path, opened):
-    study = ih.sweep(ih.fewshot(classes=20), init=[0], learning_rate=[1e-3, 1e30], sequences=2_000)
+    study = ih.sweep(
+        ih.fewshot(classes=20, evaluation_sequences=16),
+        init=[0],
+        learning_rate=[1e-3, 1e30],
+        sequences=2_000,
+    )
     page = opened(
         view(study.train(tmp_path / "nan", progress=False)).save(tmp_path / "nan.html"), "#run=1"
     )
