@@ -108,7 +108,8 @@ def _table(lines: Sequence[Line], names: Sequence[str]) -> str:
             if finding is None:
                 row += ["not run", ""]
                 continue
-            size = f" {finding.size.size.capitalize()}." if _sized(finding) else ""
+            sized = finding.size if _sized(finding) else None
+            size = f" {sized.size.capitalize()}." if sized is not None else ""
             row += [f"**{word(claim, finding)}**.{size}", _ours(finding)]
         beside = next((f.beside for f in findings if f is not None and f.beside), {})
         theirs = beside.get("authors' code")
