@@ -222,7 +222,7 @@ class Experiment:
         inits = results["init"].values.tolist()
         for trained in found.values():
             for setting, seeds in trained.study.paired.items():
-                if set(inits) <= set(seeds):
+                if set(inits) <= set(seeds) and setting not in results.data_vars:
                     own = [math.nan if seeds[i] is None else seeds[i] for i in inits]
                     results = results.assign_coords({setting: ("init", own)})
         return results

@@ -14,7 +14,6 @@ Glossary: K clamps, B sequences, C labels (logits), H heads; layers and heads co
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,27 +63,7 @@ def under(clamps: Clamps, config: Config, label_count: int | None = None) -> Mea
     return of_network
 
 
-def under_own(
-    clamps: Mapping[int, Clamps], config: Config
-) -> tuple[Callable[..., dict[str, Array]], dict[int, Holds]]:
-    """As `under`, with clamps that are each network's own, as many for all.
-
-    Args:
-        clamps: by the number of the run; the first, second ... of each go together.
-        config: the networks' shape.
-
-    Returns:
-        The measure, whose dim "held" has their places, and `own` for `Trajectories.measure`.
-    """
-    count = len(next(iter(clamps.values())))
-    together = _stack({(run, n): c for run, own in clamps.items() for n, c in own.items()}, config)
-    own = {
-        run: jax.tree.map(lambda x, begin=begin: x[begin : begin + count], together)
-        for run, begin in zip(clamps, range(0, count * len(clamps), count), strict=True)
-    }
-
-    @measure(dims=dict.fromkeys(METRICS, ("held",)), name="under_own")
-    def of_network(params: Params, clamp: Holds, batch: Batch, held: Holds) -> dict[str, Array]:
+def of_network(params: Params, clamp: Holds, batch: Batch, held: Holds) -> dict[str, Array]:
         def of(piece: Batch) -> Array:
             return _each(params, held, count, piece, lambda sites: scores(sites, piece))
 
@@ -190,7 +169,7 @@ def by_label(clamps: Clamps, config: Config, label_count: int | None = None) -> 
     return of_network
 
 
-def _stack(clamps: Mapping[Any, Clamp], config: Config) -> Holds:
+def _stack(clamps: Clamps, config: Config) -> Holds:
     if not clamps:
         raise UserError("no clamps to measure under: give one or more, as {name: clamp}")
     for name, clamp in clamps.items():

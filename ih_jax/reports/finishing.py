@@ -48,7 +48,7 @@ def finish(
         return report.findings(experiment, folder) if made_by.draw else ()
     console.print(f"measuring {experiment.name}")
     began = time.monotonic()
-    results = _with_seeds(experiment.measured(made_by.options, found), found)
+    results = experiment.measured(made_by.options, found)
     said = _said(card, found, time.monotonic() - began)
     return _write(experiment, results, folder, made_by, console, card, said, began)
 
@@ -64,7 +64,7 @@ def measure_part(
     """Measure a part of the networks (`made_by.options`), and keep what was measured."""
     console.print(f"measuring {experiment.name}")
     began = time.monotonic()
-    results = _with_seeds(experiment.measured(made_by.options, found), found)
+    results = experiment.measured(made_by.options, found)
     card = _card(experiment, found, folder, made_by)
     said = _said(card, found, time.monotonic() - began)
     seen = seen_by_unit(each.study for each in found.values())
@@ -151,19 +151,6 @@ def _card(experiment: Experiment, found: Found, folder: Path, made_by: MadeBy) -
         card["file"] = str(made_by.file.resolve())
         card["code"] = hashlib.blake2b(code, digest_size=8).hexdigest()
     return card
-
-
-def _with_seeds(results: xr.Dataset, found: Found) -> xr.Dataset:
-    """With the seeds of each network as coordinates along `init`, where they are its own."""
-    if "init" not in results.dims:
-        return results
-    for trained in found.values():
-        for setting, values in trained.study.paired.items():
-            known = all(init in values for init in results["init"].values.tolist())
-            if known and setting not in results.variables:
-                own = [values[init] for init in results["init"].values.tolist()]
-                results = results.assign_coords({setting: ("init", own)})
-    return results
 
 
 def _options(options: Options) -> dict[str, Any]:

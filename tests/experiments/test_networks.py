@@ -168,3 +168,25 @@ def test_readme_tells_what_is_due_to_what(made: Path) -> None:
     assert variance.TITLE in text
     assert "| last loss |" in text
     assert "seeds of orders | 1003, 1004, 1005, 1006" in text
+
+
+def test_a_number_named_as_a_seed_stays_what_it_is(made: Path) -> None:
+    (training,) = (made / "trainings").iterdir()
+    named = Experiment(
+        name="named",
+        trainings=(Training("own", _sweep),),
+        measure=lambda o, f: xr.Dataset(
+            {"order": (("init", "rank"), np.zeros((12, 2)))}, {"init": range(1000, 1012)}
+        ),
+    )
+    found = named.measured(Options(), {"own": ih.load(training)})
+    assert found["order"].dims == ("init", "rank")
+    assert found["label_split"].dims == ("init",)
+
+
+def test_a_measure_takes_what_is_a_runs_own(made: Path) -> None:
+    (training,) = (made / "trainings").iterdir()
+    trained = ih.load(training)
+    own = {run: np.float32([run, 2 * run]) for run in range(12)}
+    found = trained.measure(lambda p, c, b, mine: mine.sum(), own=own, steps=[0], sequences=4)
+    np.testing.assert_array_equal(found.values.ravel(), 3.0 * np.arange(12))
