@@ -63,16 +63,6 @@ def under(clamps: Clamps, config: Config, label_count: int | None = None) -> Mea
     return of_network
 
 
-def of_network(params: Params, clamp: Holds, batch: Batch, held: Holds) -> dict[str, Array]:
-        def of(piece: Batch) -> Array:
-            return _each(params, held, count, piece, lambda sites: scores(sites, piece))
-
-        found: Array = by_pieces(of, batch)
-        return {metric: found[:, i] for i, metric in enumerate(METRICS)}
-
-    return of_network, own
-
-
 def correct(
     params: Params, holds: Holds, count: int, batch: Batch, label_count: int | None = None
 ) -> Array:
