@@ -39,13 +39,14 @@ TO_READ = (
 )
 
 
-def write(folder: Path, title: str, sets: DataSets) -> Path:
+def write(folder: Path, title: str, sets: DataSets, ran: Mapping[str, str]) -> Path:
     """Write README.md and forest.png of a folder and return the page's path.
 
     Args:
         folder: has a folder of each experiment, to which lines link.
         title: of the page.
         sets: findings by data set; those in `folder` first.
+        ran: what was run, in words, by data set.
     """
     lines = list(_lines(sets))
     primary = [line for line in lines if line[1].primary]
@@ -55,11 +56,11 @@ def write(folder: Path, title: str, sets: DataSets) -> Path:
             with files.atomic(folder / "forest.png") as partial:
                 figure.savefig(partial, format="png", dpi=150, metadata={"Software": None})
     path = folder / "README.md"
-    files.write_text(path, page(title, lines, sets))
+    files.write_text(path, page(title, lines, sets, ran))
     return path
 
 
-def page(title: str, lines: Sequence[Line], sets: DataSets) -> str:
+def page(title: str, lines: Sequence[Line], sets: DataSets, ran: Mapping[str, str]) -> str:
     """The text of the page, in Markdown."""
     primary = [line for line in lines if line[1].primary]
     papers = [line for line in primary if line[1].kind == "replication"]
@@ -67,7 +68,7 @@ def page(title: str, lines: Sequence[Line], sets: DataSets) -> str:
     rest = [line for line in lines if not line[1].primary]
     names = list(sets)
     parts = [f"# {title}"]
-    parts += [f"**{name}**: {counts(findings)}." for name, findings in sets.items()]
+    parts += [f"**{name}** ({ran[name]}): {counts(findings)}." for name, findings in sets.items()]
     parts += [TO_READ]
     if papers:
         parts += ["## Statements", _table(papers, names)]
@@ -75,7 +76,8 @@ def page(title: str, lines: Sequence[Line], sets: DataSets) -> str:
         parts += ["![Share of networks in which each statement is so](forest.png)"]
         parts += [
             "Left, the share of networks in which each statement is so, with its 95% interval; "
-            "right, what is pooled over heads. Grey: networks of the authors' code."
+            "right, intervals of what is pooled over heads, networks resampled (the line: no effect). "
+            "Grey: networks of the authors' code."
         ]
     parts += _sections(papers, names)
     if own:

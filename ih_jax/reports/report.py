@@ -71,13 +71,19 @@ def read(folder: str | os.PathLike[str]) -> xr.Dataset:
 def redraw(folder: str | os.PathLike[str], experiment: Experiment) -> Findings:
     """Make figure and README again from results.nc, with the claims as they are now."""
     results = read(folder)
+    card = _card(results)
+    if card is None:
+        raise UserError(f"{folder}/results.nc has no run card: run the experiment again")
+    return _describe(Path(folder), experiment, results, card)
+
+
+def _card(results: xr.Dataset) -> dict[str, Any] | None:
+    """What was run, as `write` kept it; None where it did not."""
     try:
         card = json.loads(results.attrs.get("card", ""))
     except (TypeError, ValueError, RecursionError):
-        card = None
-    if not isinstance(card, dict):
-        raise UserError(f"{folder}/results.nc has no run card: run the experiment again")
-    return _describe(Path(folder), experiment, results, card)
+        return None
+    return card if isinstance(card, dict) else None
 
 
 def findings(experiment: Experiment, folder: str | os.PathLike[str]) -> Findings:
@@ -110,15 +116,25 @@ def write_index(
         UserError: a folder beside has none of them.
     """
     sets: dict[str, dict[str, Findings]] = {}
+    ran: dict[str, str] = {}
     for own in (folder, *beside):
         there = {n: each for n, each in experiments.items() if (own / n / "results.nc").is_file()}
         if not there and own != folder:
             raise UserError(f"{own} has results of none of these: {', '.join(experiments)}")
         name = own.resolve().name
         sets[name] = {n: findings(each, own / n) for n, each in there.items()}
+        ran[name] = _ran([read(own / n) for n in there])
     titles = [title for title, some in SETS.items() if {*experiments} <= {e.name for e in some}]
     title = f"{SET_NAMES[titles[0]]}: what replicates" if titles else "Claims and their verdicts"
-    return replication.write(folder, title, sets)
+    return replication.write(folder, title, sets, ran)
+
+
+def _ran(some: Sequence[xr.Dataset]) -> str:
+    """What experiments ran on, as a person would say it: "64 networks; glyphs, 1623 classes"."""
+    networks = sorted({each.sizes["init"] for each in some if "init" in each.sizes})
+    data = {str(card["data"]) for each in some if "data" in (card := _card(each) or {})}
+    counted = [f"{' or '.join(map(str, networks))} networks"] if networks else []
+    return "; ".join([*counted, *sorted(data)])
 
 
 def _decided(experiment: Experiment, results: xr.Dataset) -> Findings:
