@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 
 from ih_jax import files
 from ih_jax.claims import Claim, Finding, word
-from ih_jax.claims.intervals import of_rate
 from ih_jax.experiments.drawing import FAINT, QUIET, tidy
 from ih_jax.reports.tables import Findings, counts, markdown
 
@@ -76,8 +75,8 @@ def page(title: str, lines: Sequence[Line], sets: DataSets, ran: Mapping[str, st
         parts += ["![Share of networks in which each statement is so](forest.png)"]
         parts += [
             "Left, the share of networks in which each statement is so, with its 95% interval; "
-            "right, intervals of what is pooled over heads, networks resampled (the line: no effect). "
-            "Grey: networks of the authors' code."
+            "right, intervals of what is pooled over heads, networks resampled (the line: no "
+            "effect). Grey: networks of the authors' code."
         ]
     parts += _sections(papers, names)
     if own:
@@ -132,7 +131,8 @@ def _ours(finding: Finding) -> str:
     if finding.share is None:
         return finding.ours
     k, n = finding.share
-    rate = "{:.2f} to {:.2f}".format(*of_rate(k, n))
+    ends = _interval(finding)
+    rate = "{:.2f} to {:.2f}".format(*ends) if ends else "no network can tell"
     estimates = [f"{name} {effect.show()}" for name, effect in finding.effects.items()]
     return "; ".join([f"{k} of {n} ({rate})", *estimates])
 
@@ -215,8 +215,5 @@ def _draw(axes: Axes, place: float, finding: Finding, colour: str) -> None:
 
 def _interval(finding: Finding) -> tuple[float, float] | None:
     """Of a rate over networks, else of what is pooled; None where nothing is known."""
-    if finding.share is not None:
-        k, n = finding.share
-        return of_rate(k, n) if n else None
     ends = finding.interval
     return ends if ends is not None and all(math.isfinite(end) for end in ends) else None

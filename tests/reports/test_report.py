@@ -124,8 +124,8 @@ def test_the_page_of_a_set_says_what_replicates_on_which_data(tmp_path: Path) ->
     wrong = sweep(plateaus=("none", "match"))
     report.write(theirs / "fig5b", fig5b, wrong, CARD)
     text = report.write_index(ours, {"fig5b": fig5b}, [theirs]).read_text()
-    assert "**features**: 2 primary claims: 2 replicate" in text
-    assert "**glyphs**: 2 primary claims: 1 replicates, 1 fails" in text
+    assert "**features** (6 networks; glyphs): 2 primary claims: 2 replicate" in text
+    assert "**glyphs** (6 networks; glyphs): 2 primary claims: 1 replicates, 1 fails" in text
     both, one = text.split("## What is mixed, or needs more networks")
     assert "[the more is given, the sooner](fig5b/README.md)." in both.split("What replicates")[1]
     assert "- [one subcircuit left: no plateau](fig5b/README.md)." in one
