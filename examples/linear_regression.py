@@ -38,10 +38,8 @@ def errors(params, clamp, batch):
     x, y = batch.vectors[:, ::2], batch.targets
     w = [jnp.linalg.pinv(x[:, :n]) @ y[:, :n, None] for n in range(1, y.shape[1])]
     fitted = jnp.stack([(x[:, n] * w[n - 1][..., 0]).sum(-1) for n in range(1, y.shape[1])], 1)
-    guesses = {
-        "network": ih.apply(params, batch, clamp).logits[:, 2::2, 0],
-        "least_squares": fitted,
-    }
+    told = ih.apply(params, batch, clamp).logits[:, 2::2, 0]
+    guesses = {"network": told, "least_squares": fitted}
     return {name: ((each - y[:, 1:]) ** 2).mean(0) for name, each in guesses.items()}
 
 

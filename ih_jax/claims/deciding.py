@@ -148,5 +148,7 @@ def _decided(claim: Claim, results: xr.Dataset, authors: xr.Dataset | None) -> F
             beside["paper"] = rule.judge(networks_of(theirs))
     if authors is not None:
         with contextlib.suppress(KeyError):  # xarray's, for a number or a setting that they lack
-            beside["authors' code"] = rule.judge(rule.measure(authors))
+            theirs_found = rule.judge(rule.measure(authors))
+            if theirs_found.networks:
+                beside["authors' code"] = theirs_found
     return replace(finding, beside=beside)

@@ -21,6 +21,9 @@ from ih_jax.errors import UserError
 from ih_jax.sweeps.measuring import LABELS, ArrayLabels, Coords
 
 F = TypeVar("F", bound=Callable[..., Any])
+# Of a network: `Params`, or what stands for them in one of another architecture, as
+# `model.transformer.forward` takes them.
+Weights = Any
 Dims = Sequence[str] | Mapping[str, Sequence[str]]
 
 

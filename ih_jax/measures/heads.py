@@ -25,7 +25,7 @@ from ih_jax.clamps.apply import forward
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Batch, Tokens
 from ih_jax.errors import UserError
-from ih_jax.measures.base import measure
+from ih_jax.measures.base import Weights, measure
 from ih_jax.measures.probes import at_once, by_pieces, random_tokens, repeated_tokens
 from ih_jax.model.params import Params
 from ih_jax.model.sites import to_public
@@ -225,7 +225,7 @@ def _first(tokens: Array) -> Array:
 
 
 @measure(dims=BY_HEAD)
-def previous_token_score(params: Params, clamp: Holds, batch: Tokens) -> Array:
+def previous_token_score(params: Weights, clamp: Holds, batch: Tokens) -> Array:
     """[L, H], 0 to 1: `previous_token_attention` on the batch."""
     return _of_patterns(params, clamp, batch, previous_token_attention)
 
@@ -234,7 +234,7 @@ def offsets(count: int = 16) -> Callable[[Params, Holds, Tokens], Array]:
     """A measure: [L, H, count], `attention_by_offset` on the batch."""
 
     @measure(dims=(*BY_HEAD, "offset"), name="offsets")
-    def of_network(params: Params, clamp: Holds, batch: Tokens) -> Array:
+    def of_network(params: Weights, clamp: Holds, batch: Tokens) -> Array:
         return _of_patterns(params, clamp, batch, lambda x: attention_by_offset(x, count))
 
     return of_network
@@ -255,7 +255,7 @@ def prefix_matching(
     by_shift = match_shifts((1,), block, times, sequences, seed, exclude)
 
     @measure(dims=BY_HEAD, name="prefix_matching")
-    def of_network(params: Params, clamp: Holds, batch: Tokens) -> Array:
+    def of_network(params: Weights, clamp: Holds, batch: Tokens) -> Array:
         return by_shift(params, clamp, batch)[..., 0]
 
     return of_network
@@ -272,7 +272,7 @@ def match_shifts(
     """A measure: [L, H, len(shifts)], `attention_after_match`; all else as `prefix_matching`."""
 
     @measure(dims=(*BY_HEAD, "shift"), coords={"shift": shifts}, name="match_shifts")
-    def of_network(params: Params, clamp: Holds, batch: Tokens) -> Array:
+    def of_network(params: Weights, clamp: Holds, batch: Tokens) -> Array:
         vocabulary, length = params.config.labels, batch.positions
         probe = repeated_tokens(vocabulary, length, block, times, sequences, seed, exclude)
         begin = 1 + (probe.positions - 1) // times
@@ -297,7 +297,7 @@ def copying(
     """
 
     @measure(dims={"score": BY_HEAD, "logits": BY_HEAD}, name="copying")
-    def of_network(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
+    def of_network(params: Weights, clamp: Holds, batch: Tokens) -> dict[str, Array]:
         vocabulary, length = params.config.labels, batch.positions
         probe = random_tokens(vocabulary, length, count, sequences, seed, exclude)
         sites = forward(params, probe, clamp)
@@ -318,7 +318,7 @@ def copying(
 
 
 def _of_patterns(
-    params: Params, clamp: Holds, batch: Tokens, function: Callable[[Array], Array]
+    params: Weights, clamp: Holds, batch: Tokens, function: Callable[[Array], Array]
 ) -> Array:
     """`function` of each layer's patterns, [L, ...]: a mean over the batch."""
 

@@ -128,11 +128,10 @@ def _sized(finding: Finding) -> bool:
 
 def _ours(finding: Finding) -> str:
     """The share of networks with its interval, and the estimate with its own."""
-    if finding.share is None:
+    if finding.share is None or not finding.networks:
         return finding.ours
     k, n = finding.share
-    ends = _interval(finding)
-    rate = "{:.2f} to {:.2f}".format(*ends) if ends else "no network can tell"
+    rate = "{:.2f} to {:.2f}".format(*(_interval(finding) or (0.0, 1.0)))
     estimates = [f"{name} {effect.show()}" for name, effect in finding.effects.items()]
     return "; ".join([f"{k} of {n} ({rate})", *estimates])
 
@@ -203,7 +202,7 @@ def _draw(axes: Axes, place: float, finding: Finding, colour: str) -> None:
         (finding.beside.get("authors' code"), place + 0.25, QUIET),
     ):
         interval = None if found is None else _interval(found)
-        if found is None or interval is None:
+        if found is None or interval is None or not found.networks:
             continue
         theirs = own == QUIET
         axes.plot(interval, [at, at], color=own, lw=0.8 if theirs else 1.6)

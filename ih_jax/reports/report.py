@@ -130,11 +130,11 @@ def write_index(
 
 
 def _ran(some: Sequence[xr.Dataset]) -> str:
-    """What experiments ran on, as a person would say it: "64 networks; glyphs, 1623 classes"."""
+    """What experiments ran on, as a person would say it: "64 networks; glyphs, ..."."""
     networks = sorted({each.sizes["init"] for each in some if "init" in each.sizes})
     data = {str(card["data"]) for each in some if "data" in (card := _card(each) or {})}
     counted = [f"{' or '.join(map(str, networks))} networks"] if networks else []
-    return "; ".join([*counted, *sorted(data)])
+    return "; ".join([*counted, *(sorted(data) if len(data) < 3 else ["several tasks"])])
 
 
 def _decided(experiment: Experiment, results: xr.Dataset) -> Findings:

@@ -48,13 +48,14 @@ def counts(all_findings: Mapping[str, Findings]) -> str:
 
     "12 primary claims: 9 replicate, 2 mixed, 1 too few networks; 8 secondary: 8 replicate".
     """
-    groups: dict[str, list[str]] = {}
+    order = ("primary claims", "secondary", "hypotheses of ours")
+    groups: dict[str, list[str]] = {group: [] for group in order}
     for claim, finding in (pair for each in all_findings.values() for pair in each):
         group = "primary claims" if claim.primary else "secondary"
         group = "hypotheses of ours" if claim.kind == "hypothesis" else group
-        groups.setdefault(group, []).append(word(claim, finding))
+        groups[group].append(word(claim, finding))
     said = []
-    for group, verdicts in groups.items():
+    for group, verdicts in ((group, each) for group, each in groups.items() if each):
         each = [f"{verdicts.count(v)} {_many(v, verdicts.count(v))}" for v in COLOURS]
         said.append(f"{len(verdicts)} {group}: " + ", ".join(e for e in each if e[0] != "0"))
     return "; ".join(said) or "no claims"

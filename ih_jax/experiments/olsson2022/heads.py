@@ -281,6 +281,7 @@ def _scatter(axes: Axes, results: xr.Dataset, x: xr.DataArray, y: xr.DataArray) 
             mew=0,
             color=colour_of(name),
             label=name,
+            rasterized=True,
         )
 
 

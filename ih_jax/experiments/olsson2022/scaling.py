@@ -183,6 +183,7 @@ def _heads(axes: Axes, scores: xr.DataArray) -> None:
                     lw=0.7,
                     color=HEAD_COLOURS[layer],
                     alpha=0.8,
+                    rasterized=True,
                 )
     axes.axhline(0, color=FAINT, lw=0.5, zorder=0)
 

@@ -232,7 +232,15 @@ def _draw_curves(axes: Axes, results: xr.Dataset, names: list[str]) -> None:
         axes.plot(n[known], np.median(loss[known], axis=1), color=colour, lw=2.2, label=name)
         for curve in loss.T:
             kept = np.isfinite(curve)
-            axes.plot(n[kept], curve[kept], color=colour, lw=0.6, alpha=0.4, zorder=1)
+            axes.plot(
+                n[kept],
+                curve[kept],
+                color=colour,
+                lw=0.6,
+                alpha=0.4,
+                zorder=1,
+                rasterized=loss.shape[1] > 16,
+            )
     axes.set(xlim=(0, 600_000), ylim=(0, 2.1), yticks=(0, 0.5, 1, 1.5, 2))
     axes.set(xlabel="sequences seen", ylabel="training loss (nats)")
     axes.set_title("Learning curves: every seed, medians bold", loc="left", fontsize=10.5)
