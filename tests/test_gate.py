@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from ih_jax import gate
+from ih_jax import array_files, gate
 from ih_jax.errors import UserError
 
 
@@ -147,7 +147,7 @@ def test_odd_hdf5(tmp_path: Path) -> None:
         layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "x", (3,))
         file.create_virtual_dataset("virtual", layout)
     with h5py.File(tmp_path / "x.h5") as file:
-        np.testing.assert_array_equal(gate.hdf5_array(file, "fine/x"), np.ones(3))
+        np.testing.assert_array_equal(array_files.hdf5_array(file, "fine/x"), np.ones(3))
         for name, message in {
             "nothing": "is missing",
             "fine/x/y": "is inside a dataset",
@@ -159,4 +159,4 @@ def test_odd_hdf5(tmp_path: Path) -> None:
             "outside": "is stored in another file",
             "virtual": "is stored in another file",
         }.items():
-            assert message in refusal(gate.hdf5_array, file, name), name
+            assert message in refusal(array_files.hdf5_array, file, name), name

@@ -11,6 +11,7 @@ ROOT = Path(ih_jax.__file__).parent
 ROOMS = [
     "errors",
     "gate",
+    "array_files",
     "files",
     "platforms",
     "data",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from ih_jax import gate
+from ih_jax import array_files
 from ih_jax.errors import UserError
 from ih_jax.interop.head_report import sentences
 from ih_jax.interop.head_scores import ENOUGH, SCORES, kinds
@@ -32,7 +32,7 @@ def view(folder: Path) -> View:
     """
     path = folder / "heads.nc"
     try:
-        scores = gate.read_netcdf(path)
+        scores = array_files.read_netcdf(path)
         name = str(scores.attrs["name"])
         if "step" in scores.dims:
             name += f", step {scores['step'].values[-1]}"

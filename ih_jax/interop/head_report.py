@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from ih_jax import files, gate
+from ih_jax import array_files, files, gate
 from ih_jax.errors import UserError
 from ih_jax.experiments.drawing import FAINT, QUIET, tidy
 from ih_jax.interop import head_series
@@ -48,7 +48,7 @@ def check_free(sha256: dict[str, str], folder: Path) -> None:
     if not gate.is_there(path):
         return
     try:
-        before = gate.read_netcdf(path).attrs.get("sha256")
+        before = array_files.read_netcdf(path).attrs.get("sha256")
     except UserError:  # whatever it is, it is not ours to lose
         before = None
     if before != json.dumps(sha256):

@@ -16,7 +16,7 @@ import matplotlib
 import numpy as np
 import xarray as xr
 
-from ih_jax import files, gate
+from ih_jax import array_files, files, gate
 from ih_jax.claims import decide
 from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment
@@ -65,7 +65,7 @@ def read(folder: str | os.PathLike[str]) -> xr.Dataset:
     path = Path(folder) / "results.nc"
     if not gate.is_there(path):
         raise UserError(f"{folder} has no results.nc: give the folder of a finished experiment")
-    return gate.read_netcdf(path)
+    return array_files.read_netcdf(path)
 
 
 def redraw(folder: str | os.PathLike[str], experiment: Experiment) -> Findings:

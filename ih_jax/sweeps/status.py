@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ih_jax import gate
+from ih_jax import array_files, gate
 from ih_jax.errors import UserError
 from ih_jax.sweeps import presence, store
 from ih_jax.sweeps.presence import Presence
@@ -168,7 +168,7 @@ def _last_losses(
 def _of_results(path: Path, losses: np.ndarray) -> np.ndarray:
     """[runs] the last loss within each run's horizon."""
     try:
-        curves = gate.read_netcdf(path)["loss"].values
+        curves = array_files.read_netcdf(path)["loss"].values
     except (ValueError, KeyError):
         return losses
     curves = curves.reshape(-1, curves.shape[-1])

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from ih_jax import gate
+from ih_jax import array_files, gate
 from ih_jax.data.batches import Sequences
 from ih_jax.errors import UserError, given, unknown, whole
 from ih_jax.model.params import Params, init
@@ -86,7 +86,7 @@ class Trajectories:
         """Curves by axis, evaluation set and sequences seen (see `assemble`)."""
         path = self.folder / "results.nc"
         if gate.is_there(path):
-            return gate.read_netcdf(path)
+            return array_files.read_netcdf(path)
         return assemble(self.study, self.blocks)
 
     @cached_property

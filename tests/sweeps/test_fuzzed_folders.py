@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ih_jax as ih
-from ih_jax import gate
+from ih_jax import array_files
 from ih_jax.sweeps import cards, store
 from ih_jax.sweeps.blocks import Plan, plan_blocks
 from ih_jax.sweeps.results import assemble, save_results
@@ -136,7 +136,7 @@ def test_results(folder: Path, content: st.DataObject) -> None:
     valid = path.read_bytes()
     path.write_bytes(content.draw(st.one_of(st.binary(max_size=40), mutated(valid))))
     try:
-        found = result_or_line(lambda: gate.read_netcdf(path))
+        found = result_or_line(lambda: array_files.read_netcdf(path))
         assert found is None or isinstance(found, xr.Dataset)
     finally:
         path.write_bytes(valid)

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ih_jax import gate
+from ih_jax import array_files, gate
 from ih_jax.data.images import glyphs
 from ih_jax.errors import UserError
 
@@ -135,18 +135,18 @@ def of_file(path: str | Path, key: str | None = None) -> Features:
         if isinstance(item, h5py.Dataset):
             shapes[name] = item.shape or ()
 
-    with gate.open_hdf5(path) as file, _readable(path):
+    with array_files.open_hdf5(path) as file, _readable(path):
         file.visititems(look)
         key = _choose_key(path, key, shapes)
         C, E, F = shapes[key]
         # What is kept of each class while classes are split.
         gate.check_memory(CLASS_BYTES * C, f"{path}: {key}: the order of {C:,} classes")
-        gate.hdf5_dataset(file, key)[-1, -1, -1]  # a truncated file fails here, not in a run
+        array_files.hdf5_dataset(file, key)[-1, -1, -1]  # a truncated file fails here, not in a run
         groups = _groups(path, file, C)
 
     def read(classes: Sequence[int], exemplars: Sequence[int]) -> Floats:
-        with gate.open_hdf5(path) as file, _readable(path):
-            found = gate.hdf5_dataset(file, key)
+        with array_files.open_hdf5(path) as file, _readable(path):
+            found = array_files.hdf5_dataset(file, key)
             # HDF5 reads slices fast and lists slowly: the span that holds all, then the choice.
             c, e = np.asarray(classes), np.asarray(exemplars)
             span = (int(np.ptp(c)) + 1) * (int(np.ptp(e)) + 1)
@@ -177,9 +177,9 @@ def _groups(path: Path, file: h5py.File, classes: int) -> NDArray[np.int64] | No
     """The characters that classes show, of a file that says it is to be split by them."""
     if not isinstance(by := file.attrs.get("split_by"), str) or by != "character":
         return None
-    if not gate.hdf5_has(file, "character"):
+    if not array_files.hdf5_has(file, "character"):
         raise UserError(f"{path} is to be split by character, but does not say which classes show")
-    found = gate.hdf5_dataset(file, "character")
+    found = array_files.hdf5_dataset(file, "character")
     if found.shape != (classes,) or found.dtype.kind not in "iu":
         raise UserError(f"{path}: character is no whole number for each of {classes:,} classes")
     numbers = np.asarray(found[()], np.int64)

@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ih_jax import files, gate
+from ih_jax import array_files, files, gate
 from ih_jax.data.images import drawings as images_
 from ih_jax.data.images.drawings import Drawings
 from ih_jax.data.images.encoders import Encoder
@@ -203,7 +203,7 @@ def _write(
 def _made_of(path: Path) -> dict[str, Any] | None:
     """What a file of features says it was made of; None where it says nothing or is damaged."""
     try:
-        with gate.open_hdf5(path) as file:
+        with array_files.open_hdf5(path) as file:
             return dict(json.loads(file.attrs["made_of"]))
     except (OSError, KeyError, ValueError, TypeError, RecursionError):
         return None

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from ih_jax import gate
+from ih_jax import array_files, gate
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.data.fewshot import EVALUATION_SETS
 from ih_jax.errors import UserError
@@ -99,7 +99,7 @@ def read_checkpoint(file: Path, options: RunOptions) -> tuple[int, Params]:
         UserError: it is no checkpoint of that model, or a weight is NaN or infinite.
     """
     gate.check_memory(bytes_of(options), f"config.json: a network of depth {options.depth:,}")
-    records = list(gate.npy_records(file, MOST_BYTES))
+    records = list(array_files.npy_records(file, MOST_BYTES))
     if not records or records[0].shape or records[0].dtype.kind not in "iu" or records[0] < 0:
         raise UserError(f"{file} does not begin with the number of sequences seen")
     arrays = [record for record in records[1:] if record.ndim and record.dtype == np.float32]
@@ -163,7 +163,7 @@ def read_log(file: Path) -> xr.Dataset:
     names = [each.name for each in EVALUATION_SETS]
     try:
         with h5py.File(gate.regular(file), "r") as log:
-            seen = gate.hdf5_array(log, "eval_iter")
+            seen = array_files.hdf5_array(log, "eval_iter")
             if seen.ndim != 1 or seen.dtype.kind not in "iu" or not len(seen):
                 raise UserError(f"{file}: eval_iter has no whole numbers of sequences")
             if seen[0] < 0 or (seen[1:] <= seen[:-1]).any():
@@ -171,9 +171,9 @@ def read_log(file: Path) -> xr.Dataset:
             values = {metric: np.full((len(seen), len(names)), np.nan) for metric in METRICS}
             for metric, logged in zip(METRICS, LOGGED, strict=True):
                 for column, name in enumerate(names):
-                    if not gate.hdf5_has(log, f"{name}/{logged}"):
+                    if not array_files.hdf5_has(log, f"{name}/{logged}"):
                         continue
-                    recorded = gate.hdf5_array(log, f"{name}/{logged}").astype(float)
+                    recorded = array_files.hdf5_array(log, f"{name}/{logged}").astype(float)
                     if recorded.ndim < 1 or len(recorded) != len(seen) or not recorded.size:
                         raise UserError(
                             f"{file}: {name}/{logged} has shape {list(recorded.shape)}: its first "

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ih_jax import gate
+from ih_jax import array_files
 from ih_jax.data.images import drawings, glyphs, omniglot
 from ih_jax.data.images.features import Features
 from ih_jax.tasks.fewshot import FewShot
@@ -77,10 +77,11 @@ def _drawn(data: Features, wanted: Sequence[tuple[int, int]]) -> NDArray[np.floa
 def _of_omniglot(path: str, wanted: Sequence[tuple[int, int]]) -> NDArray[np.float32] | None:
     """As `_drawn`, for a file that `ih-jax features` made, if its drawings are still there."""
     try:
-        with gate.open_hdf5(Path(path)) as file:
+        with array_files.open_hdf5(Path(path)) as file:
             made_of = dict(json.loads(file.attrs["made_of"]))
             characters, turns, mirrored = (
-                gate.hdf5_array(file, key) for key in ("character", "quarter_turns", "mirrored")
+                array_files.hdf5_array(file, key)
+                for key in ("character", "quarter_turns", "mirrored")
             )
         found = drawings.read(*omniglot.find_archives())
         if found.checksum != made_of.get("drawings"):
