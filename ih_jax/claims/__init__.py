@@ -32,7 +32,7 @@ from ih_jax.claims.learning import (
     times_to,
 )
 from ih_jax.claims.networks import Measure, Networks, networks_of, of_networks
-from ih_jax.claims.rules import correlation, exactly, in_most, no_difference, pooled
+from ih_jax.claims.rules import correlation, effect, exactly, in_most, no_difference, pooled
 from ih_jax.claims.survival import Survival, kaplan_meier, log_rank
 from ih_jax.claims.timing import has_plateau, in_order, time_with, times_as_long
 
@@ -59,6 +59,7 @@ __all__ = [
     "below",
     "correlation",
     "decide",
+    "effect",
     "every",
     "exactly",
     "has_plateau",

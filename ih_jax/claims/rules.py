@@ -49,7 +49,7 @@ def in_most(what: str, measure: Measure, test: Test, rate: float = 0.5, form: Fo
         ours = [f"{k} of {len(own)}"]
         effects = {}
         if own and not _yes_or_no(values):
-            effects[f"{what}, median"] = _effect(values, form)
+            effects[f"{what}, median"] = effect([*values.values()], [*values])
             ours.append(f"{what} {effects[f'{what}, median'].show(form)}")
         against = [key for key, seen in zip(own, outcomes, strict=True) if seen is False]
         unknown = [key for key, seen in zip(own, outcomes, strict=True) if seen is None]
@@ -105,7 +105,7 @@ def no_difference(what: str, measure: Measure, low: float, high: float, form: Fo
             verdict = "fails"
         elif ends[1] - ends[0] < high - low:
             verdict = "mixed"
-        shown = _effect(values, form) if values else None
+        shown = effect([*values.values()], [*values]) if values else None
         outside = [key for key, value in values.items() if value.within(low, high) is False]
         said = [f"outside the margin: {networks.named(outside)}"] if outside else []
         return Finding(
@@ -230,10 +230,13 @@ def _sizes(values: list[Bounds], reported: Reported, form: Form) -> Comparison |
     return comparing.with_several(values, theirs)
 
 
-def _effect(values: dict[Network, Bounds], form: Form) -> Effect:
-    own = list(values.values())
-    coverage = min(0.95, 1 - 2.0 ** (1 - len(own)))
-    return Effect(median(own), of_median(own, list(values)), coverage, len(own))
+def effect(values: Sequence[Bounds], networks: Sequence[Network] = ()) -> Effect:
+    """The median over networks with its interval (`intervals.of_median`).
+
+    `networks` says which parts each shares with others; empty: all are independent.
+    """
+    coverage = max(0.0, min(0.95, 1 - 2.0 ** (1 - len(values))))
+    return Effect(median(values), of_median(values, networks), coverage, len(values))
 
 
 def _numbers(networks: Networks) -> dict[Network, Bounds]:
