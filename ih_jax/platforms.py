@@ -50,7 +50,7 @@ CPU = Platform(
     widest=8,
 )
 # Left to itself, XLA adds up gradients in any order and picks kernels by timing them, which changes
-# the bits of a run from one process to the next. On an H200 this costs 4%; compiling is quicker.
+# the bits of a run from one compilation to the next. On an H200 preventing this costs 4%.
 GPU = Platform(options={"xla_gpu_deterministic_ops": True, "xla_gpu_autotune_level": 0})
 PLATFORMS = {"cpu": CPU, "gpu": GPU}
 ACCELERATOR = Platform()
