@@ -19,14 +19,6 @@ import xarray as xr
 from jax import Array
 from matplotlib.figure import Figure
 
-from ih_jax.claims import (
-    Claim,
-    Reported,
-    below,
-    in_most,
-    more_than,
-    of_networks,
-)
 from ih_jax.clamps.apply import forward
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
@@ -34,6 +26,7 @@ from ih_jax.data.languages.behaviours import Templates, Translations
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, tidy
 from ih_jax.experiments.olsson2022 import models
+from ih_jax.experiments.olsson2022.behaviours_claims import CLAIMS, best_at, gain
 from ih_jax.experiments.olsson2022.models import Model
 from ih_jax.experiments.olsson2022.trainings import DEPTHS, TEMPLATES, TRANSLATIONS
 from ih_jax.measures import heads
@@ -163,125 +156,6 @@ def _mean(values: Array, where: np.ndarray) -> Array:
     return jnp.sum(values * chosen, axis=(0, 2)) / jnp.maximum(chosen.sum((0, 2)), 1)
 
 
-# --- what claims read ---------------------------------------------------------------------------
-
-
-def _gain(seed: xr.Dataset) -> float:
-    """By how much the loss is lower on the last repeat than on the first block."""
-    loss = seed["copy_loss"]
-    return float(loss.isel(repeat=0) - loss.isel(repeat=-1))
-
-
-def _best_at(seed: xr.Dataset, by: str, what: str) -> float:
-    """`what` of the head with the highest `by`."""
-    best = int(seed[by].stack(place=("layer", "head")).argmax("place"))
-    return float(seed[what].stack(place=("layer", "head"))[best])
-
-
-def _attention(task: str) -> Callable[[xr.Dataset], float]:
-    return lambda seed: float(seed[f"{task}_attention"].max())
-
-
-def _match_too(seed: xr.Dataset) -> float:
-    """The lesser prefix matching of the heads that translate and that match patterns."""
-    return min(
-        _best_at(seed, f"{task}_attention", f"{task}_prefix_matching")
-        for task in ("translate", "match")
-    )
-
-
-SOURCE = "argument 4 (specific examples)"
-CLAIMS = (
-    Claim(
-        "literal copying",
-        "Induction heads copy text that came before, whatever it is.",
-        in_most("nats", of_networks(_gain), more_than(0)),
-        paper="copies text it has seen before",
-        source=f"{SOURCE}: literal sequence copying",
-        estimand="by how much the loss on random tokens that repeat, which training never showed, "
-        "is lower on the last repeat than on the first block",
-        grade="strong",
-    ),
-    Claim(
-        "by heads that match prefixes",
-        "The head that copies most matches prefixes.",
-        in_most(
-            "prefix matching",
-            of_networks(lambda s: _best_at(s, "copy_copying_logits", "copy_prefix_matching")),
-            more_than(0.5),
-        ),
-        paper=".75 (copying .89), one head of a large model",
-        reported=Reported((0.75,)),
-        source=f"{SOURCE}: literal sequence copying",
-        estimand="prefix matching of the head of highest copying (logits), above 0.5: more "
-        "attention to what followed earlier than to all else together",
-        primary=False,
-        grade="medium",
-    ),
-    Claim(
-        "translation is learned",
-        "The language of translations is learned, without which nothing can be asked of heads.",
-        in_most("nats", of_networks(lambda s: float(s["translate_loss"])), below(1.6)),
-        paper="not a question there",
-        estimand="loss on words of a translation, below half of chance among the words (3.2)",
-        kind="hypothesis",
-        primary=False,
-    ),
-    Claim(
-        "translation: where it looks",
-        "A head attends to the word that is to be translated next.",
-        in_most("best", of_networks(_attention("translate")), more_than(0.5)),
-        paper="off-diagonal, meandering",
-        source=f"{SOURCE}: translation",
-        estimand="the highest attention, of a head, to the source of the next word, above 0.5",
-        grade="medium",
-    ),
-    Claim(
-        "translation: what it adds",
-        "It raises the logit of the right translation.",
-        in_most(
-            "logits",
-            of_networks(lambda s: _best_at(s, "translate_attention", "translate_raised")),
-            more_than(0),
-        ),
-        paper="net positive",
-        source=f"{SOURCE}: translation",
-        estimand="direct contribution of that head to the logit of the right translation",
-        primary=False,
-        grade="medium",
-    ),
-    Claim(
-        "patterns are learned",
-        "The language of templates is learned, without which nothing can be asked of heads.",
-        in_most("share", of_networks(lambda s: float(s["match_accuracy"])), more_than(0.5)),
-        paper="not a question there",
-        estimand="share of lines, of a template that came before, whose right label is the most "
-        "likely one, above one half (chance: a quarter)",
-        kind="hypothesis",
-        primary=False,
-    ),
-    Claim(
-        "patterns: where it looks",
-        "A head attends from ':' mostly to labels of earlier lines of the same template.",
-        in_most("best", of_networks(_attention("match")), more_than(0.5)),
-        paper="about .65, one head of a large model",
-        reported=Reported((0.65,)),
-        source=f"{SOURCE}: pattern matching",
-        estimand="the highest share of a head's attention on right labels, above 0.5",
-        grade="medium",
-    ),
-    Claim(
-        "the same heads match prefixes",
-        "Heads that translate and that match patterns match prefixes of random tokens as well.",
-        in_most("lesser of the two", of_networks(_match_too), more_than(0.5)),
-        paper=".85 and .94, two heads of a large model",
-        source=SOURCE,
-        estimand="the lesser prefix matching of the two heads found above, above 0.5",
-        grade="medium",
-    ),
-)
-
-
 def tables(results: xr.Dataset) -> list[Table]:
     """The head that does each, by seed."""
     rows = []
@@ -290,14 +164,14 @@ def tables(results: xr.Dataset) -> list[Table]:
         rows.append(
             (
                 str(seed),
-                f"{_gain(own):.2f}",
-                f"{_best_at(own, 'copy_copying_logits', 'copy_prefix_matching'):.2f}",
+                f"{gain(own):.2f}",
+                f"{best_at(own, 'copy_copying_logits', 'copy_prefix_matching'):.2f}",
                 f"{float(own['translate_loss']):.2f}",
                 f"{float(own['translate_attention'].max()):.2f}",
-                f"{_best_at(own, 'translate_attention', 'translate_prefix_matching'):.2f}",
+                f"{best_at(own, 'translate_attention', 'translate_prefix_matching'):.2f}",
                 f"{float(own['match_accuracy']):.2f}",
                 f"{float(own['match_attention'].max()):.2f}",
-                f"{_best_at(own, 'match_attention', 'match_prefix_matching'):.2f}",
+                f"{best_at(own, 'match_attention', 'match_prefix_matching'):.2f}",
             )
         )
     header = (

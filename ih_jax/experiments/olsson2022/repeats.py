@@ -5,7 +5,7 @@ an earlier occurrence. Command: ih-jax run olsson-repeats. Where long spans repe
 matches the token k back, and attends k tokens after its earlier occurrence, copies as well: it has
 no prefix matching, and needs a head that looks k back, not a previous-token head. Attention by
 shift after a match sees such circuits. Expected: on bigrams the shift is 1, on spans perhaps more.
-Also the gates of the recipe R1 (pasted spans with trigger bigrams), decided with numbers.
+Also the phase change and its heads on a second language: spans pasted into a Markov background.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ih_jax.tasks.language import Language
 
 OFFSETS = 11  # 0 is the token itself
 SPANS = (2, 4, 8, 16)
-GATES = (
+PASTED = (
     Model("1L", "olsson_repeats", {"layers": 1, "smeared_keys": False}),
     Model("2L", "olsson_repeats", {"layers": 2, "smeared_keys": False}),
     Model("1L smeared", "olsson_repeats", {"layers": 1, "smeared_keys": True}),
@@ -41,8 +41,8 @@ GATES = (
 LANGUAGES = (
     Model("bigrams", "olsson_depths", {"layers": 2, "mlp_ratio": None}),
     *(Model(f"spans of {n}", "olsson_spans", {"shortest": n}) for n in SPANS),
-    Model("pasted spans (R1)", "olsson_repeats", {"layers": 2, "smeared_keys": False}),
-    Model("random repeats (R3)", "olsson_random_repeats", {"layers": 2}),
+    Model("pasted spans", "olsson_repeats", {"layers": 2, "smeared_keys": False}),
+    Model("random repeats", "olsson_random_repeats", {"layers": 2}),
 )
 COLOURS = ("0.6", "#2F6DA8", "#009E73", "#CC79A7")
 
@@ -61,7 +61,7 @@ def circuit(params: Params, clamp: Holds, batch: Tokens) -> dict[str, Array]:
 
 
 def measure(options: Options, found: Found) -> xr.Dataset:
-    """Circuits of two-layer models by language; curves, heads and removals of the R1 models."""
+    """Circuits of two-layer models by language; on pasted spans curves, heads and removals too."""
     by_language = {}
     for model in LANGUAGES:
         trained = found[model.training]
@@ -74,16 +74,16 @@ def measure(options: Options, found: Found) -> xr.Dataset:
             after=list(SHIFTS), back=list(range(OFFSETS))
         )
     circuits_ = models.side_by_side(by_language).rename(model="language")
-    gates = {model.name: _gate(found, model) for model in GATES}
-    results = models.side_by_side(gates).merge(
-        models.curves(found, GATES, loss="loss", score="in_context_score")
+    pasted = {model.name: _on_pasted_spans(found, model) for model in PASTED}
+    results = models.side_by_side(pasted).merge(
+        models.curves(found, PASTED, loss="loss", score="in_context_score")
     )
-    common = models.common_seeds(*(found[model.training] for model in (*LANGUAGES, *GATES)))
+    common = models.common_seeds(*(found[model.training] for model in (*LANGUAGES, *PASTED)))
     return results.sel(init=common).merge(circuits_.sel(init=common))
 
 
-def _gate(found: Found, model: Model) -> xr.Dataset:
-    """For an R1 model: heads over training, its path, and at the end removals and weights."""
+def _on_pasted_spans(found: Found, model: Model) -> xr.Dataset:
+    """For a model on pasted spans: heads and path over training; at the end removals, weights."""
     trained = found[model.training]
     batch = models.sample(trained, models.EXAMPLES)
     seen = models.measured(trained, model, models.watched(batch), batch)
@@ -166,7 +166,7 @@ def tables(results: xr.Dataset) -> list[Table]:
 
 
 def draw(results: xr.Dataset) -> Figure:
-    """Attention by shift and offset for each language; the R1 models over training."""
+    """Attention by shift and offset for each language; the models on pasted spans over training."""
     figure = Figure(figsize=(13, 7), layout="constrained")
     (shift, offset, _), (score, best, previous) = axes = figure.subplots(2, 3)
     languages = [str(each) for each in results["language"].values]
@@ -190,15 +190,15 @@ def draw(results: xr.Dataset) -> Figure:
         title="two layers, trained on",
         alignment="left",
     )
-    for colour, name in zip(COLOURS, (model.name for model in GATES), strict=True):
+    for colour, name in zip(COLOURS, (model.name for model in PASTED), strict=True):
         own = results.sel(model=name)
         curves(score, own["score"], colour, name)
         curves(best, models.best(own["prefix_matching"]), colour, name)
         curves(previous, own["previous_token"].isel(layer=0).max("head"), colour, name)
     for each, title in (
-        (score, "R1: in-context learning score"),
-        (best, "R1: best prefix matching"),
-        (previous, "R1: best previous-token head, layer 0"),
+        (score, "pasted spans: in-context learning score"),
+        (best, "pasted spans: best prefix matching"),
+        (previous, "pasted spans: best previous-token head, layer 0"),
     ):
         tidy(each, title)
         over_sequences(each, "tokens seen")
@@ -213,36 +213,36 @@ experiment = Experiment(
     title="What must repeat for an induction head to form",
     paper="Olsson et al. 2022, prefix matching; the recipes' notes",
     summary="Two-layer models on languages that differ in what repeats within a sequence: bigrams, "
-    "spans of 2 to 16 tokens on a uniform background, spans pasted into a Markov background (R1), "
-    "and blocks of random tokens (R3). Circuits are told apart by their attention, by shift after "
+    "spans of 2 to 16 tokens on a uniform background, spans pasted into a Markov background, "
+    "and blocks of random tokens. Circuits are told apart by their attention, by shift after "
     "a match and by offset.",
     differs="Circuits that match the token k back are found, though not where the claims looked "
     "for them. On spans of 4 tokens the head of layer 1 attends to the third token after a match "
     "(.26 to .39 to one position; prefix matching .03; in one of five seeds to the sixth) and "
     "layer 0 three back; on spans of 8 to the eighth (one seed: the seventh), and layer 0 seven or "
     "eight back. On spans of 2 nothing forms within 4,000 steps, and on spans of 16, as on blocks "
-    "of 20 to 29 (R3), the shift is 1 and prefix matching sees it. So what decides is the length "
-    "of what repeats, but not monotonously: a match k back is worth most where k tokens of context "
+    "of 20 to 29, the shift is 1 and prefix matching sees it. So what decides is the length of "
+    "what repeats, but not monotonously: a match k back is worth most where k tokens of context "
     "single out one earlier place and the span is still long enough to have k before it. That "
     "reading was not tested further. (Scores of spans of 2 to 8 are above 0 since early tokens "
-    "have fewer earlier places to be copied from.)\n\nR1: at 3e-3 two layers change between 11 and "
-    "26 million tokens of 65, and in two ways. In three seeds no head of layer 0 stands out as a "
-    "previous-token head: the best spreads its attention backwards (.31 to the previous token, .20 "
-    "to the one before, .12, .06). In one seed a head attends to the previous token with .97 and "
-    "another to two and three back. These four get a score of -.62 to -.65. In the fifth, one head "
-    "looks at the previous token (.84) and none further: its score stays at -.36, that of one "
-    "layer with smeared keys, which joins neighbours and no more. Two layers with smeared keys "
-    "change twice: within a million tokens, to that same level, and again at 20 to 40 million, to "
-    "-.67, when layer 0 learns to look back. So a match of the last token alone seems worth .36 of "
-    "R1's nats and a match of several the rest, which prefix matching cannot tell apart.\n\nThese "
-    "gates fail because of it: a window (in the fourth seed a fifth of training has 72% of the "
-    "score), the previous-token head, the QK trace (all heads of layer 1 match prefixes, .25 to "
-    ".85, with traces as alike as .5 to .7), others do not (in the fifth a head of layer 0 that is "
-    "neither kind takes .20). Prefix matching of the best head goes on rising after the window and "
-    "passes half its final value a little off it in two seeds. One layer's path turns (84 degrees) "
-    "in four seeds, though its score hardly moves: what is left of its way after the window's "
-    "start is a little more than a twentieth of the way before it, where a direction begins "
-    "to count; in the fifth it is less.",
+    "have fewer earlier places to be copied from.)\n\nPasted spans: at 3e-3 two layers change "
+    "between 11 and 26 million tokens of 65, and in two ways. In three seeds no head of layer 0 "
+    "stands out as a previous-token head: the best spreads its attention backwards (.31 to the "
+    "previous token, .20 to the one before, .12, .06). In one seed a head attends to the previous "
+    "token with .97 and another to two and three back. These four get a score of -.62 to -.65. In "
+    "the fifth, one head looks at the previous token (.84) and none further: its score stays at "
+    "-.36, that of one layer with smeared keys, which joins neighbours and no more. Two layers "
+    "with smeared keys change twice: within a million tokens, to that same level, and again at 20 "
+    "to 40 million, to -.67, when layer 0 learns to look back. So a match of the last token alone "
+    "seems worth .36 of that language's nats and a match of several the rest, which prefix "
+    "matching cannot tell apart.\n\nThese claims fail because of it: a window (in the fourth seed "
+    "a fifth of training has 72% of the score), the previous-token head, the QK trace (all heads "
+    "of layer 1 match prefixes, .25 to .85, with traces as alike as .5 to .7), others do not (in "
+    "the fifth a head of layer 0 that is neither kind takes .20). Prefix matching of the best head "
+    "goes on rising after the window and passes half its final value a little off it in two seeds. "
+    "One layer's path turns (84 degrees) in four seeds, though its score hardly moves: what is "
+    "left of its way after the window's start is a little more than a twentieth of the way before "
+    "it, where a direction begins to count; in the fifth it is less.",
     trainings=(DEPTHS, SPANS_TRAINED, REPEATS, RANDOM_REPEATS),
     measure=measure,
     claims=CLAIMS,

@@ -164,7 +164,7 @@ CLAIMS = (
         primary=False,
     ),
     Claim(
-        "R1: a window",
+        "second language: a window",
         "Two layers get more than 75% of their score in a narrow window.",
         in_most("so", of_networks(_window), yes),
         paper="all models of two layers or more",
@@ -173,7 +173,7 @@ CLAIMS = (
         primary=False,
     ),
     Claim(
-        "R1: an induction head in it",
+        "second language: an induction head in it",
         "A head of layer 1 comes to match prefixes.",
         in_most("best", of_networks(lambda s: _best(s, "prefix_matching", "2L")), more_than(0.5)),
         paper=".6 to .95",
@@ -182,7 +182,7 @@ CLAIMS = (
         primary=False,
     ),
     Claim(
-        "R1: it forms in the window",
+        "second language: it forms in the window",
         "It forms in the window.",
         in_most("so", of_networks(_rises_inside), yes),
         paper="all models",
@@ -191,7 +191,7 @@ CLAIMS = (
         primary=False,
     ),
     Claim(
-        "R1: a previous-token head",
+        "second language: a previous-token head",
         "A head of layer 0 comes to attend to the previous token.",
         in_most(
             "best",
@@ -204,7 +204,7 @@ CLAIMS = (
         primary=False,
     ),
     Claim(
-        "R1: one layer lacks the score",
+        "second language: one layer lacks the score",
         "One layer stays far behind two.",
         in_most("1L / 2L", of_networks(lambda s: _over_two_layers(s, "1L")), below(0.5)),
         paper="-.1 against -.4",
@@ -214,7 +214,7 @@ CLAIMS = (
         primary=False,
     ),
     Claim(
-        "R1: one layer smeared, heads",
+        "second language: one layer smeared, heads",
         "With smeared keys one layer has induction heads, without it has none.",
         in_most("difference", of_networks(_matches_more), more_than(0.5)),
         paper="induction heads in one layer",
@@ -223,7 +223,7 @@ CLAIMS = (
         primary=False,
     ),
     Claim(
-        "R1: one layer smeared, score",
+        "second language: one layer smeared, score",
         "With smeared keys one layer shows the phase change.",
         in_most(
             "1L smeared / 2L",
@@ -236,7 +236,7 @@ CLAIMS = (
         primary=False,
     ),
     Claim(
-        "R1: two layers smeared sooner",
+        "second language: two layers smeared sooner",
         "Two layers change sooner with smeared keys.",
         in_most("with / without", of_networks(_sooner), below(1)),
         paper="sooner",
@@ -245,7 +245,7 @@ CLAIMS = (
         primary=False,
     ),
     Claim(
-        "R1: induction heads carry it",
+        "second language: induction heads carry it",
         "Induction heads account for most of in-context learning.",
         in_most("share", of_networks(_joint), more_than(0.5)),
         paper="almost all of it",
@@ -254,7 +254,7 @@ CLAIMS = (
         primary=False,
     ),
     Claim(
-        "R1: others do not",
+        "second language: others do not",
         "No other head costs as much as an induction head.",
         in_most("nats", of_networks(_stand_out), more_than(0)),
         paper="about 0",
@@ -264,7 +264,7 @@ CLAIMS = (
         primary=False,
     ),
     Claim(
-        "R1: OV eigenvalues",
+        "second language: OV eigenvalues",
         "OV eigenvalues of induction heads are positive.",
         pooled("median", of_networks(_ov), _median),
         paper="near 1",
@@ -273,7 +273,7 @@ CLAIMS = (
         primary=False,
     ),
     Claim(
-        "R1: QK trace",
+        "second language: QK trace",
         "The trace of the QK circuit agrees with prefix matching.",
         pooled("rank correlation", of_networks(_trace), correlation(ranks=True)),
         paper="agree",
@@ -282,7 +282,7 @@ CLAIMS = (
         primary=False,
     ),
     Claim(
-        "R1: the path turns",
+        "second language: the path turns",
         "The path of per-token losses turns in the window.",
         in_most("degrees", of_networks(lambda s: _turn(s, "2L")), more_than(45)),
         paper="about 90 degrees",
@@ -291,7 +291,7 @@ CLAIMS = (
         primary=False,
     ),
     Claim(
-        "R1: one layer goes straight",
+        "second language: one layer goes straight",
         "That of one layer does not.",
         in_most("degrees", of_networks(lambda s: _turn(s, "1L")), below(45)),
         paper="no turn",

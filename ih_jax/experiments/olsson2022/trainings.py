@@ -81,7 +81,7 @@ def held(options: Options, found: Found) -> ih.Sweep:
 
 
 def repeats(options: Options, found: Found) -> ih.Sweep:
-    """Pasted spans on a Markov background (R1): one and two layers, with and without smeared keys.
+    """Pasted spans on a Markov background: one and two layers, with and without smeared keys.
 
     128 tokens a sequence, 16,000 steps at 3e-3. (At 1e-3, which the recipe recommends, two layers
     do not change within 5,000 steps; tried on init seeds 0 and 1. At 3e-3 they were still changing
@@ -110,7 +110,7 @@ def spans(options: Options, found: Found) -> ih.Sweep:
 
 
 def random_repeats(options: Options, found: Found) -> ih.Sweep:
-    """Blocks of 20 to 29 uniform tokens, repeated (R3): one and two layers, 4,000 steps."""
+    """Blocks of 20 to 29 uniform tokens, repeated: one and two layers, 4,000 steps."""
     return _sweep(
         options,
         "random_repeats",
