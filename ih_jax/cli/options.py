@@ -18,12 +18,13 @@ class Run:
     """Train what an experiment needs, then measure, draw and check its claims.
 
     EXPERIMENT is a name that `ih-jax list` shows, "paper" for all of Singh et al. 2024, "beyond"
-    for what goes beyond it, "olsson" for Olsson et al. 2022, or a Python file that defines `study`
-    or `experiment`. Networks that were trained before, for any experiment, are not trained again.
+    for what goes beyond it, "findings" for questions of our own, "olsson" for Olsson et al. 2022,
+    or a Python file that defines `study` or `experiment`. Networks that were trained before, for
+    any experiment, are not trained again.
     """
 
     experiment: Positional[str]
-    """Name of an experiment, "paper", "beyond", "olsson", or a file such as my_study.py."""
+    """Name of an experiment, of a set ("paper" and so on), or a file such as my_study.py."""
     quick: bool = False
     """Fewer seeds, shorter runs and coarser grids: figures that look the same, sooner."""
     seeds: int | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ih_jax.errors import unknown
 from ih_jax.experiments.base import Experiment
 from ih_jax.experiments.beyond import factorial, predict, pulse, saddle
+from ih_jax.experiments.findings import forecast, specialists, transplants, winner
 from ih_jax.experiments.olsson2022 import (
     ablations,
     behaviours,
@@ -66,6 +67,7 @@ SETS: dict[str, tuple[Experiment, ...]] = {
         )
     ),
     "beyond": tuple(m.experiment for m in (saddle, factorial, pulse, predict)),
+    "findings": tuple(m.experiment for m in (winner, specialists, transplants, forecast)),
     "olsson": tuple(
         m.experiment
         for m in (
@@ -86,6 +88,7 @@ SETS: dict[str, tuple[Experiment, ...]] = {
 SET_NAMES = {
     "paper": "Singh et al. 2024",
     "beyond": "beyond Singh et al. 2024",
+    "findings": "Findings",
     "olsson": "Olsson et al. 2022",
 }
 

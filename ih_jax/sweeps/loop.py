@@ -76,6 +76,7 @@ class RunArrays:
     task: TaskArrays
     holds: Holds
     hyper: Hyper
+    heads: Leaf | None = None  # int32 seed of the last layer's heads, where it is one of their own
 
 
 class State(NamedTuple):
@@ -89,6 +90,10 @@ class State(NamedTuple):
 def start(program: Program, run: RunArrays) -> State:
     """The state of a run before its first step."""
     params = init(jax.random.key(run.init), program.config, run.hyper.initial_scale)
+    if run.heads is not None:
+        donor = init(jax.random.key(run.heads), program.config, run.hyper.initial_scale)
+        last = params.blocks[-1].replace(attention=donor.blocks[-1].attention)  # type: ignore[attr-defined]
+        params = params.replace(blocks=(*params.blocks[:-1], last))  # type: ignore[attr-defined]
     return State(params, _direction(program).init(params), jnp.int32(-1))
 
 

@@ -66,7 +66,7 @@ def packing(runs: RunArrays) -> Packing:
 
 def stack_runs(runs: Sequence[RunArrays], holds: Holds) -> RunArrays:
     """Runs along a new first axis, with `holds` (already stacked) as theirs."""
-    bare = [RunArrays(run.init, run.order, run.task, Holds(), run.hyper) for run in runs]
+    bare = [run.replace(holds=Holds()) for run in runs]  # type: ignore[attr-defined]
 
     def stack(*leaves: Leaf) -> np.ndarray:
         if all(leaf is leaves[0] for leaf in leaves):  # such as a corpus: no copies
@@ -74,4 +74,4 @@ def stack_runs(runs: Sequence[RunArrays], holds: Holds) -> RunArrays:
         return np.stack(leaves)
 
     stacked: RunArrays = jax.tree.map(stack, *bare)
-    return RunArrays(stacked.init, stacked.order, stacked.task, holds, stacked.hyper)
+    return stacked.replace(holds=holds)  # type: ignore[attr-defined, no-any-return]

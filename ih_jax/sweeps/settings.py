@@ -23,6 +23,7 @@ RUN_BYTES = 6_000  # of the description of a run in memory
 RUN_SETTINGS: dict[str, Any] = {
     "init": 0,
     "weights_seed": None,  # of the initial weights; None: init
+    "heads_seed": None,  # of those of the last layer's heads; None: as the others
     "order": 0,
     "sequences": 1_000_000,  # of a task that counts tokens: "tokens"
     "learning_rate": 1e-5,
@@ -95,8 +96,8 @@ def check_settings(s: Mapping[str, Any], unit: str) -> None:
     for name, accepted in (("optimiser", get_args(Optimiser)), ("schedule", get_args(Schedule))):
         if not isinstance(s[name], str) or s[name] not in accepted:
             raise UserError(f"{name} is {given(s[name])}: give one of {', '.join(accepted)}")
-    for name in ("init", "order", "weights_seed"):
-        if name != "weights_seed" or s[name] is not None:
+    for name in ("init", "order", "weights_seed", "heads_seed"):
+        if name not in ("weights_seed", "heads_seed") or s[name] is not None:
             whole(name, s[name])
     for name in (unit, "learning_rate", "initial_scale"):
         real(name, s[name], above=0)

@@ -95,7 +95,12 @@ class RunSpec:
             last_learning_rate=_scalar(s["last_learning_rate"]),
         )
         return RunArrays(
-            _scalar(weights_seed(s), np.int32), _scalar(s["order"], np.int32), task, Holds(), hyper
+            _scalar(weights_seed(s), np.int32),
+            _scalar(s["order"], np.int32),
+            task,
+            Holds(),
+            hyper,
+            None if s["heads_seed"] is None else _scalar(s["heads_seed"], np.int32),
         )
 
 
@@ -195,8 +200,9 @@ class Study:
         """The runs by program and by the shapes of their data, in order of first appearance."""
         found: dict[Any, list[RunSpec]] = {}
         for run in self.runs:
-            found.setdefault((run.program, run.task.sizes()), []).append(run)
-        return tuple(Group(program, tuple(runs)) for (program, _), runs in found.items())
+            apart = run.settings["heads_seed"] is not None
+            found.setdefault((run.program, run.task.sizes(), apart), []).append(run)
+        return tuple(Group(program, tuple(runs)) for (program, *_), runs in found.items())
 
     def _check_own_task(self) -> None:
         """Raises UserError where a task of one's own does not fit its model or its clamps."""

@@ -1,0 +1,1 @@
+"""Questions of our own, each answered over many networks: hypotheses first, chance beside."""
