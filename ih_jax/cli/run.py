@@ -37,6 +37,7 @@ OF_FEW_SHOT = (
     "vary",
 )
 OF_TEXT = ("text", "tokenizer")
+READ_TEXT = ("olsson-text", "olsson-lent")
 # A study sets these itself, or has none.
 OF_EXPERIMENTS = ("quick", "seeds", "first_seed", "scale", "trainings", "disk", "no_figures")
 
@@ -196,7 +197,7 @@ def _options(command: Run) -> Options:
 def _refuse_what_ours_do_not_read(command: Run, chosen: Sequence[Experiment]) -> None:
     languages = [each.name for each in chosen if each.name.startswith("olsson")]
     _refuse_unread(command, OF_FEW_SHOT if len(languages) == len(chosen) else ())
-    _refuse_unread(command, () if "olsson-text" in languages else OF_TEXT)
+    _refuse_unread(command, () if set(READ_TEXT) & set(languages) else OF_TEXT)
     trainings = [training.name for training in chosen[0].trainings]
     if command.clamps and (len(chosen) > 1 or "clamps" not in trainings):
         what = chosen[0].name if len(chosen) == 1 else "a set of experiments"

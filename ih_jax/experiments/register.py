@@ -11,6 +11,7 @@ from ih_jax.experiments.olsson2022 import (
     behaviours,
     clamped,
     heads,
+    lent,
     phase_change,
     repeats,
     scaling,
@@ -82,6 +83,7 @@ SETS: dict[str, tuple[Experiment, ...]] = {
             clamped,
             repeats,
             text,
+            lent,
         )
     ),
 }

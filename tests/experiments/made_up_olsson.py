@@ -18,6 +18,7 @@ TOKENS = np.arange(0, 8_000_001, 80_000)
 KEPT = TOKENS[::2]
 SPARSE = KEPT[::-1][::4][::-1]
 LAYERS, HEADS = 3, 4
+LENT_THEN_DENIED = "lent to 2000, then denied"
 
 # The middle of each model's change; those of one layer have none. A second language, the same.
 MIDDLE = {
@@ -378,6 +379,35 @@ def text() -> xr.Dataset:
     return smeared().drop_vars("own_share")
 
 
+def lent() -> xr.Dataset:
+    """Formed by 1 million tokens where the pattern is lent; 1.5 million after the release again."""
+    released = {"none": np.nan, "lent to 2000": 4e6, "lent to 1000": 2e6, LENT_THEN_DENIED: 4e6}
+    of_layers = {"prefix_matching": [], "previous_token": []}
+    for clamp, release in released.items():
+        held = release > KEPT
+        back = 0 * KEPT if clamp in ("none", LENT_THEN_DENIED) else rise(KEPT, release + 1.5e6)
+        matching = np.where(held, 0.02 + 0.53 * rise(KEPT, 1e6), 0.02 + 0.43 * back)
+        previous = np.where(held, 1.0, 0.1 + 0.75 * back)
+        of_layers["prefix_matching"].append([0.01 + 0 * KEPT, matching])
+        of_layers["previous_token"].append([previous, 0.05 + 0 * KEPT])
+    gain = rise(TOKENS, 1e6)[:, None] * np.array([0, 1, 1, 0])  # of the score
+    dims = ("clamp", "init", "checkpoint", "layer")
+    made = {
+        name: (dims, np.stack([np.swapaxes(values, 1, 2)] * len(INITS), axis=1))
+        for name, values in of_layers.items()
+    }
+    curve = np.stack([0.3 * gain.T] * len(INITS), axis=1)  # [clamp, init, tokens]
+    return xr.Dataset(
+        {
+            **made,
+            "score": (("clamp", "init", "tokens"), score(["1L"])[0] - curve),
+            "loss": (("clamp", "init", "tokens"), 3 + np.exp(-TOKENS / 2e5) - curve),
+            "released": ("clamp", list(released.values())),
+        },
+        {"clamp": list(released), "init": INITS, "tokens": TOKENS, "checkpoint": KEPT},
+    )
+
+
 GOOD: dict[str, Callable[[], xr.Dataset]] = {
     "olsson-smoke": smoke,
     "olsson-phase-change": phases,
@@ -390,4 +420,5 @@ GOOD: dict[str, Callable[[], xr.Dataset]] = {
     "olsson-clamped": clamped,
     "olsson-repeats": repeats,
     "olsson-text": text,
+    "olsson-lent": lent,
 }

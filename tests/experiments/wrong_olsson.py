@@ -378,6 +378,47 @@ BAD: list[tuple[str, str, Change]] = [
         "two layers gain on one",
         lambda d: at("loss", d["loss"].sel(model="1L") + 0.05, model="2L")(d),
     ),
+    ("olsson-lent", "not by itself", at("prefix_matching", 0.2, clamp="none")),
+    (
+        "olsson-lent",
+        "while it is lent, it forms",
+        at("prefix_matching", 0.2, clamp="lent to 2000", checkpoint=KEPT[KEPT < 4e6]),
+    ),
+    (
+        "olsson-lent",
+        "while it is lent, the context is used",
+        at("score", -0.1, clamp="lent to 2000", tokens=TOKENS[TOKENS < 4e6]),
+    ),
+    (
+        "olsson-lent",
+        "taken back, it is lost",
+        at("prefix_matching", 0.5, clamp="lent to 2000", checkpoint=KEPT[KEPT == 4e6]),
+    ),
+    (
+        "olsson-lent",
+        "lent, it lasts",
+        at("prefix_matching", 0.2, clamp="lent to 2000", checkpoint=KEPT[-1]),
+    ),
+    (
+        "olsson-lent",
+        "on a head of its own",
+        at("previous_token", 0.4, clamp="lent to 2000", checkpoint=KEPT[-1]),
+    ),
+    (
+        "olsson-lent",
+        "lent, the context is used",
+        at("score", -0.1, clamp="lent to 2000", tokens=TOKENS[-3:]),
+    ),
+    (
+        "olsson-lent",
+        "half as long is enough",
+        at("prefix_matching", 0.2, clamp="lent to 1000", checkpoint=KEPT[-1]),
+    ),
+    (
+        "olsson-lent",
+        "denied, it does not come back",
+        at("prefix_matching", 0.2, clamp="lent to 2000, then denied", checkpoint=KEPT[-1]),
+    ),
 ]
 
 
@@ -388,7 +429,9 @@ def still(results: xr.Dataset, noise: float) -> xr.Dataset:
     """Results in which nothing ever changes, but for noise (nats)."""
     random = np.random.default_rng(1)
     made = results.copy(deep=True)
-    for name in sorted(set(results) - {"level", "own_share", "allowed_from", "first_init"}):
+    for name in sorted(
+        set(results) - {"level", "own_share", "allowed_from", "first_init", "released"}
+    ):
         values, dims = results[name].values, results[name].dims
         over = [dims.index(dim) for dim in OVER if dim in dims]
         for axis in over:

@@ -7,6 +7,8 @@ otherwise. Tokens are counted with BOS; 1,000 steps of 64 tokens a sequence are 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import ih_jax as ih
@@ -17,6 +19,9 @@ from ih_jax.data.languages.text import Text
 from ih_jax.experiments.base import Found, Options, Training
 
 STEP = 32 * 64  # tokens
+TEXT_BATCH = 8
+TEXT_STEP = TEXT_BATCH * 128
+LENT_HEADS = 2
 LAYERS = (1, 2, 3, 4, 5, 6)
 QUICK_LAYERS = (1, 2)
 MLP = 4.0  # hidden units of an MLP, in d_model
@@ -145,10 +150,54 @@ def text(options: Options, found: Found) -> ih.Sweep:
         "text",
         recipe,
         4_000 if options.quick else 16_000,
-        batch=8,
+        batch=TEXT_BATCH,
         layers=[1, 2],
         smeared_keys=[False, True],
         learning_rate=1e-3,
+    )
+
+
+def lent(options: Options, found: Found) -> ih.Sweep:
+    """Attention to the previous token, lent to one head of two layers on real text.
+
+    Head 0 of layer 0 is never given it, or is given it for the first 2,000 steps of 3,200 and then
+    has to do without. As `text`, but for 128 dimensions, two heads of 64 a layer (those of `text`
+    have 16) and a learning rate of 3e-3.
+    """
+    lending = ih.previous_token(0, 0).during(0, options.horizon(2_000 * TEXT_STEP))
+    return _lending(options, "lent", {"none": None, "lent to 2000": lending})
+
+
+def lent_otherwise(options: Options, found: Found) -> ih.Sweep:
+    """As `lent`: half as long; and with the previous token denied after the release.
+
+    Denied: no head of layer 0 may attend to it.
+    """
+    given, denied = ih.previous_token(0, 0), ih.no_previous_token(0, range(LENT_HEADS))
+    half, release = (options.horizon(steps * TEXT_STEP) for steps in (1_000, 2_000))
+    clamp = {
+        "lent to 1000": given.during(0, half),
+        "lent to 2000, then denied": given.during(0, release) & denied.during(release, math.inf),
+    }
+    return _lending(options, "lent_otherwise", clamp)
+
+
+def _lending(options: Options, name: str, clamp: Mapping[str, ih.Clamp | None]) -> ih.Sweep:
+    """Evaluated every 200 steps, kept every 100."""
+    settings: dict[str, Any] = {"corpus": "python", "tokenizer": "bpe", **options.text}
+    horizon = options.horizon(3_200 * TEXT_STEP)
+    return ih.sweep(
+        ih.language(Text(**settings), batch=TEXT_BATCH, evaluation_sequences=256),
+        name=f"olsson_{name}",
+        clamp=clamp,
+        init=options.inits,
+        tokens=horizon,
+        evaluate=evenly(horizon, 16),
+        checkpoints=evenly(horizon, 32),
+        layers=2,
+        d_model=128,
+        heads=LENT_HEADS,
+        learning_rate=3e-3,
     )
 
 
@@ -185,3 +234,5 @@ RANDOM_REPEATS = Training("olsson_random_repeats", random_repeats)
 TRANSLATIONS = Training("olsson_translations", translations)
 TEMPLATES = Training("olsson_templates", templates)
 TEXT = Training("olsson_text", text)
+LENT = Training("olsson_lent", lent)
+LENT_OTHERWISE = Training("olsson_lent_otherwise", lent_otherwise)
