@@ -36,6 +36,7 @@ class Rule:
     `needs_all_rows`: the value may depend on rows that training for the query alone leaves out.
     `needs_given`: the value is read from a finished pass ("clean" pass of the same weights).
     `elementwise`: an element of the value depends on that element of the arguments only.
+    `across`: the value of a sequence depends on the other sequences of the batch.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Rule:
     needs_all_rows: bool = False
     needs_given: bool = False
     elementwise: bool = True
+    across: bool = False
 
 
 @struct.dataclass
@@ -93,6 +95,10 @@ class Holds:
     @property
     def needs_given(self) -> bool:
         return any(hold.rule.needs_given for hold in self.holds)
+
+    @property
+    def across(self) -> bool:
+        return any(hold.rule.across for hold in self.holds)
 
     def here(self, site: str, layer: int) -> list[Hold]:
         """The holds at a site of a layer, the winning one last."""

@@ -78,9 +78,9 @@ def patched(
     if not source[site]:
         raise UserError(f"the model has no {site}: it has no MLPs (Config.mlp_ratio is None)")
     layers = [0] if site in GLOBAL_SITES else _layers(layer, config)
-    gate = _gate(site, config, heads, positions, batch.positions)
+    gate = gate_of(site, config, heads, positions, batch.positions)
     for each in layers:
-        _refuse_other_size(source[site][each], site, batch)
+        refuse_other_size(source[site][each], site, batch)
     held = [still(site, each, source[site][each], gate) for each in layers]
     return forward(params, batch, replace(holds, holds=(*holds.holds, *held)))
 
@@ -113,7 +113,7 @@ def path_patched(
     """
     config = params.config
     layer, head = _head(writer, config)
-    _refuse_other_size(source["z"][layer], "z", batch)
+    refuse_other_size(source["z"][layer], "z", batch)
     clean = forward(params, batch, holds)
     W_out = params.blocks[layer].attention.W_out[:, head]  # [D, E]
     change = jnp.einsum("de,etb->dtb", W_out, source["z"][layer][head] - clean["z"][layer][head])
@@ -124,30 +124,49 @@ def path_patched(
     def stream_after(layer: int) -> Hold:
         return still("resid_post", layer, clean["resid_post"][layer] + change)
 
-    if isinstance(reader, str):
-        if reader != "logits":
-            raise UserError(f'reader is {reader!r}: give (layer, head), several, or "logits"')
+    readers = checked_readers(config, reader, inputs, layer)
+    if readers is None:
         return under(stream_after(config.layers - 1))
-    readers = [_head(each, config) for each in _pairs(reader)]
-    if len({each for each, _ in readers}) != 1 or readers[0][0] <= layer:
-        raise UserError(
-            f"readers {readers} for head {(layer, head)}: give heads of one layer, "
-            f"{layer + 1} or later"
-        )
-    if not inputs or not set(inputs) <= set(INPUTS):
-        raise UserError(f"inputs is {inputs!r}: give one or more of q, k, v")
-    late, which = readers[0][0], [each for _, each in readers]
+    late, which = readers
     read = under(stream_after(late - 1))
     return under(
         *(
-            still(name, late, read[name][late], _gate(name, config, which, None, batch.positions))
+            still(name, late, read[name][late], gate_of(name, config, which, None, batch.positions))
             for name in INPUTS
             if name in inputs
         )
     )
 
 
-def _gate(
+def checked_readers(
+    config: Config,
+    reader: tuple[int, int] | Sequence[tuple[int, int]] | str,
+    inputs: Sequence[str],
+    after: int = 0,
+) -> tuple[int, tuple[int, ...]] | None:
+    """The layer and heads of readers, None for the logits. Raises UserError as `path_patched`.
+
+    Args:
+        config: of the model.
+        reader, inputs: as `path_patched`.
+        after: a layer before the readers'.
+    """
+    if isinstance(reader, str):
+        if reader != "logits":
+            raise UserError(f'reader is {reader!r}: give (layer, head), several, or "logits"')
+        return None
+    readers = [_head(each, config) for each in _pairs(reader)]
+    if len({each for each, _ in readers}) != 1 or readers[0][0] <= after:
+        raise UserError(
+            f"readers {readers} of a head in layer {after}: give heads of one layer, {after + 1} "
+            "or later"
+        )
+    if not inputs or not set(inputs) <= set(INPUTS):
+        raise UserError(f"inputs is {inputs!r}: give one or more of q, k, v")
+    return readers[0][0], tuple(each for _, each in readers)
+
+
+def gate_of(
     site: str,
     config: Config,
     heads: int | Sequence[int] | None,
@@ -209,10 +228,10 @@ def _pairs(reader: Any) -> list[Any]:
     return several if isinstance(several[0], Sequence) else [tuple(several)]
 
 
-def _refuse_other_size(value: Array, site: str, batch: Sequences) -> None:
+def refuse_other_size(value: Array, site: str, batch: Sequences) -> None:
     """Raises UserError for a value of another pass that does not fit this batch."""
     positions, count = value.shape[query_axis(site)], value.shape[-1]
-    sequences = _count(batch)
+    sequences = count_of(batch)
     if (count, positions) != (sequences, batch.positions):
         raise UserError(
             f"at {site}, the source has {count} sequences of {positions} positions and the batch "
@@ -220,7 +239,7 @@ def _refuse_other_size(value: Array, site: str, batch: Sequences) -> None:
         )
 
 
-def _count(batch: Sequences) -> int:
+def count_of(batch: Sequences) -> int:
     """B, sequences of a batch of any kind."""
     if isinstance(batch, Batch):
         return len(batch.labels)

@@ -126,20 +126,20 @@ class Network:
 
     def activations(self, batch: Sequences, clamp: Held = OWN) -> Activations:
         """Every site of the network, batch first (`Activations` has the shapes)."""
-        return public(forward(self.params, batch, self._holds(clamp)))
+        return public(forward(self.params, batch, self.holds(clamp)))
 
     def loss(self, batch: Sequences, clamp: Held = OWN) -> float:
         """The task's loss on a batch."""
         task = self._task()
         objective = task.objective()
-        sites = forward(self.params, batch, self._holds(clamp), objective.rows)
+        sites = forward(self.params, batch, self.holds(clamp), objective.rows)
         return float(objective.loss(sites, batch, task.run_arrays()))
 
     def scores(self, batch: Sequences, clamp: Held = OWN) -> dict[str, float]:
         """The task's metrics on a batch by name, such as loss and accuracy."""
         task = self._task()
         objective = task.objective()
-        sites = forward(self.params, batch, self._holds(clamp), objective.rows)
+        sites = forward(self.params, batch, self.holds(clamp), objective.rows)
         found = np.asarray(objective.scores(sites, batch, task.run_arrays()))
         return dict(zip(objective.metrics, found.tolist(), strict=True))
 
@@ -171,7 +171,7 @@ class Network:
             UserError: the network has no such site, layer, head or position, or the passes differ
                 in size.
         """
-        holds, sites = self._holds(clamp), self._source(batch, source, clamp)
+        holds, sites = self.holds(clamp), self.pass_of(batch, source, clamp)
         return public(patched(self.params, batch, holds, sites, site, layer, heads, positions))
 
     def patch_path(
@@ -197,7 +197,8 @@ class Network:
             UserError: the network has no such heads, the reader is not in a later layer, or the
                 passes differ in size.
         """
-        holds, sites = self._holds(clamp), self._source(batch, source, clamp)
+        self.check_paths()
+        holds, sites = self.holds(clamp), self.pass_of(batch, source, clamp)
         return public(path_patched(self.params, batch, holds, sites, writer, reader, inputs))
 
     def head_logits(self, batch: Sequences, clamp: Held = OWN) -> xr.Dataset:
@@ -273,6 +274,30 @@ class Network:
             activations = self.activations(batch, clamp)
         return type(self)._draw(self, batch, show, self._held(clamp), activations, head)
 
+    # --- what functions of a network ask for -----------------------------------------------------
+
+    def holds(self, clamp: Held = OWN) -> Holds:
+        """What a forward pass under a clamp takes, switched by the time `seen`."""
+        return Holds() if clamp is None else self._held(clamp).arrays(self.config).at(self.seen)
+
+    def pass_of(
+        self, batch: Sequences, source: Sequences | Activations | Network, clamp: Held = OWN
+    ) -> Sites:
+        """The pass that a patch takes values from, in the program's layout.
+
+        Arguments and errors are those of `patch`.
+        """
+        if isinstance(source, Activations):
+            return from_public(source, self.config)
+        if isinstance(source, Network):
+            if source.config != self.config:
+                raise UserError(
+                    f"the other network is {source.config}, this one is {self.config}: give one "
+                    "of the same shape"
+                )
+            return forward(source.params, batch, source.holds(OWN))
+        return forward(self.params, source, self.holds(clamp))
+
     # --- helpers ----------------------------------------------------------------------------------
 
     def _task(self) -> Task:
@@ -285,22 +310,8 @@ class Network:
             raise UserError(f'clamp is {clamp!r}: give "own", None or a clamp')
         return self.clamp if isinstance(clamp, str) else clamp or Clamp()
 
-    def _holds(self, clamp: Held) -> Holds:
-        return Holds() if clamp is None else self._held(clamp).arrays(self.config).at(self.seen)
-
-    def _source(
-        self, batch: Sequences, source: Sequences | Activations | Network, clamp: Held
-    ) -> Sites:
-        if isinstance(source, Activations):
-            return from_public(source, self.config)
-        if isinstance(source, Network):
-            if source.config != self.config:
-                raise UserError(
-                    f"the other network is {source.config}, this one is {self.config}: give one "
-                    "of the same shape"
-                )
-            return forward(source.params, batch, source._holds(OWN))
-        return forward(self.params, source, self._holds(clamp))
+    def check_paths(self) -> None:
+        """Raises UserError where heads do not write to the stream each by itself."""
 
     # --- showing itself ---------------------------------------------------------------------------
 

@@ -25,9 +25,9 @@ from ih_jax.model.params import Config, Params, init
 from ih_jax.model.sites import GLOBAL_SITES, to_program
 
 _ABLATE = Rule("ablate", lambda scene: jnp.zeros((1,) * scene.value.ndim), order=90)
-_MEAN = Rule("mean", lambda scene: scene.value.mean(-1, keepdims=True), order=30)
+_MEAN = Rule("mean", lambda scene: scene.value.mean(-1, keepdims=True), order=30, across=True)
 # Sequences of a batch are independent draws: the neighbour's activation is a fresh one.
-_RESAMPLE = Rule("resample", lambda scene: jnp.roll(scene.value, 1, axis=-1), order=30)
+_RESAMPLE = Rule("resample", lambda scene: jnp.roll(scene.value, 1, axis=-1), order=30, across=True)
 _STOP = Rule("stop_gradient", lambda scene: jax.lax.stop_gradient(scene.value), order=95)
 
 

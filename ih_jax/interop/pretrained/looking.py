@@ -219,7 +219,7 @@ class PretrainedNetwork(Network):
 
     def scores(self, batch: Sequences, clamp: Held = OWN) -> dict[str, float]:
         """The loss, in nats, and the accuracy of the next token."""
-        logits = forward(self.params, batch, self._holds(clamp))["logits"][0]  # [V, T, B]
+        logits = forward(self.params, batch, self.holds(clamp))["logits"][0]  # [V, T, B]
         assert isinstance(batch, Tokens)
         then = batch.tokens.T[1:]  # [T - 1, B]
         found = jax.nn.log_softmax(logits[:, :-1], axis=0)
@@ -227,16 +227,15 @@ class PretrainedNetwork(Network):
         right = logits[:, :-1].argmax(0) == then
         return {"loss": float(-of_then.mean()), "accuracy": float(right.mean())}
 
-    def patch_path(self, *args: Any, **named: Any) -> Activations:
-        """As `Network.patch_path`. Raises UserError where a norm follows attention, too."""
+    def check_paths(self) -> None:
+        """Raises UserError where a norm follows attention."""
         if self._weights.blocks.after1_scale is not None:
             raise UserError(
                 f"path patching: heads of {self._shape.architecture} write to the stream through "
                 "a norm that all heads share: use patch"
             )
-        return super().patch_path(*args, **named)
 
-    def _holds(self, clamp: Held) -> Holds:
+    def holds(self, clamp: Held = OWN) -> Holds:
         if isinstance(clamp, Clamp):
             for part in clamp.parts:
                 if part.held.of_weights or part.held.kind == "graft":
@@ -244,7 +243,7 @@ class PretrainedNetwork(Network):
                         f"{part.describe()}: holds weights of networks that are trained here, and "
                         "this one is read from files: leave it out"
                     )
-        return super()._holds(clamp)
+        return super().holds(clamp)
 
     def _rows(self) -> dict[str, str]:
         # Parameters are not counted: keys and values that heads share are here for each head.
