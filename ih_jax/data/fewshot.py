@@ -29,7 +29,6 @@ from jax import Array
 from ih_jax.data.batches import Batch, Leaf
 from ih_jax.errors import check_fields
 
-Generator = Literal["old", "new"]  # of JAX before 0.5, and since
 Scheme = Literal["relabel", "flip", "none"]
 # What an item is in its sequence; BURSTY is of the query's class.
 Kind = IntEnum("Kind", [("OTHER", 0), ("BURSTY", 1), ("DISTRACTOR", 2), ("QUERY", 3)])
@@ -278,83 +277,3 @@ def exhaustive(source: Source) -> Batch:
 def zipf_logits(classes: int, alpha: float | Array) -> Array:
     """[classes] log weights: the class of rank r = 1, 2, ... has weight r ** -alpha."""
     return -alpha * jnp.log(jnp.arange(1, classes + 1, dtype=jnp.float32))
-
-
-def split_label_pairs(
-    labels: int,
-    shares: tuple[float, float, float] = (8, 2, 0),
-    seed: int = 20,
-    generator: Generator = "old",
-) -> dict[str, np.ndarray]:
-    """Unordered label pairs [*, 2], a < b: train, val and test by `shares`, and all.
-
-    The paper's split (section 2): 8 and 2 of the 10 pairs of 5 labels. If a label is missing from
-    the training pairs, other orders are tried. `generator`: which one of JAX draws the order.
-    Raises ValueError for fewer than 2 labels, or if no order of 100 keeps every label in training.
-    """
-    if labels < 2 or len(shares) != 3 or min(shares) < 0 or sum(shares) <= 0:
-        raise ValueError(f"{labels} labels, shares {shares}: give 2 or more, and 3 numbers >= 0")
-    pairs = np.stack(np.triu_indices(labels, 1), axis=1)
-    test, val = (int(len(pairs) * share / sum(shares)) for share in (shares[2], shares[1]))
-    for attempt in range(100):
-        with jax.threefry_partitionable(generator == "new"):
-            key = jax.random.PRNGKey(seed)
-            key = jax.random.fold_in(key, attempt) if attempt else key
-            order = np.asarray(jax.random.permutation(key, pairs))
-        train = order[test + val :]
-        if len(np.unique(train)) == labels:
-            return {"train": train, "val": order[test:][:val], "test": order[:test], "all": pairs}
-    raise ValueError(
-        f"{len(train)} training pairs of {len(pairs)} left out a label of {labels} in 100 orders: "
-        f"raise the training share in {shares}"
-    )
-
-
-def _check(available: int, what: str, **parts: int) -> None:
-    """Raise ValueError if the parts ask for more than there is."""
-    if min(parts.values()) < 0 or sum(parts.values()) > available:
-        asked = " + ".join(f"{name} {count}" for name, count in parts.items())
-        raise ValueError(
-            f"{sum(parts.values())} {what} asked for ({asked}), the data has {available}"
-        )
-
-
-def split_classes(
-    available: int, train: int, test: int, seed: int | None = None
-) -> dict[str, np.ndarray]:
-    """Class indices: train is the first, test the last, val those between (Singh et al. 2024).
-
-    In the order of the file, or shuffled with a seed. Raises ValueError if too many are asked for.
-    """
-    _check(available, "classes", train=train, test=test)
-    order = (
-        np.arange(available) if seed is None else np.random.default_rng(seed).permutation(available)
-    )
-    end = available - test
-    return {"train": order[:train], "val": order[train:end], "test": order[end:]}
-
-
-def split_exemplars(available: int, train: int, val: int) -> dict[str, np.ndarray]:
-    """Exemplar indices: train is the first, val the next, test the rest. Raises as above."""
-    _check(available, "exemplars", train=train, val=val)
-    order = np.arange(available)
-    return {"train": order[:train], "val": order[train:][:val], "test": order[train + val :]}
-
-
-@dataclass(frozen=True)
-class EvaluationSet:
-    """A fixed set of sequences: which split its classes, exemplars and label pairs come from."""
-
-    name: str
-    classes: str
-    exemplars: str
-    label_pairs: str
-
-
-# Singh et al. 2024, figure 3a; 1,000 sequences each. The paper's loss curves are on these.
-EVALUATION_SETS = (
-    EvaluationSet("fsl_train", "train", "train", "train"),  # "train"
-    EvaluationSet("fsl_val_rl", "train", "train", "val"),  # "test (relabel)"
-    EvaluationSet("fsl_train_valex", "train", "val", "train"),  # other exemplars of known classes
-    EvaluationSet("fsl_test_class", "test", "train", "train"),  # "test (exemplars)"
-)

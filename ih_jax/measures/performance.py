@@ -30,7 +30,7 @@ from ih_jax.measures.base import measure
 from ih_jax.measures.probes import by_pieces
 from ih_jax.model.params import Config, Params
 from ih_jax.model.sites import Sites
-from ih_jax.tasks.fewshot import METRICS, masked_logits, scores
+from ih_jax.tasks.fewshot_scores import METRICS, masked_logits, scores
 
 Measure = Callable[[Params, Holds, Batch], dict[str, Array]]
 Clamps = Mapping[str, Clamp]

@@ -24,7 +24,7 @@ from ih_jax.data.batches import Batch
 from ih_jax.measures.base import measure
 from ih_jax.measures.probes import by_pieces
 from ih_jax.model.params import Params
-from ih_jax.tasks.fewshot import query_loss
+from ih_jax.tasks.fewshot_scores import query_loss
 
 STEPS = 48  # a few dozen settle both ends of a spectrum; memory is STEPS times the weights
 State = tuple[Array, Array, Array]  # of Lanczos' method: vectors so far, the next, largest product

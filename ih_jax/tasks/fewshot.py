@@ -1,7 +1,4 @@
-"""The few-shot task of Singh et al. 2024: exemplars and labels, loss on the query alone.
-
-Glossary of shapes: B sequences, C labels (logits), P exemplars of a sequence (query last).
-"""
+"""The few-shot task of Singh et al. 2024: exemplars and labels, loss on the query alone."""
 
 from __future__ import annotations
 
@@ -10,80 +7,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
 from ih_jax import gate
-from ih_jax.data.batches import Batch, Leaf
-from ih_jax.data.fewshot import (
-    EVALUATION_SETS,
-    Burst,
-    EvaluationSet,
+from ih_jax.data.batches import Batch
+from ih_jax.data.evaluations import EVALUATION_SETS, EvaluationSet
+from ih_jax.data.fewshot import Burst, Layout, Scheme, Source, zipf_logits
+from ih_jax.data.images import features as features_
+from ih_jax.data.images.features import Features
+from ih_jax.data.splits import (
     Generator,
-    Layout,
-    Scheme,
-    Source,
-    sample,
+    split_by_group,
     split_classes,
     split_exemplars,
     split_label_pairs,
-    zipf_logits,
 )
-from ih_jax.data.images import features as features_
-from ih_jax.data.images.features import Features
 from ih_jax.errors import UserError, given, real, unknown, whole
-from ih_jax.model.params import Config, Rows
-from ih_jax.model.sites import Sites
+from ih_jax.model.params import Config
 from ih_jax.tasks.base import Task, TaskArrays, task
+from ih_jax.tasks.fewshot_scores import Objective
 
 PAIR_BYTES = 100  # of a pair of labels, while pairs are split
-METRICS = {"loss": "nats", "accuracy": "", "in_context_accuracy": ""}
 SIZES = ("classes", "test_classes", "exemplars", "val_exemplars")  # shapes of its arrays
-
-
-@dataclass(frozen=True)
-class Objective:
-    """The traced half (`tasks.base.Objective`)."""
-
-    layout: Layout
-    masks_labels: bool = False
-
-    @property
-    def metrics(self) -> Mapping[str, str]:
-        """`METRICS`."""
-        return METRICS
-
-    @property
-    def rows(self) -> Rows:
-        """Only the query answers."""
-        return "query"
-
-    @property
-    def unit_per_sequence(self) -> int:
-        """Sequences are counted."""
-        return 1
-
-    def sample(self, key: Array, source: Source, sequences: int) -> Batch:
-        """See `data.fewshot.sample`."""
-        return sample(key, self.layout, source, sequences)
-
-    def loss(self, sites: Sites, batch: Batch, arrays: TaskArrays) -> Array:
-        """See `query_loss`."""
-        return query_loss(sites, batch, self._label_count(arrays))
-
-    def scores(self, sites: Sites, batch: Batch, arrays: TaskArrays) -> Array:
-        """See `scores`."""
-        return scores(sites, batch, self._label_count(arrays))
-
-    def has_sequences(self, source: Source) -> Array:
-        """Few labels leave no pairs to hold out."""
-        return jnp.asarray(source.pair_count) > 0
-
-    def _label_count(self, arrays: TaskArrays) -> Leaf | None:
-        return arrays.scoring if self.masks_labels else None
 
 
 @task("fewshot")
@@ -209,7 +156,7 @@ class FewShot(Task):
     def splits(self) -> dict[str, dict[str, np.ndarray]]:
         """Classes, exemplars and label pairs by split (train, val, test)."""
         return {
-            "classes": _split_by_group(
+            "classes": split_by_group(
                 split_classes(self.data.classes, self.classes, self.test_classes, self.class_split),
                 self.data,
             ),
@@ -337,27 +284,6 @@ def _check_nested(task: FewShot) -> None:
             raise UserError(f"{name} is {given(value)}: give one number above 0 or more")
 
 
-def _split_by_group(classes: dict[str, np.ndarray], data: Features) -> dict[str, np.ndarray]:
-    """Without variants of a class to train on among the others.
-
-    Unseen classes move up from "val" in the places of those left out. Raises UserError where there
-    are too few.
-    """
-    if data.groups is None:
-        return classes
-    trained = set(data.groups[classes["train"]].tolist())
-    rest = np.concatenate([classes["val"], classes["test"]])
-    fresh = rest[[group not in trained for group in data.groups[rest].tolist()]]
-    count = len(classes["test"])
-    if len(fresh) < count:
-        raise UserError(
-            f"{data.name} has {len(fresh)} classes of other characters than those trained on, "
-            f"{count} unseen ones are asked for: lower test_classes or classes"
-        )
-    cut = len(fresh) - count
-    return {**classes, "val": fresh[:cut], "test": fresh[cut:]}
-
-
 def fewshot(
     data: Features | str | ArrayLike | None = None,
     data_key: str | None = None,
@@ -409,34 +335,3 @@ def fewshot(
             and (each.classes == "train" or settings["test_classes"] > 1)
         )
     return FewShot(data=chosen, **settings)
-
-
-def masked_logits(sites: Sites, label_count: Leaf | None = None) -> Array:
-    """[C, B]: the query's logits, those of labels that the run does not use far below."""
-    logits = sites["logits"][0][:, -1]
-    if label_count is None:
-        return logits
-    return jnp.where(jnp.arange(logits.shape[0])[:, None] < label_count, logits, -1e9)
-
-
-def query_loss(sites: Sites, batch: Batch, label_count: Leaf | None = None) -> Array:
-    """Nats: mean cross-entropy at the query (Singh et al. 2024, section 2)."""
-    log_p = jax.nn.log_softmax(masked_logits(sites, label_count), axis=0)
-    target = jnp.arange(log_p.shape[0])[:, None] == batch.labels[None, :, -1]
-    return -jnp.mean(jnp.sum(jnp.where(target, log_p, 0.0), axis=0))
-
-
-def scores(sites: Sites, batch: Batch, label_count: Leaf | None = None) -> Array:
-    """[3]: loss in nats, accuracy, and accuracy among the labels in context (`METRICS`)."""
-    logits = masked_logits(sites, label_count)
-    target = batch.labels[:, -1]
-    labels = jnp.arange(logits.shape[0])[:, None, None]
-    in_context = jnp.any(labels == batch.labels.T[None, :-1], axis=1)  # [C, B]
-    among = jnp.where(in_context, logits, -jnp.inf)
-    return jnp.stack(
-        [
-            query_loss(sites, batch, label_count),
-            jnp.mean(jnp.argmax(logits, axis=0) == target),
-            jnp.mean(jnp.argmax(among, axis=0) == target),
-        ]
-    )

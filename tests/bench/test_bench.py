@@ -11,7 +11,7 @@ import pytest
 from ih_jax.bench import beside, costs, report, starting, steps
 from ih_jax.bench.timing import effort
 from ih_jax.cli.main import main
-from ih_jax.data.fewshot import EVALUATION_SETS
+from ih_jax.data.evaluations import EVALUATION_SETS
 from ih_jax.sweeps.blocks import StepCost
 from ih_jax.sweeps.programs import known_cost
 from ih_jax.tasks.fewshot import fewshot

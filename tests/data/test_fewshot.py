@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ih_jax.data.evaluations import EVALUATION_SETS
 from ih_jax.data.fewshot import (
-    EVALUATION_SETS,
     Batch,
     Burst,
     Kind,
@@ -18,11 +18,9 @@ from ih_jax.data.fewshot import (
     _Weights,
     exhaustive,
     sample,
-    split_classes,
-    split_exemplars,
-    split_label_pairs,
     zipf_logits,
 )
+from ih_jax.data.splits import split_classes, split_exemplars, split_label_pairs
 
 MANY = 8192
 PAPER = Layout()

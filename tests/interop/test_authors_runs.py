@@ -16,14 +16,14 @@ import ih_jax as ih
 from ih_jax import gate
 from ih_jax.clamps.apply import forward
 from ih_jax.cli.main import main
-from ih_jax.data.fewshot import split_label_pairs
 from ih_jax.data.images.features import of_file
+from ih_jax.data.splits import split_label_pairs
 from ih_jax.interop.icl_dynamics.evaluating import evaluated
 from ih_jax.interop.icl_dynamics.importing import import_run, study_of
 from ih_jax.interop.icl_dynamics.options import RunOptions
 from ih_jax.interop.icl_dynamics.runs import read, read_checkpoint
 from ih_jax.interop.icl_dynamics.weights import arrays_from_params, names_of
-from ih_jax.tasks.fewshot import scores
+from ih_jax.tasks.fewshot_scores import scores
 
 DATA = os.environ.get("IH_JAX_DATA_DIR")
 REAL = None if DATA is None else Path(DATA).parent / "reference" / "icl_dynamics_run"

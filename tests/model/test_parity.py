@@ -23,7 +23,7 @@ from ih_jax.interop.icl_dynamics.clamps import clamp_from_options
 from ih_jax.interop.icl_dynamics.golden import golden_config
 from ih_jax.interop.icl_dynamics.weights import arrays_from_params, params_from_arrays
 from ih_jax.model.activations import public
-from ih_jax.tasks.fewshot import query_loss
+from ih_jax.tasks.fewshot_scores import query_loss
 
 TOLERANCE = 1e-5
 FILE = Path(__file__).parent / "golden" / "parity.npz"

@@ -20,7 +20,7 @@ import pytest
 import xarray as xr
 
 import ih_jax as ih
-from ih_jax.data.fewshot import EVALUATION_SETS
+from ih_jax.data.evaluations import EVALUATION_SETS
 from ih_jax.data.images import features
 from ih_jax.sweeps import store
 

@@ -7,7 +7,8 @@ import jax
 import pytest
 
 import ih_jax as ih
-from ih_jax.data.fewshot import EVALUATION_SETS, Burst
+from ih_jax.data.evaluations import EVALUATION_SETS
+from ih_jax.data.fewshot import Burst
 from ih_jax.data.images.features import of_one_hot
 from ih_jax.data.languages.synthetic import Bigrams
 from ih_jax.reports.planning import digest

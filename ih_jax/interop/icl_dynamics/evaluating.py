@@ -15,12 +15,13 @@ import jax
 import numpy as np
 import xarray as xr
 
-from ih_jax.data.fewshot import Generator
+from ih_jax.data.splits import Generator
 from ih_jax.interop.icl_dynamics.runs import AuthorsRun
 from ih_jax.model.params import Params
 from ih_jax.sweeps.engine import Sweep
 from ih_jax.sweeps.loop import evaluate
-from ih_jax.tasks.fewshot import METRICS, FewShot
+from ih_jax.tasks.fewshot import FewShot
+from ih_jax.tasks.fewshot_scores import METRICS
 
 SEQUENCES = 4000  # of each evaluation set
 CLEARLY = 0.5  # the one split's error is at most so much of the other's

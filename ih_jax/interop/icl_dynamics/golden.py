@@ -21,7 +21,7 @@ from ih_jax.interop.icl_dynamics.options import POSITIONS, GoldenOptions
 from ih_jax.interop.icl_dynamics.weights import arrays_from_params, params_from_arrays
 from ih_jax.model.activations import public
 from ih_jax.model.params import Config, Params, Rows
-from ih_jax.tasks.fewshot import query_loss
+from ih_jax.tasks.fewshot_scores import query_loss
 
 
 def golden_config(recorded: Mapping[str, Any], features: int, max_positions: int) -> Config:

@@ -10,8 +10,9 @@ import numpy as np
 import xarray as xr
 
 from ih_jax import files, gate
-from ih_jax.data.fewshot import Burst, Generator
+from ih_jax.data.fewshot import Burst
 from ih_jax.data.images.features import Features, of_file
+from ih_jax.data.splits import Generator
 from ih_jax.errors import UserError
 from ih_jax.interop.icl_dynamics.evaluating import evaluated, split_of
 from ih_jax.interop.icl_dynamics.options import RunOptions
@@ -22,7 +23,8 @@ from ih_jax.sweeps.blocks import Plan, plan_blocks
 from ih_jax.sweeps.engine import Sweep
 from ih_jax.sweeps.results import assemble, save_results
 from ih_jax.sweeps.trajectory import Trajectories
-from ih_jax.tasks.fewshot import METRICS, FewShot, fewshot
+from ih_jax.tasks.fewshot import FewShot, fewshot
+from ih_jax.tasks.fewshot_scores import METRICS
 
 
 def import_run(

@@ -19,7 +19,7 @@ import xarray as xr
 
 from ih_jax import array_files, gate
 from ih_jax.clamps.clamp import Clamp
-from ih_jax.data.fewshot import EVALUATION_SETS
+from ih_jax.data.evaluations import EVALUATION_SETS
 from ih_jax.errors import UserError
 from ih_jax.interop.icl_dynamics.clamps import clamp_from_options
 from ih_jax.interop.icl_dynamics.options import RunOptions, read_run_options
@@ -31,7 +31,7 @@ from ih_jax.interop.icl_dynamics.weights import (
     shapes_of,
 )
 from ih_jax.model.params import Config, Params
-from ih_jax.tasks.fewshot import METRICS
+from ih_jax.tasks.fewshot_scores import METRICS
 
 MOST_BYTES = 2**30  # of one checkpoint; the paper's have 1.4 MB
 LOGGED = ("loss", "acc", "in_context_acc")  # in log.h5, for METRICS
