@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
 from ih_jax import gate
+from ih_jax.data import evaluations
 from ih_jax.data.batches import Batch
 from ih_jax.data.evaluations import EVALUATION_SETS, EvaluationSet
-from ih_jax.data.fewshot import Burst, Layout, Scheme, Source, zipf_logits
+from ih_jax.data.fewshot import Burst, Layout, Scheme, Source
 from ih_jax.data.images import features as features_
 from ih_jax.data.images.features import Features
 from ih_jax.data.splits import (
@@ -24,12 +25,16 @@ from ih_jax.data.splits import (
     split_exemplars,
     split_label_pairs,
 )
-from ih_jax.errors import UserError, given, real, unknown, whole
+from ih_jax.data.weights import zipf_logits
+from ih_jax.errors import UserError, unknown, whole
 from ih_jax.model.params import Config
 from ih_jax.tasks.base import Task, TaskArrays, task
+from ih_jax.tasks.fewshot_cards import described_on_card, settings_of
+from ih_jax.tasks.fewshot_checks import check_labels, check_nested, of_split, uses_label_pairs
 from ih_jax.tasks.fewshot_scores import Objective
 
 PAIR_BYTES = 100  # of a pair of labels, while pairs are split
+OwnLabels = Literal["index", "modulo"]
 SIZES = ("classes", "test_classes", "exemplars", "val_exemplars")  # shapes of its arrays
 
 
@@ -43,6 +48,11 @@ class FewShot(Task):
     logits, so that runs with fewer labels share a program with runs of more. `label_generator` says
     which generator of JAX splits the label pairs: that of before 0.5, as the paper did, or a later
     one's.
+
+    `own_labels` says which label is a class's own, where a scheme keeps it: "index" is its index in
+    the data; "modulo" gives the nth class to train on the label n modulo `labels`, each class its
+    own where there are as many labels as classes; classes not trained on have labels that no
+    network knows.
     """
 
     data: Features = field(default_factory=features_.of_glyphs)
@@ -67,10 +77,11 @@ class FewShot(Task):
     noisy: bool | None = None  # noise is in the program; None: where noise is above 0
     evaluation_sets: tuple[EvaluationSet, ...] = EVALUATION_SETS
     label_generator: Generator = "old"
+    own_labels: OwnLabels = "index"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_nested(self)
+        check_nested(self)
         whole("label_split", self.label_split)
         if self.class_split is not None:
             whole("class_split", self.class_split)
@@ -89,10 +100,6 @@ class FewShot(Task):
             raise UserError(f"noise is {self.noise}: give 0 or more")
         if abs(self.zipf) > 100:
             raise UserError(f"zipf is {self.zipf:g}: give an exponent of at most 100")
-        gate.check_memory(
-            PAIR_BYTES * self.logits * (self.logits - 1) // 2,
-            f"a table of pairs of {self.logits:,} labels",
-        )
         if len(self.mixture_weights) != len(self.mixture):
             raise UserError(
                 f"{len(self.mixture_weights)} mixture_weights for {len(self.mixture)} "
@@ -100,9 +107,13 @@ class FewShot(Task):
             )
         if self.label_generator not in get_args(Generator):
             raise unknown("label generator", self.label_generator, get_args(Generator))
+        if self.own_labels not in get_args(OwnLabels):
+            raise unknown("own_labels", str(self.own_labels), get_args(OwnLabels))
+        object.__setattr__(
+            self, "evaluation_sets", evaluations.resolved(self.evaluation_sets, self.pairs)
+        )
         try:
-            _ = self.layout
-            self.splits()
+            check_labels(self)
         except UserError:
             raise
         except ValueError as error:
@@ -161,49 +172,71 @@ class FewShot(Task):
                 self.data,
             ),
             "exemplars": split_exemplars(self.data.exemplars, self.exemplars, self.val_exemplars),
-            "label_pairs": split_label_pairs(
-                self.labels, self.label_pair_shares, self.label_split, self.label_generator
-            ),
+            "label_pairs": self._label_pairs(),
         }
 
+    def _label_pairs(self) -> dict[str, np.ndarray]:
+        """Label pairs by split; none where no sequence is relabelled by them."""
+        if not uses_label_pairs(self):
+            return dict.fromkeys(evaluations.SPLITS, np.zeros((0, 2), np.int32))
+        gate.check_memory(
+            PAIR_BYTES * self.logits * (self.logits - 1) // 2,
+            f"a table of pairs of {self.logits:,} labels",
+        )
+        return split_label_pairs(
+            self.labels, self.label_pair_shares, self.label_split, self.label_generator
+        )
+
+    def labels_of_classes(self) -> np.ndarray:
+        """[classes of the data] int32, every class's own label (`own_labels`)."""
+        if self.own_labels == "index":
+            return np.arange(self.data.classes, dtype=np.int32)
+        own = self.logits + np.arange(self.data.classes, dtype=np.int32)
+        own[self.splits()["classes"]["train"]] = np.arange(self.classes) % self.labels
+        return own
+
     def source(self, which: str) -> Source:
-        """Of the training set, or of an evaluation set by its name."""
-        if which == "train":
-            return self.source_of("train", "train", "train")
-        chosen = next(each for each in self.evaluation_sets if each.name == which)
-        return self.source_of(chosen.classes, chosen.exemplars, chosen.label_pairs)
-
-    def sample(self, key: Array, source: Source, sequences: int) -> Batch:
-        """Draw a batch of what `source("train")`, or that of an evaluation set, holds."""
-        return self.objective().sample(key, source, sequences)
-
-    def source_of(self, classes: str, exemplars: str, label_pairs: str) -> Source:
-        """The arrays of one combination of splits.
+        """Of the training set, or of an evaluation set by its name.
 
         Few labels leave no pairs to hold out: a source of no label pairs is allowed, and scores
         on it are NaN. Raises UserError for an empty split of classes or exemplars.
         """
+        training = which == "train"
+        named = (each for each in self.evaluation_sets if each.name == which)
+        chosen = EvaluationSet(which) if training else next(named)
+        layout = chosen.layout(self.layout)
         splits = self.splits()
-        chosen = splits["classes"][classes], splits["exemplars"][exemplars]
-        pairs = splits["label_pairs"][label_pairs]
-        for what, found in zip(("classes", "exemplars"), chosen, strict=True):
+        classes = of_split(splits["classes"], chosen.classes)[: chosen.first_classes]
+        exemplars = of_split(splits["exemplars"], chosen.exemplars)[: chosen.first_exemplars]
+        for what, found in (("classes", classes), ("exemplars", exemplars)):
             if not len(found):
                 raise UserError(
                     f"a set of sequences needs {what} of a split that is empty "
-                    f"({classes} classes, {exemplars} exemplars)"
+                    f"({chosen.classes} classes, {chosen.exemplars} exemplars)"
                 )
-        padded = np.zeros((self.logits * (self.logits - 1) // 2, 2), np.int32)
-        padded[: len(pairs)] = pairs
-        train = classes == "train"
+        pairs = np.array([[0, 1]], np.int32)
+        padded = pairs
+        if "relabel" in layout.schemes and chosen.label_pairs != evaluations.FIRST_TWO:
+            pairs = splits["label_pairs"][chosen.label_pairs]
+            padded = np.zeros((self.logits * (self.logits - 1) // 2, 2), np.int32)
+            padded[: len(pairs)] = pairs
+        weighted = chosen.classes == "train" and not chosen.uniform
+        weights = (1.0,) if chosen.context else self.mixture_weights
         return Source(
-            table=self.data.select(chosen[0].tolist(), chosen[1].tolist()),
-            class_logits=np.asarray(zipf_logits(len(chosen[0]), self.zipf if train else 0.0)),
+            table=self.data.select(classes.tolist(), exemplars.tolist()),
+            class_logits=np.asarray(zipf_logits(len(classes), self.zipf if weighted else 0.0)),
             label_pairs=padded,
             pair_count=np.asarray(len(pairs), np.int32),
-            noise=np.asarray(self.noise, np.float32),
-            mixture_logits=np.log(np.asarray(self.mixture_weights, np.float32)),
-            class_labels=chosen[0].astype(np.int32),
+            noise=np.asarray(self.noise if chosen.noise is None else chosen.noise, np.float32),
+            mixture_logits=np.log(np.asarray(weights, np.float32)),
+            class_labels=self.labels_of_classes()[classes],
+            label_count=np.asarray(self.labels, np.int32) if "fresh" in layout.schemes else None,
+            layout=None if layout == self.layout else layout,
         )
+
+    def sample(self, key: Array, source: Source, sequences: int) -> Batch:
+        """Draw a batch of what `source("train")`, or that of an evaluation set, holds."""
+        return self.objective().sample(key, source, sequences)
 
     def run_arrays(self) -> TaskArrays:
         """What one run of this task needs at training time, as arrays that stack over runs."""
@@ -226,14 +259,7 @@ class FewShot(Task):
     @classmethod
     def of_card(cls, described: Mapping[str, Any], origin: Mapping[str, Any]) -> FewShot:
         """The task that `describe` and `origin` described. UserError where its data is gone."""
-        own = {f.name for f in fields(cls)} - {"data"}
-        given = {name: value for name, value in described.items() if name in own}
-        given["mixture"] = tuple(Burst(**burst) for burst in described["mixture"])
-        given["mixture_weights"] = tuple(described["mixture_weights"])
-        given["label_pair_shares"] = tuple(described["label_pair_shares"])
-        named = {each.name: each for each in EVALUATION_SETS}
-        given["evaluation_sets"] = tuple(named[name] for name in described["evaluation_sets"])
-        found = fewshot(features_.of_origin(origin), **given)
+        found = fewshot(features_.of_origin(origin), **settings_of(cls, described))
         checksum = "checksum_of_training_classes"
         if found.describe()["data"][checksum] != described["data"][checksum]:
             raise UserError(f"{described['data']['name']} is not the data that this trained on")
@@ -244,44 +270,7 @@ class FewShot(Task):
 
         The order counts: trainings are found again by a digest of this.
         """
-        of_tasks = [f.name for f in fields(Task)]
-        own = [f.name for f in fields(self) if f.name not in of_tasks]
-        found = {
-            name: getattr(self, name)
-            for name in (*own, *of_tasks)
-            if name not in ("data", "mixture", "evaluation_sets")
-        }
-        splits = self.splits()
-        train = splits["classes"]["train"].tolist(), splits["exemplars"]["train"].tolist()
-        found["data"] = {
-            "name": self.data.name,
-            "shape": [self.data.classes, self.data.exemplars, self.data.features],
-            "checksum_of_training_classes": self.data.checksum(*train),
-        }
-        if self.label_generator == "old":  # so that cards of before agree
-            del found["label_generator"]
-        found["mixture"] = [vars(burst) for burst in self.mixture]
-        found["evaluation_sets"] = [each.name for each in self.evaluation_sets]
-        return found
-
-
-def _check_nested(task: FewShot) -> None:
-    """Raise UserError for settings of several values that are not what they are declared as."""
-    if not isinstance(task.data, Features):
-        raise UserError(f"data is {given(task.data)}: make the task with ih_jax.fewshot(data)")
-    kinds: dict[str, type] = {"mixture": Burst, "evaluation_sets": EvaluationSet}
-    for name, kind in kinds.items():
-        value = getattr(task, name)
-        if not isinstance(value, tuple) or not value:
-            raise UserError(f"{name} is {given(value)}: give a tuple of one or more")
-        if not all(isinstance(each, kind) for each in value):
-            raise UserError(f"{name} is {given(value)}: give objects of class {kind.__name__}")
-    for name in ("label_pair_shares", "mixture_weights"):
-        value = getattr(task, name)
-        if not isinstance(value, tuple):
-            raise UserError(f"{name} is {given(value)}: give a tuple of numbers")
-        if sum(real(f"{name}[{i}]", each, least=0) for i, each in enumerate(value)) <= 0:
-            raise UserError(f"{name} is {given(value)}: give one number above 0 or more")
+        return described_on_card(self)
 
 
 def fewshot(

@@ -15,12 +15,11 @@ from ih_jax.data.fewshot import (
     Kind,
     Layout,
     Source,
-    _Weights,
     exhaustive,
     sample,
-    zipf_logits,
 )
 from ih_jax.data.splits import split_classes, split_exemplars, split_label_pairs
+from ih_jax.data.weights import Weights, zipf_logits
 
 MANY = 8192
 PAPER = Layout()
@@ -125,7 +124,7 @@ def test_classes_of_weight_zero_never_occur():
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 3.0])
 def test_a_class_taken_out_is_never_drawn_at_any_edge(alpha):
     classes = 211
-    weights = _Weights.of(zipf_logits(classes, alpha))
+    weights = Weights.of(zipf_logits(classes, alpha))
     assert weights.running[-1] < 2**23  # or sums are not exact
     for out in (0, 1, 105, 209, 210):
         rest = weights.without(jnp.int32(out))
