@@ -44,8 +44,8 @@ class Objective:
         return 1
 
     def sample(self, key: Array, source: Source, sequences: int) -> Batch:
-        """See `data.fewshot.sample`."""
-        return sample(key, self.layout, source, sequences)
+        """See `data.fewshot.sample`; an evaluation set may have a layout of its own."""
+        return sample(key, source.layout or self.layout, source, sequences)
 
     def loss(self, sites: Sites, batch: Batch, arrays: TaskArrays) -> Array:
         """See `query_loss`."""

@@ -80,5 +80,5 @@ def _error(study: Sweep, run: AuthorsRun) -> float:
     if not both:
         return 0.0
     ours = evaluated(study, {n: run.checkpoints[n] for n in both})["loss"]
-    logged = run.scores["loss"].sel(sequences=both, set=ours["set"].values)
+    logged = run.scores["loss"].sel(sequences=both).reindex(set=ours["set"].values)
     return float(np.sqrt(np.nanmean((ours.values - logged.values) ** 2)))

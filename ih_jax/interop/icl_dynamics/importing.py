@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,11 +11,13 @@ import numpy as np
 import xarray as xr
 
 from ih_jax import files, gate
+from ih_jax.data.evaluations import EvaluationSet
 from ih_jax.data.fewshot import Burst
 from ih_jax.data.images.features import Features, of_file
 from ih_jax.data.splits import Generator
 from ih_jax.errors import UserError
 from ih_jax.interop.icl_dynamics.evaluating import evaluated, split_of
+from ih_jax.interop.icl_dynamics.evaluators import fitting
 from ih_jax.interop.icl_dynamics.options import RunOptions
 from ih_jax.interop.icl_dynamics.runs import AuthorsRun, read
 from ih_jax.model.params import Config
@@ -25,6 +28,8 @@ from ih_jax.sweeps.results import assemble, save_results
 from ih_jax.sweeps.trajectory import Trajectories
 from ih_jax.tasks.fewshot import FewShot, fewshot
 from ih_jax.tasks.fewshot_scores import METRICS
+
+MOST_IN_PAIRS = 100  # labels; of more, all pairs are drawn without a table of them
 
 
 def import_run(
@@ -106,7 +111,7 @@ def study_of(run: AuthorsRun, data: Features, label_generator: Generator = "old"
     o = run.options
     seen = run.checkpoints if run.scores is None else run.scores["sequences"].values.tolist()
     return Sweep(
-        task_of(o, data).replace(label_generator=label_generator),
+        task_of(o, data, run.sets).replace(label_generator=label_generator),
         clamp={run.name: run.clamp},
         name=run.name,
         init=o.init_seed,
@@ -122,13 +127,16 @@ def study_of(run: AuthorsRun, data: Features, label_generator: Generator = "old"
     )
 
 
-def task_of(o: RunOptions, data: Features) -> FewShot:
-    """The task of these options on these features. Raises UserError where they do not fit."""
+def task_of(o: RunOptions, data: Features, sets: Sequence[EvaluationSet] = ()) -> FewShot:
+    """The task of these options on these features. Raises UserError where they do not fit.
+
+    `sets`: what the run is evaluated on; those that it cannot be are left out.
+    """
     train, _, test = o.class_split
     exemplars, val, _ = o.exemplar_split
     bursts = o.pt_burstiness or [1]
     mixture = tuple(
-        Burst(burst, distractor, no_support, unique)
+        Burst(burst, bool(distractor), bool(no_support), bool(unique))
         for burst, distractor, no_support, unique in zip(
             bursts,
             o.pt_distract or [True] * len(bursts),
@@ -137,17 +145,21 @@ def task_of(o: RunOptions, data: Features) -> FewShot:
             strict=True,
         )
     )
-    return fewshot(
+    scheme = "none"  # classes keep their labels
+    if o.fs_relabel:
+        scheme = "relabel" if o.fs_relabel_split or o.fs_relabel <= MOST_IN_PAIRS else "fresh"
+    task = fewshot(
         data,
         classes=train,
         test_classes=test,
         exemplars=exemplars,
         val_exemplars=val,
-        labels=o.fs_relabel,
-        labels_of_program=None if o.logits == o.fs_relabel else o.logits,
-        label_pair_shares=o.fs_relabel_split or (8, 2, 0),
+        labels=o.labels,
+        labels_of_program=None if o.logits == o.labels else o.logits,
+        label_pair_shares=o.fs_relabel_split or (1, 0, 0),
+        scheme=scheme,
         label_split=o.fs_relabel_split_seed,
-        pairs=o.train_context_len or 2,
+        pairs=o.pairs,
         mixture=mixture,
         mixture_weights=tuple(o.mixing_coeffs or (1.0,)),
         zipf=o.zipf_alpha or 0.0,
@@ -157,6 +169,7 @@ def task_of(o: RunOptions, data: Features) -> FewShot:
         batch=o.train_bs,
         evaluation_seed=o.eval_seed,
     )
+    return fitting(task, sets)
 
 
 def _model_settings(config: Config) -> dict[str, Any]:

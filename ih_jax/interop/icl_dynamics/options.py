@@ -7,9 +7,9 @@ file of golden numbers (`GoldenOptions`).
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -25,11 +25,16 @@ POSITIONS: Mapping[str, Positions] = {
 }
 SIN_TIME = 10_000.0  # of sinusoidal positions, as the model has it
 
+T = TypeVar("T")
 Dimension = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 Labels = Annotated[int, msgspec.Meta(ge=2, le=2**20)]
 Three = tuple[gate.Count, gate.Count, gate.Count]
 Shares = tuple[gate.Amount, gate.Amount, gate.Amount]
-Several = msgspec.Meta(min_length=1, max_length=64)  # components of a mixture
+Several = msgspec.Meta(min_length=1, max_length=64)  # components of a mixture, or evaluators
+Any64 = msgspec.Meta(max_length=64)
+Switch = bool | Literal[0, 1]
+Split = Literal["train", "val", "test", "all"]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 
 Head = Annotated[
     str, msgspec.Meta(pattern=r"^\d{1,9}:\d{1,9}$", description="layer:head, such as 1:3")
@@ -58,7 +63,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     train_bs: Dimension
     class_split: Three  # train, val, test
     exemplar_split: Three
-    fs_relabel: Labels
+    fs_relabel: Annotated[int, msgspec.Meta(ge=0, le=2**20)]  # labels; 0: classes keep their own
     run: str | None = None
     mlp_ratio: Annotated[float, msgspec.Meta(gt=0, le=1024)] | None = None
     no_norm: bool = False
@@ -74,13 +79,37 @@ class RunOptions(msgspec.Struct, frozen=True):
     train_context_len: Annotated[int, msgspec.Meta(ge=1, le=4096)] | None = None  # pairs
     mixing_coeffs: Annotated[list[gate.Amount], Several] | None = None
     pt_burstiness: Annotated[list[gate.Count], Several] | None = None
-    pt_distract: Annotated[list[bool], Several] | None = None
-    pt_no_support: Annotated[list[bool], Several] | None = None
-    pt_unique_rest: Annotated[list[bool], Several] | None = None
+    pt_distract: Annotated[list[Switch], Several] | None = None
+    pt_no_support: Annotated[list[Switch], Several] | None = None
+    pt_unique_rest: Annotated[list[Switch], Several] | None = None
     zipf_alpha: Annotated[float, msgspec.Meta(ge=0, le=100)] | None = None
     noise_scale_train: gate.Amount | None = None
     match_query_and_distractors: bool | None = None
-    assign_query_label_random: bool | None = None
+    assign_query_label_random: Switch | None = None
+    pe_names: Annotated[list[Name], Any64] | None = None
+    pe_classes: Annotated[list[Split], Any64] | None = None
+    pe_exemplars: Annotated[list[Split], Any64] | None = None
+    pe_burstiness: Annotated[list[gate.Count], Any64] | None = None
+    pe_noise_scale: Annotated[list[gate.Amount], Any64] | None = None
+    pe_distract: Annotated[list[Switch], Any64] | None = None
+    pe_no_support: Annotated[list[Switch], Any64] | None = None
+    pe_unique_rest: Annotated[list[Switch], Any64] | None = None
+    pe_fs_relabel_scheme: (
+        Annotated[list[Literal["None", "train", "val", "test", "all", "01", "flip"]], Any64] | None
+    ) = None
+    pe_context_len: Annotated[list[gate.Count], Any64] | None = None
+    pe_assign_query_label_random: Annotated[list[Switch], Any64] | None = None
+    load_eval_data: Annotated[list[str], Any64] | None = None
+
+    @property
+    def pairs(self) -> int:
+        """Exemplar-label pairs in the context."""
+        return self.train_context_len or 2
+
+    @property
+    def labels(self) -> int:
+        """Labels that training uses."""
+        return self.fs_relabel or self.class_split[0]
 
     @property
     def positions(self) -> Positions:
@@ -90,7 +119,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     @property
     def logits(self) -> int:
         """C, the network's outputs: labels, or more than are used."""
-        return self.model_output_classes or self.fs_relabel
+        return self.model_output_classes or self.labels
 
 
 class ClampOptions(msgspec.Struct, frozen=True):
@@ -136,6 +165,7 @@ class GoldenOptions(msgspec.Struct, frozen=True):
 
 
 OPTIONS = ClampOptions.__struct_fields__
+EVALUATORS = tuple(name for name in RunOptions.__struct_fields__ if name.startswith("pe_"))
 SWITCHES = tuple(
     field.name for field in msgspec.structs.fields(ClampOptions) if field.type == bool | None
 )
@@ -168,8 +198,23 @@ def read_run_options(path: Path) -> tuple[RunOptions, ClampOptions, dict[str, An
     return options, clamp_options, found
 
 
+def each_of(values: Sequence[T] | None, index: int, default: T) -> T:
+    """What a list of options says of one evaluator."""
+    return default if values is None else values[index]
+
+
 def _check_together(o: RunOptions, where: str) -> None:
     """Raise UserError where fields that are each in range do not fit each other."""
+    if o.labels < 2:
+        raise UserError(f"{where}: {o.labels} labels: give fs_relabel or class_split of 2 or more")
+    names = o.pe_names or []
+    for field in EVALUATORS:
+        given = getattr(o, field)
+        if given is not None and names and len(given) != len(names):
+            raise UserError(
+                f"{where}: {field} has {len(given)} entries: give {len(names)}, one for each of "
+                "pe_names"
+            )
     if o.positions == "sinusoidal" and o.sin_time != SIN_TIME:
         raise UserError(
             f"{where}: sin_time is {o.sin_time:g}: sinusoidal positions of {SIN_TIME:g} are read"

@@ -8,9 +8,9 @@ pickle is read: records of objects are refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import h5py
@@ -19,8 +19,9 @@ import xarray as xr
 
 from ih_jax import array_files, gate
 from ih_jax.clamps.clamp import Clamp
-from ih_jax.data.evaluations import EVALUATION_SETS
+from ih_jax.data.evaluations import EVALUATION_SETS, STRATEGIES, EvaluationSet
 from ih_jax.errors import UserError
+from ih_jax.interop.icl_dynamics import evaluators
 from ih_jax.interop.icl_dynamics.clamps import clamp_from_options
 from ih_jax.interop.icl_dynamics.options import RunOptions, read_run_options
 from ih_jax.interop.icl_dynamics.weights import (
@@ -49,6 +50,7 @@ class AuthorsRun:
     checkpoints: Mapping[int, Params]  # by sequences seen
     # METRICS [sequences, set], means of the log; NaN where it has none. None: there is no log.
     scores: xr.Dataset | None
+    sets: Sequence[EvaluationSet] = ()  # what it was evaluated on
 
 
 def read(folder: str | Path) -> AuthorsRun:
@@ -83,9 +85,26 @@ def read(folder: str | Path) -> AuthorsRun:
         before = file, seen
     config = next(iter(checkpoints.values())).config
     log = folder / "log.h5"
-    scores = read_log(log) if log.exists() or log.is_symlink() else None
+    loaded = list(_loaded(folder, options))
+    names = [name for each in (options, *loaded) for name in each.pe_names or []]
+    scores = read_log(log, names) if log.exists() or log.is_symlink() else None
     name = options.run or folder.resolve().name
-    return AuthorsRun(name, options, recorded, config, translation.clamp, checkpoints, scores)
+    sets = evaluators.of_run(options, loaded, [] if scores is None else _with_losses(scores))
+    return AuthorsRun(name, options, recorded, config, translation.clamp, checkpoints, scores, sets)
+
+
+def _loaded(folder: Path, options: RunOptions) -> Iterator[RunOptions]:
+    """The options of the runs whose sequences a run loaded, where they lie beside it."""
+    for file in options.load_eval_data or []:
+        config = folder.resolve().parent / PurePosixPath(file).parent.name / "config.json"
+        if PurePosixPath(file).parent.name not in ("", ".", "..") and config.exists():
+            yield read_run_options(config)[0]
+
+
+def _with_losses(scores: xr.Dataset) -> list[str]:
+    """The sets that a log has losses of."""
+    seen = scores["loss"].notnull().any("sequences")
+    return [str(name) for name in scores["set"].values[seen.values]]
 
 
 def read_checkpoint(file: Path, options: RunOptions) -> tuple[int, Params]:
@@ -153,14 +172,17 @@ def _config_of(
         raise UserError(f"config.json: {error}") from None
 
 
-def read_log(file: Path) -> xr.Dataset:
+def read_log(file: Path, sets: Sequence[str] = ()) -> xr.Dataset:
     """Means over sequences of what log.h5 recorded: METRICS [sequences, set].
+
+    Args:
+        file: log.h5.
+        sets: names of evaluators to look for, beside ours.
 
     Raises:
         UserError: it is no HDF5 file, or what it holds are not increasing numbers of sequences and
             as many rows of scores for each.
     """
-    names = [each.name for each in EVALUATION_SETS]
     try:
         with h5py.File(gate.regular(file), "r") as log:
             seen = array_files.hdf5_array(log, "eval_iter")
@@ -168,6 +190,8 @@ def read_log(file: Path) -> xr.Dataset:
                 raise UserError(f"{file}: eval_iter has no whole numbers of sequences")
             if seen[0] < 0 or (seen[1:] <= seen[:-1]).any():
                 raise UserError(f"{file}: eval_iter is not in order, or has a number twice")
+            others = [n for n in (*STRATEGIES, *sets) if array_files.hdf5_has(log, f"{n}/loss")]
+            names = list(dict.fromkeys((*(each.name for each in EVALUATION_SETS), *others)))
             values = {metric: np.full((len(seen), len(names)), np.nan) for metric in METRICS}
             for metric, logged in zip(METRICS, LOGGED, strict=True):
                 for column, name in enumerate(names):
