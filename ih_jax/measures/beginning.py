@@ -17,7 +17,7 @@ from ih_jax.measures.base import measure
 from ih_jax.measures.heads import induction_strength
 from ih_jax.measures.probes import by_pieces
 from ih_jax.model.params import Params
-from ih_jax.tasks.fewshot import query_loss
+from ih_jax.tasks.fewshot_scores import query_loss
 
 
 @measure(dims={"copying": ("head",), "growth": ("head",)})
