@@ -41,6 +41,7 @@ from ih_jax.experiments.singh2024 import (
     table1,
     table2,
 )
+from ih_jax.experiments.singh2025 import toy as singh2025_toy
 
 SETS: dict[str, tuple[Experiment, ...]] = {
     "paper": tuple(
@@ -86,12 +87,14 @@ SETS: dict[str, tuple[Experiment, ...]] = {
             lent,
         )
     ),
+    "coopetition": tuple(m.experiment for m in (singh2025_toy,)),
 }
 SET_NAMES = {
     "paper": "Singh et al. 2024",
     "beyond": "beyond Singh et al. 2024",
     "findings": "Findings",
     "olsson": "Olsson et al. 2022",
+    "coopetition": "Singh et al. 2025",
 }
 
 

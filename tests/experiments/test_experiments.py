@@ -844,7 +844,9 @@ def test_the_factorial_has_its_eleven_cells() -> None:
 
 def test_names_and_horizons() -> None:
     assert (
-        set(register.SETS) == set(register.SET_NAMES) == {"paper", "beyond", "findings", "olsson"}
+        set(register.SETS)
+        == set(register.SET_NAMES)
+        == {"paper", "beyond", "findings", "olsson", "coopetition"}
     )
     assert HORIZONS["none"] > HORIZONS["match"]
 
