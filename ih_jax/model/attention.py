@@ -4,7 +4,12 @@ The plain formula writes scores and patterns [H, T, T, B] to memory and reads th
 times a step; on CPU that costs more than all matrix products. Here a few sequences at a time go
 through, so that theirs stay in the cache; half of the queries at a time, so that half of what
 causality masks is never computed; and the backward pass computes patterns again from the scores'
-log-sum-exp (Dao et al. 2022, "FlashAttention", algorithm 4) instead of keeping them.
+log-sum-exp (Dao et al. 2022, "FlashAttention", algorithm 4) instead of keeping them. Contexts of
+`LONG` tokens and more go through by blocks of queries and keys (`blockwise`), so that memory does
+not grow with the square of the context.
+
+JAX's own fused attention has no place here: cuDNN's takes numbers of 16 bits only, and networks
+here are float32; what JAX does for these builds the whole matrix.
 
 Glossary of shapes: as in `sites`; N sequences at a time, here batch first and positions last, as
 [N, H, E, T]: what stands batch last gets there by one plain transposition.
@@ -22,8 +27,10 @@ from jaxtyping import Float
 
 from ih_jax import platforms
 from ih_jax.data.batches import size_of_pieces
+from ih_jax.model import blockwise
 
 SPANS = 2  # of queries; each sees the keys up to its own end
+LONG = 512  # tokens of a context, from which on blocks of keys are taken one by one, too
 
 
 @jax.custom_vjp
@@ -33,7 +40,7 @@ def causal_attention(
     """z [H, E, T, B] of queries and keys [R, H, E/R, T, B] (scaled by E ** -0.5) and values.
 
     Values are [H, E, T, B]. Equal, but for rounding, to softmax of the causal scores times values.
-    Differentiates in reverse mode, once or more often.
+    Differentiates in reverse mode, once or more often; contexts of `LONG` tokens and more, once.
     """
     return _forwards(q, k, v)[0]
 
@@ -41,13 +48,16 @@ def causal_attention(
 def _forwards(q: Array, k: Array, v: Array) -> tuple[Array, tuple[Array, ...]]:
     halves = q.shape[0]
     own = (_batch_first(q), _batch_first(k), _batch_first(v[None]))
-    z, log_sum = _by_pieces(_attend, own)
+    long = v.shape[2] >= LONG
+    z, log_sum = _by_pieces(blockwise.attend if long else _attend, own)
     return _batch_last(z, 1)[0], (*own, z, log_sum, jnp.zeros((halves, 0)))
 
 
 def _backwards(kept: tuple[Array, ...], slope: Array) -> tuple[Array, Array, Array]:
     *own, halves = kept
-    dq, dk, dv = _by_pieces(_attend_backwards, (*own, _batch_first(slope[None])))
+    long = slope.shape[2] >= LONG
+    backwards = blockwise.attend_backwards if long else _attend_backwards
+    dq, dk, dv = _by_pieces(backwards, (*own, _batch_first(slope[None])))
     R = halves.shape[0]
     return _batch_last(dq, R), _batch_last(dk, R), _batch_last(dv, 1)[0]
 

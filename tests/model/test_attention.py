@@ -7,7 +7,7 @@ import pytest
 
 import ih_jax as ih
 from ih_jax import platforms
-from ih_jax.model import attention, transformer
+from ih_jax.model import attention, blockwise, transformer
 from ih_jax.model.attention import causal_attention
 
 SHAPES = [(1, 3, 4, 24, 6), (2, 2, 4, 17, 5), (1, 1, 2, 1, 3), (1, 2, 2, 2, 8)]  # R, H, E/R, T, B
@@ -37,6 +37,39 @@ def test_values_and_gradients_are_those_of_the_plain_formula(shape):
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     for a, b in zip(back(slope), expected(slope), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+@pytest.fixture
+def by_blocks(monkeypatch):
+    """Contexts of 8 tokens and more go by blocks of 8."""
+    monkeypatch.setattr(attention, "LONG", 8)
+    monkeypatch.setattr(blockwise, "BLOCK", 8)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 4, 24, 6), (2, 2, 2, 19, 3)])
+def test_by_blocks_values_and_gradients_are_the_same(by_blocks, shape):
+    q, k, v, slope = draw(shape)
+    ours, back = jax.vjp(causal_attention, 5 * q, k, v)
+    theirs, expected = jax.vjp(plain, 5 * q, k, v)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    for a, b in zip(back(slope), expected(slope), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+    large, back = jax.vjp(causal_attention, 100 * q, k, v)
+    assert all(np.isfinite(each).all() for each in (large, *back(slope)))
+
+
+def test_memory_of_long_contexts_does_not_grow_with_their_square():
+    def needed(T):
+        shapes = [jax.ShapeDtypeStruct(s, np.float32) for s in ((1, 1, 8, T, 1), (1, 8, T, 1))]
+
+        def total(q, k, v):
+            return causal_attention(q, k, v).sum()
+
+        slopes = jax.jit(jax.grad(total, (0, 1, 2)))
+        found = slopes.lower(shapes[0], shapes[0], shapes[1]).compile().memory_analysis()
+        return found.temp_size_in_bytes
+
+    assert needed(8192) < 5 * needed(2048)  # four times the tokens, sixteen times the pairs
 
 
 def test_large_scores_overflow_nothing():
