@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +12,8 @@ from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:  # the page of a run takes its colours from here, and draws nothing
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 QUIET, FAINT = "0.35", "0.7"  # greys
 
@@ -77,6 +81,37 @@ def curves(
         axes.plot(
             x[kept], curve[kept], color=colour, lw=0.6, alpha=alpha, zorder=1, rasterized=count > 16
         )
+
+
+MOST_POINTS = 10_000  # of thin lines in an SVG, some 200 kB
+
+
+def save_svg(figure: Figure, path: Path) -> None:
+    """Write a figure as an SVG that is no larger than what one sees of it.
+
+    Where there are very many thin lines, they become pixels, once and for all in this figure;
+    coordinates are rounded to a hundredth of a point.
+    """
+    lines = [line for axes in figure.axes for line in axes.get_lines()]
+    points = {line: np.size(line.get_xdata()) for line in lines if line.get_linewidth() < 1}
+    if sum(points.values()) > MOST_POINTS:
+        for line, count in points.items():
+            if count > 2:  # in few colours, which pack well
+                line.set(rasterized=True, antialiased=False, color=_pale(line), alpha=None)
+    figure.savefig(path, format="svg", metadata={"Date": None})
+    path.write_text(re.sub(r' (?:d|x|y)="[^"]*"', _rounded, path.read_text()))
+
+
+def _pale(line: Line2D) -> tuple[float, ...]:
+    """The colour of a line on white, opaque."""
+    from matplotlib.colors import to_rgb
+
+    alpha = line.get_alpha() or 1.0
+    return tuple(1 - alpha * (1 - part) for part in to_rgb(line.get_color()))
+
+
+def _rounded(attribute: re.Match[str]) -> str:
+    return re.sub(r"(\.\d\d)\d+", r"\1", attribute[0])
 
 
 def strip(

@@ -20,6 +20,7 @@ from ih_jax import array_files, files, gate
 from ih_jax.claims import decide
 from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment
+from ih_jax.experiments.drawing import save_svg
 from ih_jax.experiments.register import SET_NAMES, SETS
 from ih_jax.reports import readme, replication
 from ih_jax.reports.tables import Findings
@@ -153,7 +154,7 @@ def _describe(
             with files.atomic(folder / "figure.png") as partial:
                 figure.savefig(partial, format="png", dpi=200, metadata={"Software": None})
             with files.atomic(folder / "figure.svg") as partial:
-                figure.savefig(partial, format="svg", metadata={"Date": None})
+                save_svg(figure, partial)
     text = readme.of_experiment(experiment, results, card, findings)
     files.write_text(folder / "README.md", text)
     return findings

@@ -174,17 +174,21 @@ def _heat_maps(figure: FigureBase, results: xr.Dataset) -> None:
         if name in results["model"].values
     ]
     axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    every = {
+        name: changes.derivative_by_log_index(results["index_loss"].sel(model=name).values)
+        for name in names
+    }
+    largest = max(float(np.nanmax(np.abs(slopes))) for slopes in every.values())
     for each, name in zip(axes, names, strict=True):
-        losses = results["index_loss"].sel(model=name)
-        slopes = changes.derivative_by_log_index(losses.values)
+        losses, slopes = results["index_loss"].sel(model=name), every[name]
         index = np.arange(1, slopes.shape[1] + 1)
         image = each.pcolormesh(
             losses["snapshot"].values,
             index,
             slopes.T,
             cmap="RdBu_r",
-            vmin=-0.3,
-            vmax=0.3,
+            vmin=-largest,
+            vmax=largest,
             rasterized=True,
         )
         window = models.window_of(results.isel(init=0), name)
@@ -193,6 +197,8 @@ def _heat_maps(figure: FigureBase, results: xr.Dataset) -> None:
         tidy(each, name)
         over_sequences(each, "tokens seen")
     axes[0].set(ylabel="token index", yscale="log")
+    for each in axes[1:]:
+        each.tick_params(which="both", left=False)
     figure.colorbar(image, ax=list(axes), label="d loss / d ln(index)", shrink=0.9)
 
 

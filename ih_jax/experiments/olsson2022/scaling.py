@@ -152,7 +152,7 @@ def draw(results: xr.Dataset) -> Figure:
         tokens = own["tokens"].values
         slope = changes.derivative_by_log_tokens(own["loss"].values, tokens)
         for place, values in ((0, own["loss"].values), (1, slope), (2, own["curve"].values)):
-            axes[place, column].plot(tokens, values, color="black", lw=1)
+            axes[place, column].plot(tokens, values, color="black", lw=1, antialiased=False)
         for place, what in enumerate(arrays, start=3):
             _heads(axes[place, column], own[what])
         window = models.window_of(seed, name, "curve")
@@ -160,7 +160,11 @@ def draw(results: xr.Dataset) -> Figure:
             if window is not None:
                 each.axvspan(window.start, window.end, color="0.92", zorder=0)
             tidy(each)
-            each.tick_params(labelsize=7)
+            # What a hundred panels have besides pixels would be most of an SVG: only outer ones
+            # have ticks, and all that is drawn below the spines is one picture.
+            each.tick_params(labelsize=7, left=column == 0, bottom=each is axes[-1, column])
+            each.set_rasterization_zorder(2.2)
+            each.patch.set_visible(False)
         axes[0, column].set_title(name, fontsize=9)
         over_sequences(axes[-1, column], "tokens")
     for place, label in enumerate(rows):
@@ -182,8 +186,7 @@ def _heads(axes: Axes, scores: xr.DataArray) -> None:
                     one.values,
                     lw=0.7,
                     color=HEAD_COLOURS[layer],
-                    alpha=0.8,
-                    rasterized=True,
+                    antialiased=False,  # pixels of few colours, which pack well
                 )
     axes.axhline(0, color=FAINT, lw=0.5, zorder=0)
 
