@@ -26,13 +26,15 @@ from ih_jax.errors import UserError
 from ih_jax.interop.head_probes import Probes, probes
 from ih_jax.interop.pretrained import reading
 from ih_jax.interop.pretrained.layout import Config, Weights
-from ih_jax.interop.pretrained.network import direct_unembedding, forward
+from ih_jax.interop.pretrained.network import forward, through_last_norm
 from ih_jax.interop.pretrained.reading import Pretrained
 from ih_jax.measures.heads import (
-    copying_logits,
-    copying_ratio,
+    copying_logits_of,
+    copying_ratio_of,
+    logits_of_sample,
     prefix_matching_attention,
     previous_token_attention,
+    rows_of,
 )
 
 ENOUGH = 0.5  # of prefix matching or previous token, for a head to be called by it
@@ -184,14 +186,17 @@ def _scores(
     length: int,
 ) -> dict[str, Array]:
     """Each of SCORES, [L, H]."""
-    W_U = direct_unembedding(weights, config)
+    rows = through_last_norm(weights, config, rows_of(weights.W_U, single))
 
     def matching(pattern: Array, z: Array, W_O: Array) -> dict[str, Array]:
         return _matching(pattern, repeated, begin, length)
 
     def copying(pattern: Array, z: Array, W_O: Array) -> dict[str, Array]:
-        given = (z, pattern, W_O, W_U, single)
-        return {"copying": 4 * copying_ratio(*given) - 1, "copying_logits": copying_logits(*given)}
+        given = (logits_of_sample(z, W_O, rows), pattern, single)
+        return {
+            "copying": 4 * copying_ratio_of(*given) - 1,
+            "copying_logits": copying_logits_of(*given),
+        }
 
     def previous(pattern: Array, z: Array, W_O: Array) -> dict[str, Array]:
         return {"previous_token": previous_token_attention(pattern)}

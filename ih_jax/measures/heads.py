@@ -175,7 +175,14 @@ def copying_ratio(
         W_U: [V, D].
         tokens: [B, T], the sample; a token that occurs twice counts once in T_t.
     """
-    raised = jax.nn.relu(_logits_of_sample(z, W_O, W_U, tokens))
+    return copying_ratio_of(logits_of_sample(z, W_O, rows_of(W_U, tokens)), pattern, tokens)
+
+
+def copying_ratio_of(
+    logits: Float[Array, "B H T T"], pattern: Float[Array, "B H T T"], tokens: Int[Array, "B T"]
+) -> Float[Array, " H"]:
+    """`copying_ratio` of the logits [B, H, T, T] that a head's output at t gives to token x_s."""
+    raised = jax.nn.relu(logits)
     attended = jnp.sum(pattern * raised, axis=-1)  # [B, H, T]
     total = jnp.sum(raised * _first(tokens)[:, None, None], axis=-1)
     both = attended + total
@@ -197,19 +204,29 @@ def copying_logits(
     below 0 for heads that anti-copy, about 0 for random ones, however attention is spread.
     Arguments and path as in `copying_ratio`; the unit is that of logits without the final norm.
     """
-    logits = _logits_of_sample(z, W_O, W_U, tokens)
+    return copying_logits_of(logits_of_sample(z, W_O, rows_of(W_U, tokens)), pattern, tokens)
+
+
+def copying_logits_of(
+    logits: Float[Array, "B H T T"], pattern: Float[Array, "B H T T"], tokens: Int[Array, "B T"]
+) -> Float[Array, " H"]:
+    """`copying_logits` of the logits [B, H, T, T] that a head's output at t gives to token x_s."""
     first = _first(tokens)[:, None, None]
     attended = jnp.sum(pattern * logits, axis=-1)  # [B, H, T]
     typical = jnp.sum(logits * first, axis=-1) / jnp.sum(first, axis=-1)
     return (attended - typical).mean((0, 2))
 
 
-def _logits_of_sample(z: Array, W_O: Array, W_U: Array, tokens: Array) -> Array:
-    """[B, H, T, T]: logit, less the mean over V, that a head's output at t gives to token x_s.
+def rows_of(W_U: Array, tokens: Array) -> Array:
+    """[B, T, D]: the rows of W_U [V, D] that give logits, less their mean over V, to a sample.
 
-    Only the sample's rows of W_U are read: V may be 50,000.
+    Only these are kept: V may be 50,000.
     """
-    rows = W_U[tokens] - W_U.mean(0)[None, None]  # [B, T, D]
+    return W_U[tokens] - W_U.mean(0)[None, None]
+
+
+def logits_of_sample(z: Array, W_O: Array, rows: Array) -> Array:
+    """[B, H, T, T]: logit, less the mean over V, that a head's output at t gives to token x_s."""
     return jnp.einsum("bthe,hed,bsd->bhts", z, W_O, rows)
 
 

@@ -59,7 +59,7 @@ def config(found: Fields, where: str) -> Config:
     )
 
 
-def outer(c: Config, found: Fields) -> Sources:
+def outer(c: Config, found: Common) -> Sources:
     """Where the embeddings and the last norm are."""
     return {
         "W_E": Source({"wte.weight": (c.vocabulary, c.d_model)}),

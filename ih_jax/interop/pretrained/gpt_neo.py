@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from ih_jax import gate
 from ih_jax.errors import UserError
+from ih_jax.interop.pretrained import gpt2
 from ih_jax.interop.pretrained.family import (
     Common,
     Epsilon,
     Family,
-    Source,
     Sources,
     Width,
     head_width,
@@ -85,15 +85,6 @@ def _local(found: Fields, where: str) -> tuple[bool, ...]:
     return tuple(kind == "local" for kind in kinds)
 
 
-def outer(c: Config, found: Fields) -> Sources:
-    """Where the embeddings and the last norm are."""
-    return {
-        "W_E": Source({"wte.weight": (c.vocabulary, c.d_model)}),
-        "W_pos": Source({"wpe.weight": (c.context, c.d_model)}),
-        **layer_norm("norm", "ln_f", c.d_model),
-    }
-
-
 def inner(c: Config, found: Fields) -> Sources:
     """Where a layer's weights are."""
     names = ("q_proj", "k_proj", "v_proj", "out_proj")
@@ -106,4 +97,4 @@ def inner(c: Config, found: Fields) -> Sources:
     }
 
 
-FAMILY = Family(Fields, config, outer, inner, prefix="transformer.", head="lm_head.weight")
+FAMILY = Family(Fields, config, gpt2.outer, inner, prefix="transformer.", head="lm_head.weight")

@@ -8,69 +8,48 @@ see.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ih_jax import gate
 from ih_jax.errors import UserError
+from ih_jax.interop.pretrained import gpt2
 from ih_jax.interop.pretrained.family import (
-    Common,
-    Epsilon,
     Family,
     Source,
     Sources,
     Width,
     by_head,
-    head_width,
-    known_activation,
     layer_norm,
     linear,
     separate_heads,
-    special_tokens,
 )
 from ih_jax.interop.pretrained.layout import Config
 
 
-class Fields(Common, frozen=True, kw_only=True):
-    """What config.json says."""
+class Fields(gpt2.Fields, frozen=True, kw_only=True):
+    """What config.json says: GPT-2's fields, and how much of a head is rotated."""
 
-    n_layer: gate.Size
-    n_head: Width
-    n_embd: Width
-    n_positions: Width
-    n_inner: Width | None = None
     rotary_dim: Width = 64
-    activation_function: str = "gelu_new"
-    layer_norm_epsilon: Epsilon = 1e-5
     tie_word_embeddings: bool = False
 
 
 def config(found: Fields, where: str) -> Config:
     """In our words. Raises UserError for what is not read here."""
-    width = head_width(found.n_embd, found.n_head, ("n_embd", "n_head"), where)
-    if found.rotary_dim % 2 or found.rotary_dim > width:
+    made = gpt2.config(found, where)
+    if found.rotary_dim % 2 or found.rotary_dim > made.d_head:
         raise UserError(
-            f"{where} says rotary_dim {found.rotary_dim}, and heads have {width} dimensions: give "
-            "an even number up to that"
+            f"{where} says rotary_dim {found.rotary_dim}, and heads have {made.d_head} dimensions: "
+            "give an even number up to that"
         )
-    return Config(
-        "gptj",
-        layers=found.n_layer,
-        heads=found.n_head,
-        d_model=found.n_embd,
-        d_head=width,
-        d_mlp=found.n_inner or 4 * found.n_embd,
-        vocabulary=found.vocab_size,
-        context=found.n_positions,
-        activation=known_activation(found.activation_function, where),
-        epsilon=found.layer_norm_epsilon,
-        scale=width**-0.5,
+    return replace(
+        made,
+        architecture="gptj",
+        learned_positions=False,
         rotary=found.rotary_dim,
         parallel=True,
-        tied=found.tie_word_embeddings,
-        **special_tokens(found),
     )
 
 

@@ -109,10 +109,19 @@ def written(block: Blocks) -> Array:
 
 
 def direct_unembedding(weights: Weights, config: Config) -> Array:
-    """[V, D]: what a vector in the stream adds to logits through the last norm, up to its length.
+    """[V, D]: `through_last_norm` of the whole unembedding."""
+    return through_last_norm(weights, config, weights.W_U)
+
+
+def through_last_norm(weights: Weights, config: Config, rows: Array) -> Array:
+    """[..., D]: what a vector in the stream adds through the last norm, up to its length.
 
     The norm multiplies by `norm_scale` and, if it is a layer norm, centres the stream; both are
     linear. The deviation that it divides by is left out, as is a soft cap.
+
+    Args:
+        weights, config: of one network.
+        rows: [..., D] of the unembedding, or sums of some.
     """
-    scaled = weights.W_U * weights.norm_scale[None]
-    return scaled - scaled.mean(axis=1, keepdims=True) if config.norm == "layer" else scaled
+    scaled = rows * along(weights.norm_scale, rows)
+    return scaled - scaled.mean(axis=-1, keepdims=True) if config.norm == "layer" else scaled

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes  # noqa: F401  so that numpy, and with it safetensors, knows bfloat16
 import numpy as np
@@ -22,6 +24,7 @@ from ih_jax.interop.pretrained.family import Family, Source
 from ih_jax.interop.pretrained.layout import Blocks, Config, Weights, bytes_of
 
 FLOATS = ("F64", "F32", "F16", "BF16")
+ALIGNED = 64  # bytes
 # What other tools put before names.
 PREFIXES = ("_orig_mod.", "module.", "model.", "transformer.")
 # Heads that other tasks add, beside or in place of the map to logits.
@@ -75,23 +78,33 @@ def read_weights(
             outer["W_U"] = Source({head or "lm_head.weight": size})
         _check(held, outer.values(), inner.values(), config, folder)
 
-        def take(source: Source, layer: int = 0) -> NDArray[Any]:
-            return source.turn(*(_take(held[name.format(layer)]) for name in source.tensors))
+        def whole(source: Source, layers: tuple[int, ...]) -> Array:
+            # One tensor at a time: there may be no room for all beside what is made of them.
+            def take(layer: int) -> NDArray[Any]:
+                return source.turn(*(_take(held[name.format(layer)]) for name in source.tensors))
 
-        def stacked(source: Source) -> Array:
-            first = take(source)
-            whole = np.empty((config.layers, *first.shape), np.float32)
-            for layer in range(config.layers):  # one tensor at a time: there may be no room for all
-                whole[layer] = take(source, layer)
-            return jnp.asarray(whole)
+            first = take(0)
+            made = _empty((*layers, *first.shape))
+            each = made.reshape(-1, *first.shape)
+            for layer in range(len(each)):
+                each[layer] = take(layer) if layer else first
+            return jax.device_put(made, may_alias=True)
 
-        made = {field: jnp.asarray(take(source), jnp.float32) for field, source in outer.items()}
-        blocks = {field: stacked(source) for field, source in inner.items()}
+        made = {field: whole(source, ()) for field, source in outer.items()}
+        blocks = {field: whole(source, (config.layers,)) for field, source in inner.items()}
     for field, shape in _biases(config).items():
         blocks.setdefault(field, jnp.zeros((config.layers, *shape)))
     made.setdefault("norm_bias", jnp.zeros(config.d_model))
     made.setdefault("W_U", made["W_E"])
     return Weights(blocks=Blocks(**blocks), W_pos=made.pop("W_pos", None), **made), notes
+
+
+def _empty(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Float32 at an address where JAX takes it over, on a CPU, without a copy."""
+    count = math.prod(shape)
+    whole = np.empty(count + ALIGNED // 4, np.float32)
+    first = -whole.ctypes.data % ALIGNED // 4
+    return whole[first : first + count].reshape(shape)
 
 
 def _short(name: str, family: Family) -> str:
