@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
-from ih_jax import gate
-from ih_jax.bench import costs, timing
+from ih_jax import files, gate
+from ih_jax.bench import contexts, costs, timing
 from ih_jax.bench import report as bench_report
 from ih_jax.cli.options import Bench, Export, Heads, Import
 from ih_jax.errors import UserError
@@ -28,6 +28,9 @@ def measure_costs(command: Bench) -> None:
     if command.quick and (command.widths, command.pairs) != (Bench.widths, Bench.pairs):
         raise UserError("--quick has widths and pairs of its own: leave out --widths and --pairs")
     gate.results_folder(command.out)
+    if command.contexts:
+        measure_contexts(command)
+        return
     effort = timing.effort(command.widths, command.pairs)
     if command.quick:
         effort = timing.effort((1, 4, 16), 3)
@@ -38,6 +41,20 @@ def measure_costs(command: Bench) -> None:
         bench_report.write(found, command.out)
     console.print(*bench_report.tables(found), sep="\n")
     console.print(f"written to {command.out}/")
+
+
+def measure_contexts(command: Bench) -> None:
+    """Measure what training costs at longer contexts, write it and print it."""
+    if command.widths != Bench.widths:
+        raise UserError("--contexts has widths of its own: leave out --widths")
+    pairs = 3 if command.quick else timing.effort(command.widths, command.pairs).pairs
+    engine.use_compilation_cache()
+    with store.new_folder(command.out):
+        with console.status("measuring") as status:
+            found = contexts.measure(pairs, lambda what: status.update(f"measuring: {what}"))
+        text = json.dumps(found, indent=1, allow_nan=False) + "\n"
+        files.write_text(command.out / "contexts.json", text)
+    console.print(contexts.table(found), f"written to {command.out}/", sep="\n")
 
 
 def import_run(command: Import) -> None:

@@ -124,6 +124,9 @@ class Bench:
     """Number of alternating timings per ratio."""
     quick: bool = False
     """Time widths 1, 4 and 16 only, with three pairs."""
+    contexts: bool = False
+    """Time language models of 64, 128 and 256 dimensions at 128, 512 and 1,024 tokens instead,
+    beside PyTorch's fused attention where it is installed, into contexts.json."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import pytest
 
-from ih_jax.bench import beside, costs, report, starting, steps
+from ih_jax.bench import beside, contexts, costs, report, starting, steps
 from ih_jax.bench.timing import effort
 from ih_jax.cli.main import main
 from ih_jax.data.evaluations import EVALUATION_SETS
@@ -131,3 +131,23 @@ def test_a_bad_number_is_one_line_and_exit_code_2(arguments, told, tmp_path, cap
     assert told in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_contexts_are_tokens_a_second_beside_torch_where_it_is(monkeypatch):
+    monkeypatch.setattr(contexts, "_ours", lambda width, context: (lambda: 0.5, 2e6))
+    monkeypatch.setattr(contexts, "_theirs", lambda width, context: (lambda: 1.5, 3e6))
+    theirs = {"torch_tokens_per_s": 4096 / 1.5, "torch_megabytes": 3.0, "times_torch": 3.0}
+    for version, also in (("2.0", theirs), (None, {})):
+        monkeypatch.setattr(contexts, "_torch_version", lambda version=version: version)
+        found = contexts.measure(2, lambda what: None, (8,), (16, 32))
+        assert [row["context"] for row in found["rows"]] == [16, 32]
+        assert all(row["tokens_per_s"] == 8192 for row in found["rows"])
+        assert set(found["rows"][1]) == {"width", "context", "megabytes", "tokens_per_s", *also}
+        assert also.items() <= found["rows"][1].items()
+        assert contexts.table(found).row_count == 2
+
+
+def test_options_that_contexts_have_no_use_for_are_refused(tmp_path, capsys):
+    asked = ["bench", "--contexts", "--widths", "1", "--out", str(tmp_path / "new")]
+    assert main(asked) == 2
+    assert "has widths of its own" in capsys.readouterr().err
