@@ -1,16 +1,18 @@
-"""`ih-jax features` and `data`: the exemplars that few-shot models are trained on."""
+"""`ih-jax features`, `data` and `text`: the exemplars and the text that models are trained on."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from ih_jax import files, gate
-from ih_jax.cli.options import Data, MakeFeatures, Run
+from ih_jax.cli.options import Data, MakeFeatures, Run, Text
 from ih_jax.data.images import contact, encoders, glyphs, omniglot
 from ih_jax.data.images.features import of_file, of_glyphs
+from ih_jax.data.languages import making_tokens
 from ih_jax.errors import UserError
 from ih_jax.sweeps import engine
 
@@ -66,6 +68,37 @@ def show_data(command: Data) -> None:
     for name, value in told.items():
         table.add_row(name, value)
     console.print(table)
+
+
+def make_token_files(command: Text) -> None:
+    """Make token files of a text, with progress and a summary."""
+    if command.tokenizer != "bpe" and command.vocabulary != Text.vocabulary:
+        raise UserError(
+            f"--vocabulary does not apply to --tokenizer {command.tokenizer}: leave it out"
+        )
+    corpus = making_tokens.Corpus(
+        command.corpus,
+        command.tokenizer,
+        command.vocabulary,
+        making_tokens.EVERYTHING if command.limit is None else command.limit,
+        command.held_out,
+        command.download,
+    )
+    out = command.out or Path("tokens", Path(command.corpus).stem.replace(":", "-"))
+    with Progress(console=console, disable=command.quiet, transient=True) as progress:
+        stages = dict[str, TaskID]()
+
+        def told(stage: str, done: int, of: int) -> None:
+            if stage not in stages:
+                stages[stage] = progress.add_task(stage, total=of or None)
+            progress.update(stages[stage], completed=done)
+
+        card = making_tokens.make(corpus, out, told)
+    console.print(
+        f"{card.tokens.train:,} tokens to train on and {card.tokens.held_out:,} held out, of "
+        f"{card.documents:,} documents ({card.bytes / 1e6:,.1f} MB), {card.vocabulary:,} "
+        f"different ones: --text {out}"
+    )
 
 
 def file_of(command: Run | Data) -> str | None:

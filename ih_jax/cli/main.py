@@ -23,6 +23,7 @@ CALLED: dict[type, Callable[[Any], None]] = {
     options.Heads: commands.measure_heads,
     options.MakeFeatures: data.make_features,
     options.Data: data.show_data,
+    options.Text: data.make_token_files,
     options.View: page.write_page,
     options.Status: status.show,
 }

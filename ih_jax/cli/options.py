@@ -58,8 +58,8 @@ class Run:
     clamps: tuple[str, ...] = ()
     """Names of the experiment's clamps to train; by default all of them."""
     text: str | None = None
-    """With olsson-text and olsson-lent: a file or folder, or "tfds:NAME"; by default Python's
-    standard library."""
+    """With olsson-text and olsson-lent: a file or folder of text, a folder that `ih-jax text` made,
+    or "tfds:NAME"; by default Python's standard library."""
     tokenizer: Literal["bytes", "characters", "bpe"] | None = None
     """With olsson-text and olsson-lent: how text is split into tokens; by default by a BPE trained
     on the text."""
@@ -169,6 +169,33 @@ class Data:
     """With --encoder resnet18: a safetensors file of ImageNet weights."""
     out: Path = Path("data.png")
     """Path of the picture: drawings if there are any, otherwise how similar classes are."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """Make token files of a text, once, for studies and experiments to read from disk.
+
+    Documents are packed in the order of their names, a share of them held out. The folder that is
+    made can be given to `ih-jax run olsson-text --text`, or to TokenFiles in a study.
+    """
+
+    corpus: Positional[str]
+    """A folder of text or a file, "python" (the source of Python's standard library), or
+    "tfds:NAME"."""
+    out: Path | None = None
+    """The folder to make; by default tokens/NAME."""
+    tokenizer: Literal["bytes", "characters", "bpe"] = "bpe"
+    """How text is split into tokens."""
+    vocabulary: int = 4096
+    """With --tokenizer bpe: most tokens that it may have."""
+    held_out: float = 0.1
+    """Share of documents that are not trained on (of a single document its end)."""
+    limit: int | None = None
+    """Most bytes of text to read; by default all."""
+    download: bool = False
+    """With tfds:NAME: download it, with tensorflow-datasets."""
+    quiet: bool = False
+    """Do not show progress."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ COMMANDS: dict[str, Any] = {
     "bench": options.Bench,
     "features": options.MakeFeatures,
     "data": options.Data,
+    "text": options.Text,
     "import": options.Import,
     "export": options.Export,
     "heads": options.Heads,
@@ -37,6 +38,7 @@ Command = (
     | Annotated[options.Bench, tyro.conf.subcommand("bench")]
     | Annotated[options.MakeFeatures, tyro.conf.subcommand("features")]
     | Annotated[options.Data, tyro.conf.subcommand("data")]
+    | Annotated[options.Text, tyro.conf.subcommand("text")]
     | Annotated[options.Import, tyro.conf.subcommand("import")]
     | Annotated[options.Export, tyro.conf.subcommand("export")]
     | Annotated[options.Heads, tyro.conf.subcommand("heads")]

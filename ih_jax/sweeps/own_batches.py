@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from ih_jax.data.batches import Batch, Sequences, Tokens, Vectors
 from ih_jax.data.languages import text as texts
+from ih_jax.data.languages.token_files import TokenFiles
 from ih_jax.errors import UserError
 from ih_jax.model.params import Config
 from ih_jax.tasks.base import Task
@@ -90,7 +91,7 @@ def _of_vectors(config: Config, vectors: np.ndarray, labels: np.ndarray | None) 
 
 def _of_text(config: Config, task: Task | None, lines: list[str]) -> Tokens:
     data = task.data if isinstance(task, Language) else None
-    if not isinstance(data, texts.Text):
+    if not isinstance(data, texts.Text | TokenFiles):
         raise UserError(f"this network was not trained on a text: {GIVE.replace(' text,', '')}")
     rows = [[data.bos, *texts.encode(data, line).tolist()] for line in lines]
     lengths = sorted({len(row) for row in rows})

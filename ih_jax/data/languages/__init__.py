@@ -4,6 +4,7 @@ from ih_jax.data.languages.behaviours import Templates, Translations
 from ih_jax.data.languages.recipe import Recipe, recipe, with_bos
 from ih_jax.data.languages.synthetic import Bigrams, Markov, RandomRepeats, Repeats
 from ih_jax.data.languages.text import Text
+from ih_jax.data.languages.token_files import TokenFiles
 
 __all__ = [
     "Bigrams",
@@ -13,6 +14,7 @@ __all__ = [
     "Repeats",
     "Templates",
     "Text",
+    "TokenFiles",
     "Translations",
     "recipe",
     "with_bos",

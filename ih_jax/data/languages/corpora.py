@@ -7,6 +7,7 @@ import os
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from hashlib import blake2b
 from pathlib import Path
 
 from ih_jax import gate
@@ -25,31 +26,35 @@ def read(corpus: str | Path, limit: int, download: bool = False) -> list[Documen
     Raises:
         UserError: the corpus does not exist, has no text, or cannot be read.
     """
+    return list(one_by_one(corpus, limit, download))
+
+
+def one_by_one(corpus: str | Path, limit: int, download: bool = False) -> Iterator[Document]:
+    """What `read` gives, of which one document at a time is in memory (but of tfds all)."""
     if str(corpus).startswith(TFDS):
         documents: Iterable[Document] = _of_tfds(str(corpus).removeprefix(TFDS), limit, download)
     elif corpus == PYTHON:
         documents = _of_folder(Path(sysconfig.get_path("stdlib")), limit, ".py", NOT_PYTHON)
     else:
-        path = _find(corpus)
+        path = find(corpus)
         documents = _of_folder(path, limit) if path.is_dir() else [("", _bytes(path, limit))]
-    found: list[Document] = []
     known: set[bytes] = set()
     for name, text in documents:
         if limit <= 0:
             break
-        if text and SEPARATOR not in text and text not in known:
-            known.add(text)
-            found.append((name, up_to(text, limit)))
+        digest = blake2b(text, digest_size=32).digest()
+        if text and SEPARATOR not in text and digest not in known:
+            known.add(digest)
+            yield name, up_to(text, limit)
             limit -= len(text)
-    if not found:
+    if not known:
         raise UserError(
             f"corpus {str(corpus)!r} holds no text (hidden files, symbolic links and files with "
             "zero bytes are none): give another"
         )
-    return found
 
 
-def _find(corpus: str | Path) -> Path:
+def find(corpus: str | Path) -> Path:
     """The file or folder, or that of the same name in IH_JAX_DATA_DIR. Raises UserError."""
     folder = os.environ.get("IH_JAX_DATA_DIR")
     path = gate.path("corpus", corpus).expanduser()
@@ -87,7 +92,8 @@ def _bytes(path: Path, limit: int) -> bytes:
     """The start of a file, with what shows whether the limit cuts a character in two."""
     try:
         with path.open("rb") as file:
-            return file.read(limit + 1)
+            # Asked for more than there is, Python would first make room for it.
+            return file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error.strerror or error}): "

@@ -15,12 +15,12 @@ Glossary of shapes: N rows, T tokens of a sequence (BOS included), V tokens with
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field, fields
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 from weakref import WeakValueDictionary
 
 import jax
@@ -88,7 +88,7 @@ class Text(Recipe):
 
     def __post_init__(self, checksum: str | None) -> None:
         super().__post_init__()  # the length, before the text is read
-        _refuse_settings(self)
+        check_settings(self.tokenizer, self.vocabulary_size, self.limit, self.held_out)
         _refuse_text(self, checksum)
         # Frozen like what was given, though known only now.
         object.__setattr__(self, "tokens", len(self.contents.tokenizer.pieces))
@@ -123,7 +123,7 @@ class Text(Recipe):
 
     def token_names(self) -> list[str]:
         """What each token stands for, as Python writes it (b'...' if it is no UTF-8), and BOS."""
-        return [*map(_name, self.contents.tokenizer.pieces), "BOS"]
+        return [*map(name_of, self.contents.tokenizer.pieces), "BOS"]
 
     def in_words(self) -> str:
         """For a reader of results."""
@@ -135,12 +135,29 @@ class Text(Recipe):
         )
 
 
-def encode(recipe: Text, text: str) -> NDArray[np.int32]:
+class _HasTokenizer(Protocol):
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+
+class OfText(Protocol):
+    """A recipe of text: `Text`, or `data.languages.token_files.TokenFiles`."""
+
+    @property
+    def contents(self) -> _HasTokenizer:
+        """What was read."""
+
+    @property
+    def bos(self) -> int:
+        """The token that begins every sequence."""
+
+
+def encode(recipe: OfText, text: str) -> NDArray[np.int32]:
     """Tokens of a text. Raises UserError for a character that the vocabulary lacks."""
     return recipe.contents.tokenizer.encode(text.encode("utf-8", "replace")).astype(np.int32)
 
 
-def decode(recipe: Text, tokens: ArrayLike) -> str:
+def decode(recipe: OfText, tokens: ArrayLike) -> str:
     """The text of tokens [any]; BOS is left out, U+FFFD stands for what is no UTF-8.
 
     Raises:
@@ -172,16 +189,17 @@ class Contents:
 _KNOWN: WeakValueDictionary[Any, Contents] = WeakValueDictionary()
 
 
-def _refuse_settings(recipe: Text) -> None:
+def check_settings(tokenizer: object, vocabulary_size: object, limit: object, share: Any) -> None:
     """Raises UserError for what is wrong whatever the text."""
-    if recipe.tokenizer not in get_args(Kind):
+    if tokenizer not in get_args(Kind):
         kinds = ", ".join(get_args(Kind))
-        raise UserError(f"tokenizer is {recipe.tokenizer!r}: give one of {kinds}")
-    for name, least in (("vocabulary_size", BYTES + 1), ("limit", 1)):
-        value = getattr(recipe, name)
+        raise UserError(f"tokenizer is {tokenizer!r}: give one of {kinds}")
+    for name, value, least in (
+        ("vocabulary_size", vocabulary_size, BYTES + 1),
+        ("limit", limit, 1),
+    ):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise UserError(f"{name} is {value!r}: give a whole number of {least} or more")
-    share = recipe.held_out
     if isinstance(share, bool | str) or not 0 < share < 1:
         raise UserError(f"held_out is {share!r}: give a share above 0 and below 1, such as 0.1")
 
@@ -248,17 +266,27 @@ def split(documents: list[Document], share: float) -> tuple[list[bytes], list[by
     Held out are those whose names have the smallest hashes; of one document, its end.
     """
     if len(documents) == 1:
-        text = documents[0][1]
-        whole = corpora.up_to(text, round(len(text) * (1 - share)))
-        return [whole], [text[len(whole) :]]
-    count = min(max(1, round(share * len(documents))), len(documents) - 1)
-    names = sorted((name for name, _ in documents), key=lambda n: blake2b(os.fsencode(n)).digest())
-    out = set(names[:count])
-    train = [text for name, text in documents if name not in out]
-    return train, [text for name, text in documents if name in out]
+        train, held_out = cut(documents[0][1], share)
+        return [train], [held_out]
+    out = held_out_of([name for name, _ in documents], share)
+    kept = [text for name, text in documents if name not in out]
+    return kept, [text for name, text in documents if name in out]
 
 
-def _name(piece: bytes) -> str:
+def cut(text: bytes, share: float) -> tuple[bytes, bytes]:
+    """The beginning of a single document, and its end, which is held out."""
+    whole = corpora.up_to(text, round(len(text) * (1 - share)))
+    return whole, text[len(whole) :]
+
+
+def held_out_of(names: Sequence[str], share: float) -> set[str]:
+    """The names of held-out documents, of two or more: one at least, and not all."""
+    count = min(max(1, round(share * len(names))), len(names) - 1)
+    return set(sorted(names, key=lambda n: blake2b(os.fsencode(n)).digest())[:count])
+
+
+def name_of(piece: bytes) -> str:
+    """A token's piece of text as Python writes it."""
     try:
         return repr(piece.decode())
     except UnicodeDecodeError:

@@ -5,7 +5,7 @@ Glossary of shapes: V tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ class Tokenizer(NamedTuple):
 
     pieces: tuple[bytes, ...]  # [V] what each token stands for
     encode: Callable[[bytes], NDArray[Any]]
+    merges: str = ""  # of a BPE: the JSON of the package tokenizers, which `of_merges` reads again
 
 
 BY_BYTE = Tokenizer(
@@ -55,28 +56,61 @@ def of_bpe(documents: Sequence[bytes], size: int) -> Tokenizer:
     Raises:
         UserError: the package is missing.
     """
+    texts = [text.decode("utf-8", "replace") for text in documents]
+    share = share_to_merge(sum(map(len, texts)))
+    return trained_bpe((text[: round(share * len(text))] for text in texts), size)
+
+
+def share_to_merge(characters: int) -> float:
+    """How much of each document, from its beginning, a BPE is trained on."""
+    return min(1, MERGES_FROM / max(1, characters))
+
+
+def trained_bpe(texts: Iterable[str], size: int) -> Tokenizer:
+    """As `of_bpe`, of all of these texts, which are gone through once."""
+    tokenizers = _package()
+    by_byte = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    by_line = tokenizers.pre_tokenizers.Split("\n", "merged_with_previous")
+    bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
+    bpe.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([by_line, by_byte])
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=2,
+        show_progress=False,
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+    )
+    bpe.train_from_iterator((piece for text in texts for piece in _lines(text)), trainer)
+    return _of_trained(bpe)
+
+
+def of_merges(merges: str) -> Tokenizer:
+    """The BPE that has these `Tokenizer.merges`.
+
+    Raises:
+        UserError: the package is missing, or this is no such JSON.
+    """
+    tokenizers = _package()
+    try:
+        return _of_trained(tokenizers.Tokenizer.from_str(merges))
+    except Exception as error:  # of the package, and KeyError for a piece that is not of bytes
+        raise UserError(
+            f"the merges of a BPE cannot be read ({type(error).__name__}): make the token files "
+            "again, with ih-jax text"
+        ) from None
+
+
+def _package() -> Any:
     try:
         import tokenizers
-        from tokenizers import models, pre_tokenizers, trainers
     except ImportError:
         raise UserError(
             "tokenizer 'bpe' needs the package tokenizers: pip install tokenizers, "
             "or take 'bytes' or 'characters'"
         ) from None
-    by_byte = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    by_line = pre_tokenizers.Split("\n", "merged_with_previous")
-    bpe = tokenizers.Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([by_line, by_byte])
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        min_frequency=2,
-        show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )
-    texts = [text.decode("utf-8", "replace") for text in documents]
-    share = min(1, MERGES_FROM / max(1, sum(map(len, texts))))
-    some = (text[: round(share * len(text))] for text in texts)
-    bpe.train_from_iterator((piece for text in some for piece in _lines(text)), trainer)
+    return tokenizers
+
+
+def _of_trained(bpe: Any) -> Tokenizer:
     byte_of = _byte_of()
     order = sorted(bpe.get_vocab().items(), key=lambda pair: pair[1])
     pieces = tuple(bytes(byte_of[character] for character in piece) for piece, _ in order)
@@ -88,7 +122,7 @@ def of_bpe(documents: Sequence[bytes], size: int) -> Tokenizer:
             found += [np.array(each.ids, np.int32) for each in bpe.encode_batch(some)]
         return np.concatenate(found)
 
-    return Tokenizer(pieces, encode)
+    return Tokenizer(pieces, encode, bpe.to_str())
 
 
 def _lines(text: str) -> Iterator[str]:

@@ -12,10 +12,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import ih_jax as ih
+from ih_jax.data.languages import token_files
 from ih_jax.data.languages.behaviours import Templates, Translations
 from ih_jax.data.languages.recipe import Recipe
 from ih_jax.data.languages.synthetic import Bigrams, Markov, RandomRepeats, Repeats
 from ih_jax.data.languages.text import Text
+from ih_jax.data.languages.token_files import TokenFiles
+from ih_jax.errors import UserError
 from ih_jax.experiments.base import Found, Options, Training
 
 STEP = 32 * 64  # tokens
@@ -143,12 +146,10 @@ def text(options: Options, found: Found) -> ih.Sweep:
     of both (Aoyama et al. 2025: some 10^5.7 times that root, 16 million here), which 16,000 steps
     reach. Quick: 4,000.
     """
-    settings: dict[str, Any] = {"corpus": "python", "tokenizer": "bpe", **options.text}
-    recipe = Text(**settings)
     return _sweep(
         options,
         "text",
-        recipe,
+        _real_text(options),
         4_000 if options.quick else 16_000,
         batch=TEXT_BATCH,
         layers=[1, 2],
@@ -182,12 +183,25 @@ def lent_otherwise(options: Options, found: Found) -> ih.Sweep:
     return _lending(options, "lent_otherwise", clamp)
 
 
+def _real_text(options: Options) -> Recipe:
+    """Python's own source, or the text or folder of token files that was given."""
+    settings: dict[str, Any] = {"corpus": "python", "tokenizer": "bpe", **options.text}
+    folder = token_files.at(settings["corpus"])
+    if folder is None:
+        return Text(**settings)
+    if "tokenizer" in options.text:
+        raise UserError(
+            f"--tokenizer does not apply to {settings['corpus']}, which has token files already: "
+            "leave it out"
+        )
+    return TokenFiles(folder, length=settings.get("length", TokenFiles.length))
+
+
 def _lending(options: Options, name: str, clamp: Mapping[str, ih.Clamp | None]) -> ih.Sweep:
     """Evaluated every 200 steps, kept every 100."""
-    settings: dict[str, Any] = {"corpus": "python", "tokenizer": "bpe", **options.text}
     horizon = options.horizon(3_200 * TEXT_STEP)
     return ih.sweep(
-        ih.language(Text(**settings), batch=TEXT_BATCH, evaluation_sequences=256),
+        ih.language(_real_text(options), batch=TEXT_BATCH, evaluation_sequences=256),
         name=f"olsson_{name}",
         clamp=clamp,
         init=options.inits,
