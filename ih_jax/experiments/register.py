@@ -41,6 +41,7 @@ from ih_jax.experiments.singh2024 import (
     table1,
     table2,
 )
+from ih_jax.experiments.singh2025 import main as singh2025_main
 from ih_jax.experiments.singh2025 import toy as singh2025_toy
 
 SETS: dict[str, tuple[Experiment, ...]] = {
@@ -87,7 +88,7 @@ SETS: dict[str, tuple[Experiment, ...]] = {
             lent,
         )
     ),
-    "coopetition": tuple(m.experiment for m in (singh2025_toy,)),
+    "coopetition": tuple(m.experiment for m in (singh2025_main, singh2025_toy)),
 }
 SET_NAMES = {
     "paper": "Singh et al. 2024",

@@ -1,18 +1,21 @@
-"""Singh et al. 2025: the toy model is its tensors, and its graders fail on what violates them."""
+"""Singh et al. 2025: the toy model is its tensors, and graders fail on what violates them."""
 
 from __future__ import annotations
 
 from functools import reduce
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
 
+import ih_jax as ih
 from ih_jax.claims import decide
 from ih_jax.experiments.base import Options
-from ih_jax.experiments.singh2025 import toy, toy_model
+from ih_jax.experiments.singh2025 import main, toy, toy_model, trainings
 from ih_jax.experiments.singh2025.toy_model import Variant
 
+FAST = {"xla_backend_optimization_level": 0}
 SMALL = {"a": 3, "b": 4, "c": 2, "d": 7}
 OFTEN = Variant(mu1=0.2, mu2=0.05, alpha=0.3)
 
@@ -112,3 +115,108 @@ def test_quick_takes_fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
         toy.measure(options, {})
     assert [len(seeds) for seeds in asked] == [1 + toy.QUICK_DRAWS, 1 + toy.DRAWS]
     assert all(seeds[0] == toy_model.PAPER_SEED and min(seeds[1:]) >= 1000 for seeds in asked)
+
+
+# --- The networks --------------------------------------------------------------------------------
+
+RUNS = ("main", "matched", "icl_only", "ciwl_only", "layer 1 of main", "layer 1 of ciwl_only")
+SEEN = np.arange(5) * 1000
+FLIP = {  # the context comes and goes; it comes and stays; it never comes
+    "goes": (0.5, 0.9, 0.8, 0.3, 0.1),
+    "stays": (0.5, 0.9, 0.9, 0.9, 0.9),
+    "never": (0.5, 0.4, 0.1, 0.0, 0.0),
+}
+
+
+def scores(**flips: str) -> xr.Dataset:
+    """Made-up results of six networks, all as the paper says but for these runs."""
+    whole = {"main": "goes", "matched": "stays", "previous token denied": "never"}
+    whole |= {
+        "previous token given": "goes",
+        "match given": "stays",
+        "match given at first": "goes",
+    }
+    names = [*RUNS, *trainings.CLAMPS, "match given at first"]
+    dims = ("run", "init", "set", "sequences")
+    shape = (len(names), 6, len(main.SETS), len(SEEN))
+    coords = {"run": names, "init": range(6), "set": list(main.SETS), "sequences": SEEN}
+    found = xr.Dataset({name: (dims, np.full(shape, 0.5)) for name in main.METRICS}, coords)
+    for run, kind in (whole | flips).items():
+        at = {"run": run, "set": "flip_icl"}
+        found["eval_in_context_accuracy"].loc[at] = np.broadcast_to(FLIP[kind], (6, 5))
+    found["eval_loss"].loc[{"set": "train_eval"}] = np.broadcast_to([7, 2, 1, 0.5, 0.1], (6, 5))
+    found["eval_accuracy"].loc[{"set": "iwl_copy_avail"}] = 0.9
+    found["eval_loss"].loc[{"run": "icl_only", "set": "icl"}] = np.log(2)
+    for run in ("layer 1 of main", "layer 1 of ciwl_only"):
+        found["eval_loss"].loc[{"run": run, "set": "icl"}] = np.broadcast_to(
+            [2, 1, 0.1, 0, 0], (6, 5)
+        )
+    return found
+
+
+def verdicts(results: xr.Dataset) -> dict[str, str]:
+    return {claim.name: finding.verdict for claim, finding in decide(main.CLAIMS, results)}
+
+
+def test_networks_as_the_paper_says_replicate() -> None:
+    assert set(verdicts(scores()).values()) == {"replicates"}
+    assert main.tables(scores())[0].rows[0][:3] == ("main", "0.90 at 1,000", "0.10")
+    assert len(main.draw(scores()).axes) == 3
+
+
+@pytest.mark.parametrize(
+    ("flips", "failing"),
+    [
+        ({"main": "stays"}, {"and goes"}),
+        ({"main": "never"}, {"in-context learning comes", "and goes"}),
+        ({"matched": "goes"}, {"with the query's own exemplar it stays"}),
+        ({"previous token denied": "goes"}, {"no previous token, no in-context learning"}),
+        ({"previous token given": "stays"}, {"a previous-token head does not keep it"}),
+        ({"match given": "goes"}, {"a given match keeps it"}),
+        ({"match given at first": "stays"}, {"but only while it is given"}),
+    ],
+)
+def test_statements_fail_on_networks_that_do_otherwise(flips: dict, failing: set[str]) -> None:
+    found = verdicts(scores(**flips))
+    assert {name for name, verdict in found.items() if verdict == "fails"} == failing
+
+
+def test_statements_on_losses_fail_on_the_reverse() -> None:
+    found = scores()
+    losses = found["eval_loss"]
+    losses.loc[{"set": "train_eval"}] = losses.sel(set="train_eval").values[..., ::-1]
+    found["eval_accuracy"].loc[{"set": "pure_iwl"}] = 1.0
+    new = losses.sel(set="icl").copy()
+    losses.loc[{"run": "icl_only", "set": "icl"}] = new.sel(run="layer 1 of main").values
+    for run in ("layer 1 of main", "layer 1 of ciwl_only"):
+        losses.loc[{"run": run, "set": "icl"}] = new.sel(run="icl_only").values
+    failing = {name for name, verdict in verdicts(found).items() if verdict == "fails"}
+    assert len(failing) == 4
+
+
+def test_data_that_one_strategy_alone_can_answer() -> None:
+    """`icl_only` relabels every sequence; `ciwl_only` has the label and never the class."""
+    given = np.random.default_rng(0).normal(size=(30, 2, 4)).astype("float32")
+    options = SmallOptions(given, quick=True)
+    for sweep, kinds in ((trainings.icl_only, {1, 2}), (trainings.ciwl_only, {0})):
+        task = sweep(options, {}).task
+        draw = jax.jit(task.sample, static_argnums=2, compiler_options=FAST)
+        batch = draw(jax.random.key(0), task.source("train"), 64)
+        assert set(np.unique(batch.kinds[:, :-1])) == kinds
+        own = np.asarray(batch.labels == batch.classes)[:, -1]
+        copies = np.asarray(batch.labels[:, :-1] == batch.labels[:, -1:]).sum(1)
+        assert np.all(copies == 1)
+        assert own.all() == (sweep is trainings.ciwl_only)
+    grafts = trainings.grafts(options, {})
+    assert len(grafts.axes["clamp"]) == 2 and grafts.task.scheme == "fresh"
+
+
+class SmallOptions(Options):
+    """Options of a few classes in memory."""
+
+    def __init__(self, given: np.ndarray, **settings: bool) -> None:
+        super().__init__(seeds=1, **settings)
+        object.__setattr__(self, "given", given)
+
+    def task(self, **settings: object) -> ih.FewShot:
+        return ih.fewshot(self.given, **{"classes": 20, "labels": 5, **settings})

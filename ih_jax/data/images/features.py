@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,16 @@ def of_glyphs(seed: int = 0) -> Features:
         glyphs.CLASSES,
         glyphs.DRAWINGS,
         glyphs.FEATURES,
-        lambda classes, exemplars: glyphs.features(classes, exemplars, seed),
+        lambda classes, exemplars: _drawn(tuple(classes), tuple(exemplars), seed),
         {"kind": "glyphs", "seed": seed},
     )
+
+
+@lru_cache(maxsize=4)  # a task with many classes asks for the same ones again, for every set
+def _drawn(classes: tuple[int, ...], exemplars: tuple[int, ...], seed: int) -> Floats:
+    drawn = glyphs.features(classes, exemplars, seed)
+    drawn.flags.writeable = False
+    return drawn
 
 
 def of_array(values: ArrayLike, name: str = "array") -> Features:

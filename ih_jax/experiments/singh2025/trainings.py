@@ -1,0 +1,143 @@
+"""The networks behind Singh et al. 2025, smaller than there.
+
+As there: two layers of attention, 8 heads, learned positions, as many labels as classes, contexts
+of two pairs, the query's class in one of them. Smaller: 1,600 classes (there 12,800), a learning
+rate of 1e-4 (1e-5) and 3 million sequences (20 million); `--quick` takes 800 classes and 1 million.
+
+Noise is in the program, at 0, so that a step embeds the exemplars that it draws and not all there
+are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+import ih_jax as ih
+from ih_jax.data.evaluations import STRATEGIES
+from ih_jax.data.fewshot import Burst
+from ih_jax.experiments.base import Found, Options, Training
+from ih_jax.experiments.singh2024.trainings import evenly
+
+CLASSES, QUICK_CLASSES = 1600, 800
+EXEMPLARS = 5
+SEQUENCES, QUICK_SEQUENCES = 3_000_000, 1_000_000
+LEARNING_RATE = 1e-4
+HEADS = range(8)  # of a layer
+EVALUATIONS = 300  # of the training set's own; the others are looked at ten times less often
+CHECKPOINTS = 20
+
+# Neither the query's class nor its label, but for the label on a context item: in-weights learning
+# with a label to copy.
+CIWL = Burst(0, no_support=True, unique_rest=True, random_query_label=True)
+
+CLAMPS: dict[str, ih.Clamp] = {
+    "previous token given": ih.previous_token(0, [0, 1]),
+    "previous token denied": ih.no_previous_token(0, HEADS),
+    "match given": ih.induction(1, [0, 1]),
+}
+PULSE = 0.25  # of the horizon: when the pulse of a given match ends
+
+
+def task(options: Options, **settings: Any) -> ih.FewShot:
+    """Classes with labels of their own; `settings` of `ih.fewshot` override."""
+    available = options.task(classes=2, labels=2, test_classes=0).data
+    classes = min(QUICK_CLASSES if options.quick else CLASSES, available.classes)
+    found: ih.FewShot = options.task(
+        **{
+            "classes": classes,
+            "labels": classes,
+            "exemplars": min(EXEMPLARS, available.exemplars),
+            "val_exemplars": 0,
+            "test_classes": 0,
+            "scheme": "none",
+            "own_labels": "modulo",
+            "noisy": True,
+            "evaluation_sets": tuple(STRATEGIES),
+            "evaluation_sequences": 500,
+            **settings,
+        }
+    )
+    return found
+
+
+def sweep(options: Options, name: str, clamp: Any = None, **settings: Any) -> ih.Sweep:
+    """A study of these data, with the horizon of all."""
+    horizon = options.horizon(SEQUENCES, quick=QUICK_SEQUENCES)
+    return ih.sweep(
+        task(options, **settings),
+        name=name,
+        clamp=clamp if clamp is not None else {"none": ih.Clamp()},
+        init=options.inits,
+        **options.paired(),
+        positions="learned",
+        learning_rate=LEARNING_RATE,
+        sequences=horizon,
+        evaluate=evenly(horizon, EVALUATIONS),
+        checkpoints=evenly(horizon, CHECKPOINTS),
+    )
+
+
+def main(options: Options, found: Found) -> ih.Sweep:
+    """Own labels, the query's class once in the context: the main run (section 3)."""
+    return sweep(options, "coopetition_main")
+
+
+def matched(options: Options, found: Found) -> ih.Sweep:
+    """The same, the exemplar in the context being the query's own (section 7)."""
+    return sweep(options, "coopetition_matched", matched_exemplars=True)
+
+
+def icl_only(options: Options, found: Found) -> ih.Sweep:
+    """Labels drawn anew in every sequence, which weights cannot know (section 5)."""
+    return sweep(options, "coopetition_icl_only", scheme="fresh")
+
+
+def ciwl_only(options: Options, found: Found) -> ih.Sweep:
+    """The query's class absent, its label on a context item (section 5)."""
+    return sweep(options, "coopetition_ciwl_only", mixture=(CIWL,))
+
+
+def grafts(options: Options, found: Found) -> ih.Sweep:
+    """New labels, with the end of a trained network: its layer 1 and all after it, frozen.
+
+    Of the main run and of `ciwl_only`, of the same initial weights, at their ends (section 5).
+    """
+    clamp = {
+        f"layer 1 of {name}": {
+            seed: ih.graft(_weights(options, found, training, seed), after=0)
+            for seed in options.inits
+        }
+        for name, training in (("main", MAIN.name), ("ciwl_only", CIWL_ONLY.name))
+    }
+    return sweep(options, "coopetition_grafts", clamp, scheme="fresh")
+
+
+def clamps(options: Options, found: Found) -> ih.Sweep:
+    """The main run's data with a subcircuit given, denied, or given for a while."""
+    until = options.horizon(SEQUENCES, quick=QUICK_SEQUENCES) * PULSE
+    pulse = CLAMPS["match given"].during(0, until)
+    return sweep(options, "coopetition_clamps", {**CLAMPS, "match given at first": pulse})
+
+
+def _weights(options: Options, found: Found, training: str, seed: int) -> ih.Weights:
+    """The network of a training with this seed at its end; one of zeros if there is none yet."""
+    if training not in found:
+        chosen = task(options)
+        config = chosen.config(positions="learned")
+        shapes = jax.eval_shape(lambda: ih.init(jax.random.key(seed), config))
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        return ih.Weights(zeros)
+    run = found[training].run(init=seed)
+    step = found[training].steps(run)[-1]
+    return ih.Weights(found[training].params(run, step), f"{training}, init {seed}", step)
+
+
+MAIN = Training("coopetition_main", main, in_parts=True)
+MATCHED = Training("coopetition_matched", matched, in_parts=True)
+ICL_ONLY = Training("coopetition_icl_only", icl_only, in_parts=True)
+CIWL_ONLY = Training("coopetition_ciwl_only", ciwl_only, in_parts=True)
+GRAFTS = Training("coopetition_grafts", grafts, needs=(MAIN, CIWL_ONLY), in_parts=True)
+CLAMPED = Training("coopetition_clamps", clamps, in_parts=True)
