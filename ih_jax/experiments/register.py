@@ -20,6 +20,7 @@ from ih_jax.experiments.olsson2022 import (
     text,
     universality,
 )
+from ih_jax.experiments.singh2023 import transience
 from ih_jax.experiments.singh2024 import (
     fig3,
     fig4,
@@ -88,6 +89,7 @@ SETS: dict[str, tuple[Experiment, ...]] = {
             lent,
         )
     ),
+    "transience": (transience.experiment,),
     "coopetition": tuple(m.experiment for m in (singh2025_main, singh2025_toy)),
 }
 SET_NAMES = {
@@ -95,6 +97,7 @@ SET_NAMES = {
     "beyond": "beyond Singh et al. 2024",
     "findings": "Findings",
     "olsson": "Olsson et al. 2022",
+    "transience": "Singh et al. 2023",
     "coopetition": "Singh et al. 2025",
 }
 

@@ -846,7 +846,7 @@ def test_names_and_horizons() -> None:
     assert (
         set(register.SETS)
         == set(register.SET_NAMES)
-        == {"paper", "beyond", "findings", "olsson", "coopetition"}
+        == {"paper", "beyond", "findings", "olsson", "transience", "coopetition"}
     )
     assert HORIZONS["none"] > HORIZONS["match"]
 

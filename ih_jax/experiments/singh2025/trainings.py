@@ -10,6 +10,7 @@ are.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -63,8 +64,14 @@ def task(options: Options, **settings: Any) -> ih.FewShot:
     return found
 
 
-def sweep(options: Options, name: str, clamp: Any = None, **settings: Any) -> ih.Sweep:
-    """A study of these data, with the horizon of all."""
+def sweep(
+    options: Options,
+    name: str,
+    clamp: Any = None,
+    vary: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> ih.Sweep:
+    """A study of these data, with the horizon of all; `vary`: its axes beside `init`."""
     horizon = options.horizon(SEQUENCES, quick=QUICK_SEQUENCES)
     return ih.sweep(
         task(options, **settings),
@@ -72,6 +79,7 @@ def sweep(options: Options, name: str, clamp: Any = None, **settings: Any) -> ih
         clamp=clamp if clamp is not None else {"none": ih.Clamp()},
         init=options.inits,
         **options.paired(),
+        **(vary or {}),
         positions="learned",
         learning_rate=LEARNING_RATE,
         sequences=horizon,

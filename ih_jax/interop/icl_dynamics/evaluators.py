@@ -114,6 +114,6 @@ def _same(task: FewShot, one: EvaluationSet, plain: EvaluationSet) -> bool:
         all(getattr(one, name) == getattr(plain, name) for name in splits)
         and one.layout(task.layout) == plain.layout(task.layout)
         and one.noise in (None, task.noise)
-        and (task.zipf == 0 or not one.uniform)
+        and (task.zipf == 0 or not one.uniform or one.classes != "train")
         and one.first_classes is one.first_exemplars is None
     )

@@ -1,0 +1,202 @@
+"""In-context learning is transient: for how many classes, with what decay, at which Zipf exponent?
+
+Paper: Singh et al. 2023, sections 3 to 5. Command: ih-jax run singh2023. On 2 CPU cores: 20 minutes
+a network (seven runs of 3 million sequences); with --quick a quarter of that.
+Expected: in-context learning comes and goes while the loss falls and weights learn; it goes later
+with more classes, and stays with weight decay.
+
+The networks are those of `singh2025.trainings`, smaller than the paper's: two layers of attention
+(there 12 with MLPs), contexts of two pairs (8), at most 1,600 classes (12,800). Weight decay is
+decoupled, as in AdamW; the paper adds the norm of the weights to the loss. Whether in-context
+learning appears at all at this size had not been seen when the statements were written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+import ih_jax as ih
+from ih_jax.claims import Bounds, Claim, Reported, in_most, more_than, of_networks, ratio, yes
+from ih_jax.experiments.base import Experiment, Found, Options, Table, Training
+from ih_jax.experiments.drawing import curves, over_sequences, tidy
+from ih_jax.experiments.singh2025 import trainings
+from ih_jax.experiments.singh2025.main import FLIP, METRICS, comes, flipped, transient, wins
+
+SHARES = (4, 2, 1)  # classes: the most over these
+DECAYS = (0.01, 0.1)
+EXPONENTS = (0.5, 1.0)
+COLOURS = ("#56B4E9", "#0072B2", "#000000", "#E69F00", "#D55E00", "#009E73", "#CC79A7")
+
+
+def by_classes(options: Options, found: Found) -> ih.Sweep:
+    """A quarter of the classes, half and all, with a label for each of them all (fig. 3)."""
+    most = trainings.task(options).classes
+    counts = [most // share for share in SHARES]
+    return trainings.sweep(options, "transience_classes", vary={"classes": counts})
+
+
+def by_decay(options: Options, found: Found) -> ih.Sweep:
+    """All classes, with weight decay (fig. 5)."""
+    return trainings.sweep(options, "transience_decay", vary={"weight_decay": list(DECAYS)})
+
+
+def by_zipf(options: Options, found: Found) -> ih.Sweep:
+    """All classes, in frequencies by Zipf's law (section 4)."""
+    return trainings.sweep(options, "transience_zipf", vary={"zipf": list(EXPONENTS)})
+
+
+BY_CLASSES = Training("transience_classes", by_classes, in_parts=True)
+BY_DECAY = Training("transience_decay", by_decay, in_parts=True)
+BY_ZIPF = Training("transience_zipf", by_zipf, in_parts=True)
+RUNS = {  # training, axis, and the name of a run by its place on it; "main": all classes
+    BY_CLASSES: ("classes", ("a quarter of the classes", "half of the classes", "main")),
+    BY_DECAY: ("weight_decay", tuple(f"weight decay {decay:g}" for decay in DECAYS)),
+    BY_ZIPF: ("zipf", tuple(f"Zipf exponent {exponent:g}" for exponent in EXPONENTS)),
+}
+NAMES = [name for _, names in RUNS.values() for name in names]
+
+
+def measure(options: Options, found: Found) -> xr.Dataset:
+    """Scores on every evaluation set, [run, init, set, sequences]."""
+    parts = []
+    for training, (axis, names) in RUNS.items():
+        results = found[training.name].results[list(METRICS)].sel(clamp="none", drop=True)
+        results = results.rename(eval_sequences="sequences").rename({axis: "run"})
+        parts.append(results.assign_coords(run=list(names)))
+    return xr.concat(parts, dim="run")
+
+
+def leaves(one: xr.Dataset, run: str) -> Bounds:
+    """Sequences until the context no longer wins: NaN where it never did, beyond the end if late.
+
+    From its best time on, the first evaluation at which weights win more often.
+    """
+    if not comes(run)(one):
+        return Bounds(math.nan, math.nan)
+    curve, seen = flipped(one, run), one["sequences"].values
+    best = int(np.nanargmax(curve))
+    gone = best + np.flatnonzero(curve[best:] < 0.5)
+    if not len(gone):
+        return Bounds(float(seen[-1]), math.inf)
+    return Bounds(float(seen[gone[0] - 1]), float(seen[gone[0]]))
+
+
+def later(run: str, than: str) -> Callable[[xr.Dataset], Bounds]:
+    """When in-context learning goes in one run over when it does in another."""
+
+    def value(one: xr.Dataset) -> Bounds:
+        times = leaves(one, run), leaves(one, than)
+        if any(math.isnan(time.low) for time in times):
+            return Bounds(math.nan, math.nan)
+        return ratio(*times)
+
+    return value
+
+
+def risen(one: xr.Dataset) -> float:
+    """How much more often weights alone are right at the end than at the context's best time."""
+    scores = one["eval_accuracy"].sel(run="main", set="pure_iwl").values
+    return float(scores[-1] - scores[np.nanargmax(flipped(one, "main"))])
+
+
+ONE = Reported(share=(1, 1))
+GOES = "sequences until the context no longer wins on flip_icl, a quotient within networks"
+CLAIMS = (
+    Claim(
+        "in-context learning is transient",
+        "In-context learning first emerges, then disappears and gives way to in-weights learning.",
+        in_most("comes and goes", of_networks(transient), yes),
+        paper="so",
+        reported=ONE,
+        source="section 3, fig. 1",
+        estimand=f"share of networks in which it comes and weights win at the end: {FLIP}",
+    ),
+    Claim(
+        "while weights learn",
+        "In-weights learning rises as in-context learning goes.",
+        in_most("difference", of_networks(risen), more_than(0)),
+        paper="so",
+        reported=ONE,
+        source="section 3, fig. 1",
+        estimand="accuracy on pure_iwl at the end less that at the context's best time",
+    ),
+    Claim(
+        "more classes postpone it",
+        "With more classes in-context learning lasts longer.",
+        in_most("quotient", of_networks(later("main", "a quarter of the classes")), more_than(1)),
+        paper="so",
+        reported=ONE,
+        source="section 4, fig. 3",
+        estimand=f"all classes over a quarter of them: {GOES}",
+    ),
+    Claim(
+        "a Zipf exponent postpones it",
+        "Classes in Zipf's frequencies make in-context learning last longer.",
+        in_most("quotient", of_networks(later(NAMES[-1], "main")), more_than(1)),
+        paper="so, for moderate exponents",
+        source="section 4",
+        estimand=f"exponent 1 over 0: {GOES}",
+        primary=False,
+    ),
+    Claim(
+        "weight decay keeps it",
+        "With enough regularisation in-context learning is persistent.",
+        in_most("stays", of_networks(wins("weight decay 0.1", "context")), yes),
+        paper="so",
+        reported=ONE,
+        source="section 5, fig. 5",
+        estimand=f"share of networks in which the context wins at the end, decay 0.1: {FLIP}",
+    ),
+)
+
+
+def tables(results: xr.Dataset) -> list[Table]:
+    """Medians over networks, by run."""
+    rows = []
+    for run in NAMES:
+        one = results.sel(run=run).median("init")
+        flip = one["eval_in_context_accuracy"].sel(set="flip_icl").values
+        best = int(np.nanargmax(flip))
+        weights = float(one["eval_accuracy"].sel(set="pure_iwl")[-1])
+        at = f"{flip[best]:.2f} at {int(one['sequences'][best]):,}"
+        rows.append((run, at, f"{flip[-1]:.2f}", f"{weights:.2f}"))
+    header = ("run", "flip_icl, best", "flip_icl, end", "pure_iwl, end")
+    return [Table("In-context accuracy on flip_icl, and what weights alone know", header, rows)]
+
+
+def draw(results: xr.Dataset) -> Figure:
+    """Who wins where context and weights disagree: by classes, decay and exponent."""
+    figure = Figure(figsize=(12.5, 3.6), layout="constrained")
+    scores = results["eval_in_context_accuracy"].sel(set="flip_icl", drop=True)
+    colour = dict(zip(NAMES, COLOURS, strict=True))
+    for axes, (_, names) in zip(figure.subplots(1, 3, sharey=True), RUNS.values(), strict=True):
+        for run in dict.fromkeys((*names, "main")):
+            label = "all classes" if run == "main" else run
+            curves(axes, scores.sel(run=run, drop=True), colour[run], label)
+        axes.axhline(0.5, ls="--", lw=0.8, color="0.7", zorder=0)
+        axes.set(ylim=(0, 1.02))
+        over_sequences(axes)
+        axes.legend(frameon=False, fontsize=8)
+        tidy(axes)
+    figure.axes[0].set_ylabel("the context (1) or weights (0) win")
+    return figure
+
+
+experiment = Experiment(
+    name="singh2023",
+    title="In-context learning is transient",
+    paper="Singh et al. 2023, sections 3 to 5",
+    summary="Every class has a label of its own, and the query's class is in the context. Where "
+    "the labels of the context are exchanged, what the network answers tells whether it reads the "
+    "context or knows the class.",
+    measure=measure,
+    claims=CLAIMS,
+    draw=draw,
+    tables=tables,
+    trainings=tuple(RUNS),
+)
