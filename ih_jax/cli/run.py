@@ -37,7 +37,7 @@ OF_FEW_SHOT = (
     "vary",
 )
 OF_TEXT = ("text", "tokenizer")
-READ_TEXT = ("olsson-text", "olsson-lent")
+READ_TEXT = ("olsson-text", "olsson-lent", "olsson-lent-otherwise")
 # A study sets these itself, or has none.
 OF_EXPERIMENTS = ("quick", "seeds", "first_seed", "scale", "trainings", "disk", "no_figures")
 

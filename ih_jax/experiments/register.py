@@ -12,6 +12,7 @@ from ih_jax.experiments.olsson2022 import (
     clamped,
     heads,
     lent,
+    lent_otherwise,
     phase_change,
     repeats,
     scaling,
@@ -87,6 +88,7 @@ SETS: dict[str, tuple[Experiment, ...]] = {
             repeats,
             text,
             lent,
+            lent_otherwise,
         )
     ),
     "transience": (transience.experiment,),

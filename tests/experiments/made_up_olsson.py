@@ -420,5 +420,6 @@ GOOD: dict[str, Callable[[], xr.Dataset]] = {
     "olsson-clamped": clamped,
     "olsson-repeats": repeats,
     "olsson-text": text,
-    "olsson-lent": lent,
+    "olsson-lent": lambda: lent().sel(clamp=["none", "lent to 2000"]),
+    "olsson-lent-otherwise": lambda: lent().sel(clamp=["lent to 1000", LENT_THEN_DENIED]),
 }

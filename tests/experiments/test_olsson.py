@@ -96,6 +96,7 @@ def smallest(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (ablations, "QUICK_EXAMPLES"),
             (behaviours, "SEQUENCES"),
             (phase_change, "QUICK_BY_INDEX"),
+            (olsson, "LENT_EVALUATED"),
         ):
             patch.setattr(module, name, 4)
         options = Options(

@@ -410,12 +410,12 @@ BAD: list[tuple[str, str, Change]] = [
         at("score", -0.1, clamp="lent to 2000", tokens=TOKENS[-3:]),
     ),
     (
-        "olsson-lent",
+        "olsson-lent-otherwise",
         "half as long is enough",
         at("prefix_matching", 0.2, clamp="lent to 1000", checkpoint=KEPT[-1]),
     ),
     (
-        "olsson-lent",
+        "olsson-lent-otherwise",
         "denied, it does not come back",
         at("prefix_matching", 0.2, clamp="lent to 2000, then denied", checkpoint=KEPT[-1]),
     ),

@@ -10,68 +10,21 @@ now upon a previous-token head that the network has learned.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure
 
 from ih_jax.claims import Claim, below, in_most, more_than, of_networks
 from ih_jax.claims import phase_change as changes
-from ih_jax.experiments.base import Experiment, Found, Options, Table
-from ih_jax.experiments.drawing import FAINT, curves, over_sequences, tidy
-from ih_jax.experiments.olsson2022 import models
-from ih_jax.experiments.olsson2022.trainings import LENT, LENT_OTHERWISE
+from ih_jax.experiments.base import Experiment, Found, Options
+from ih_jax.experiments.olsson2022 import lending
+from ih_jax.experiments.olsson2022.lending import HAS, LACKS, NONE, OWN, SOME, matching
+from ih_jax.experiments.olsson2022.trainings import LENT
 
-# Of prefix matching. Below the first a network has no induction head (random tokens in blocks of 25
-# give 1 / 50 by chance); from the second on, three times that, it has one; between, neither.
-NONE, SOME = 0.1, 0.3
-OWN = 0.5  # attention to the previous token: more than to all else together
-
-COLOURS = {
-    "none": "black",
-    "lent to 1000": "#009E73",
-    "lent to 2000": "#0072B2",
-    "lent to 2000, then denied": "#D55E00",
-}
 LENT_TO = "lent to 2000"
 
 
 def measure(options: Options, found: Found) -> xr.Dataset:
-    """Curves on held-out text, and best head scores by layer, [clamp, init, ...].
-
-    `released` [clamp] is when the pattern is taken back, in tokens; NaN where none was lent.
-    """
-    parts = []
-    for training in (LENT, LENT_OTHERWISE):
-        trained = found[training.name]
-        probe = models.sample(trained, models.LOOKED_AT)
-        seen = trained.measure(models.head_scores, probe)
-        assert isinstance(seen, xr.Dataset)
-        seen = seen.max("head").rename(tokens="checkpoint")
-        curves_of = trained.results[["loss", "in_context_score"]]
-        own = curves_of.rename(in_context_score="score").merge(seen)
-        extra = [d for d in own.dims if d not in ("clamp", "init", "tokens", "checkpoint", "layer")]
-        own = own.squeeze(extra, drop=True).drop_vars("layer", errors="ignore")
-        when = {}
-        for run in trained.study.runs:
-            stops = [part.stop for part in run.clamp.parts if np.isfinite(part.stop)]
-            when[str(run.names["clamp"])] = min(stops, default=np.nan)
-        names = [str(each) for each in own["clamp"].values]
-        parts.append(own.assign(released=("clamp", [when[name] for name in names])))
-    results = xr.concat(parts, dim="clamp")
-    results.attrs["text"] = found[LENT.name].study.runs[0].task.in_words()["data"]
-    return results
-
-
-def _matching(clamp: str) -> Callable[[xr.Dataset], float]:
-    """Best prefix matching at the end."""
-
-    def value(seed: xr.Dataset) -> float:
-        own = seed["prefix_matching"].sel(clamp=clamp)
-        return float(own.isel(checkpoint=-1).max())
-
-    return value
+    """See `lending.measured`."""
+    return lending.measured(found[LENT.name])
 
 
 def _looks(seed: xr.Dataset) -> tuple[float, float]:
@@ -114,14 +67,12 @@ def _gain(seed: xr.Dataset) -> float:
     return float(_gains(seed)[-3:].median())
 
 
-AT_END = "the highest prefix matching of any head after 3.3 million tokens"
-HAS, LACKS = f"{AT_END}, above {SOME}", f"{AT_END}, below {NONE}"
 LEAST = f"below -{changes.LEAST} nats, less than which counts as no change elsewhere"
 CLAIMS = (
     Claim(
         "not by itself",
         "By itself text forms no induction head in that time.",
-        in_most("best", of_networks(_matching("none")), below(NONE)),
+        in_most("best", of_networks(matching("none")), below(NONE)),
         paper="not done; two layers change after 1 to 3 billion tokens",
         estimand=LACKS,
         kind="hypothesis",
@@ -159,7 +110,7 @@ CLAIMS = (
         "lent, it lasts",
         "Lent for 2.0 million tokens, the circuit is there 1.2 million tokens after the pattern "
         "was taken back.",
-        in_most("best", of_networks(_matching(LENT_TO)), more_than(SOME)),
+        in_most("best", of_networks(matching(LENT_TO)), more_than(SOME)),
         paper="not done",
         estimand=HAS,
         kind="hypothesis",
@@ -182,102 +133,7 @@ CLAIMS = (
         kind="hypothesis",
         primary=False,
     ),
-    Claim(
-        "half as long is enough",
-        "Lent for 1.0 million tokens it lasts as well.",
-        in_most("best", of_networks(_matching("lent to 1000")), more_than(SOME)),
-        paper="not done",
-        estimand=HAS,
-        kind="hypothesis",
-    ),
-    Claim(
-        "denied, it does not come back",
-        "What comes back needs a previous-token head in layer 0: denied one, it does not.",
-        in_most("best", of_networks(_matching("lent to 2000, then denied")), below(NONE)),
-        paper="not done",
-        estimand=f"{LACKS}, where no head of layer 0 may attend to the previous token from the "
-        "release on",
-        kind="hypothesis",
-    ),
 )
-
-
-def clamps(results: xr.Dataset) -> list[str]:
-    """Those that were trained, as the figure and the table have them: none first."""
-    there = [str(each) for each in results["clamp"].values]
-    return [name for name in COLOURS if name in there]
-
-
-def tables(results: xr.Dataset) -> list[Table]:
-    """Per clamp, medians over seeds, and how many networks have an induction head."""
-    rows = []
-    for name in clamps(results):
-        own = results.sel(clamp=name)
-        end = own.isel(checkpoint=-1)
-        best = end["prefix_matching"].max("layer")
-        rows.append(
-            (
-                name,
-                f"{float(own['loss'].isel(tokens=slice(-3, None)).median()):.3f}",
-                f"{float(own['score'].isel(tokens=slice(-3, None)).median()):.2f}",
-                f"{float(end['previous_token'].isel(layer=0).median()):.2f}",
-                f"{float(best.median()):.2f}",
-                f"{float(best.min()):.2f} to {float(best.max()):.2f}",
-                f"{int((best > SOME).sum())} of {best.sizes['init']}",
-            )
-        )
-    header = (
-        "clamp (steps)",
-        "held-out loss",
-        "score",
-        "previous token, layer 0",
-        "prefix matching",
-        "from, to",
-        f"above {SOME}",
-    )
-    return [Table("At the end, medians over seeds", header, rows)]
-
-
-def draw(results: xr.Dataset) -> Figure:
-    """Prefix matching, previous-token head, score and loss over training, by clamp."""
-    figure = Figure(figsize=(15, 4.2), layout="constrained")
-    every = figure.subplots(1, 4)
-    for name in clamps(results):
-        own, colour = results.sel(clamp=name), COLOURS[name]
-        values = (
-            own["prefix_matching"].max("layer"),
-            own["previous_token"].isel(layer=0),
-            own["score"],
-            own["loss"],
-        )
-        for axes, each in zip(every, values, strict=True):
-            curves(axes, each, colour, name, ls="--" if "denied" in name else "-")
-    matching, previous, _, loss = every
-    released = results["released"].values
-    for axes in every:
-        for at in np.unique(released[np.isfinite(released)]):
-            axes.axvline(at, color=FAINT, lw=0.8, ls=":", zorder=0)
-    low = float(np.nanmin(results["loss"]))
-    loss.set(ylim=(low - 0.1, low + 1.5))
-    matching.set(ylim=(0, 1))
-    previous.set(ylim=(0, 1.02))
-    titles = (
-        "Best prefix matching",
-        "Best previous-token head, layer 0",
-        "In-context learning score",
-        "Held-out loss (nats)",
-    )
-    for axes, title in zip(every, titles, strict=True):
-        tidy(axes, title)
-        over_sequences(axes, "tokens seen")
-    figure.legend(
-        *matching.get_legend_handles_labels(),
-        frameon=False,
-        loc="outside right upper",
-        title="clamp (steps of 1,024 tokens)",
-        alignment="left",
-    )
-    return figure
 
 
 experiment = Experiment(
@@ -286,12 +142,12 @@ experiment = Experiment(
     paper="beyond Olsson et al. 2022 and Singh et al. 2024",
     summary="Two layers of two heads of 64 dimensions read real text: 3.3 million tokens, by "
     "default of the 5.1 of Python's source. One head of layer 0 is held at the previous token "
-    "for the first 2,000 or 1,000 of 3,200 steps, or never. From the release on it is an ordinary "
+    "for the first 2,000 of 3,200 steps, or never. From the release on it is an ordinary "
     "head, whose queries and keys have not learned anything yet.",
-    trainings=(LENT, LENT_OTHERWISE),
+    trainings=(LENT,),
     measure=measure,
     claims=CLAIMS,
-    draw=draw,
-    tables=tables,
+    draw=lending.draw,
+    tables=lending.tables,
     seconds=lambda options: 40.0 + 5.0 * options.seeds,
 )

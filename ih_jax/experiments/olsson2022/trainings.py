@@ -25,6 +25,7 @@ STEP = 32 * 64  # tokens
 TEXT_BATCH = 8
 TEXT_STEP = TEXT_BATCH * 128
 LENT_HEADS = 2
+LENT_EVALUATED = 256  # sequences
 LAYERS = (1, 2, 3, 4, 5, 6)
 QUICK_LAYERS = (1, 2)
 MLP = 4.0  # hidden units of an MLP, in d_model
@@ -201,7 +202,7 @@ def _lending(options: Options, name: str, clamp: Mapping[str, ih.Clamp | None]) 
     """Evaluated every 200 steps, kept every 100."""
     horizon = options.horizon(3_200 * TEXT_STEP)
     return ih.sweep(
-        ih.language(_real_text(options), batch=TEXT_BATCH, evaluation_sequences=256),
+        ih.language(_real_text(options), batch=TEXT_BATCH, evaluation_sequences=LENT_EVALUATED),
         name=f"olsson_{name}",
         clamp=clamp,
         init=options.inits,
