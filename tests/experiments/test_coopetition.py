@@ -12,7 +12,7 @@ import xarray as xr
 import ih_jax as ih
 from ih_jax.claims import decide
 from ih_jax.experiments.base import Options
-from ih_jax.experiments.singh2025 import main, toy, toy_model, trainings
+from ih_jax.experiments.singh2025 import main, strategies, toy, toy_model, trainings
 from ih_jax.experiments.singh2025.toy_model import Variant
 
 FAST = {"xla_backend_optimization_level": 0}
@@ -138,9 +138,9 @@ def scores(**flips: str) -> xr.Dataset:
     }
     names = [*RUNS, *trainings.CLAMPS, "match given at first"]
     dims = ("run", "init", "set", "sequences")
-    shape = (len(names), 6, len(main.SETS), len(SEEN))
-    coords = {"run": names, "init": range(6), "set": list(main.SETS), "sequences": SEEN}
-    found = xr.Dataset({name: (dims, np.full(shape, 0.5)) for name in main.METRICS}, coords)
+    shape = (len(names), 6, len(strategies.SETS), len(SEEN))
+    coords = {"run": names, "init": range(6), "set": list(strategies.SETS), "sequences": SEEN}
+    found = xr.Dataset({name: (dims, np.full(shape, 0.5)) for name in strategies.METRICS}, coords)
     for run, kind in (whole | flips).items():
         at = {"run": run, "set": "flip_icl"}
         found["eval_in_context_accuracy"].loc[at] = np.broadcast_to(FLIP[kind], (6, 5))

@@ -10,7 +10,7 @@ import xarray as xr
 
 from ih_jax.claims import decide
 from ih_jax.experiments.singh2023 import transience
-from ih_jax.experiments.singh2025.main import METRICS, SETS
+from ih_jax.experiments.singh2025.strategies import METRICS, SETS
 
 SEEN = np.arange(6) * 1000
 FLIP = {

@@ -25,7 +25,7 @@ from ih_jax.claims import Bounds, Claim, Reported, in_most, more_than, of_networ
 from ih_jax.experiments.base import Experiment, Found, Options, Table, Training
 from ih_jax.experiments.drawing import curves, over_sequences, tidy
 from ih_jax.experiments.singh2025 import trainings
-from ih_jax.experiments.singh2025.main import FLIP, METRICS, comes, flipped, transient, wins
+from ih_jax.experiments.singh2025.strategies import FLIP, METRICS, comes, flipped, transient, wins
 
 SHARES = (4, 2, 1)  # classes: the most over these
 DECAYS = (0.01, 0.1)

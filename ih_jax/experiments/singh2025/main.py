@@ -12,7 +12,6 @@ had not been seen when the statements were written.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -25,7 +24,6 @@ from ih_jax.claims import (
     Reported,
     Rule,
     below,
-    every,
     in_most,
     more_than,
     of_networks,
@@ -35,6 +33,15 @@ from ih_jax.claims import (
 )
 from ih_jax.experiments.base import Experiment, Found, Options, Table, Training
 from ih_jax.experiments.drawing import chance, curves, over_sequences, tidy
+from ih_jax.experiments.singh2025.strategies import (
+    FLIP,
+    METRICS,
+    SETS,
+    comes,
+    flipped,
+    transient,
+    wins,
+)
 from ih_jax.experiments.singh2025.trainings import (
     CIWL_ONLY,
     CLAMPED,
@@ -45,16 +52,6 @@ from ih_jax.experiments.singh2025.trainings import (
 )
 
 ALONE = {"main": MAIN, "matched": MATCHED, "icl_only": ICL_ONLY, "ciwl_only": CIWL_ONLY}
-METRICS = ("eval_loss", "eval_accuracy", "eval_in_context_accuracy")
-# Five standard errors of a share of 500 sequences: what chance does not make of one half.
-MARGIN = 5 * math.sqrt(0.25 / 500)
-SETS = {  # colours as in the paper's figures
-    "train_eval": "#000000",
-    "icl": "#1f78b4",
-    "iwl_copy_avail": "#33a02c",
-    "flip_icl": "#e31a1c",
-    "pure_iwl": "#999999",
-}
 
 
 def measure(options: Options, found: Found) -> xr.Dataset:
@@ -80,35 +77,6 @@ def _runs(training: Training, found: Found) -> list[tuple[str, xr.Dataset]]:
     ]
 
 
-def flipped(one: xr.Dataset, run: str) -> np.ndarray:
-    """[sequences], how often one network answers as the context says where weights say otherwise.
-
-    Among the two labels of the context.
-    """
-    scores = one["eval_in_context_accuracy"].sel(run=run, set="flip_icl")
-    return np.asarray(scores.values)
-
-
-def comes(run: str) -> Callable[[xr.Dataset], bool]:
-    """Whether the context wins at some time."""
-    return lambda one: bool(np.nanmax(flipped(one, run)) > 0.5 + MARGIN)
-
-
-def wins(run: str, who: str) -> Callable[[xr.Dataset], bool | None]:
-    """Whether the context ("context") or weights win at the end; None: neither, or it never came.
-
-    Where the context never won there is nothing that could go.
-    """
-
-    def value(one: xr.Dataset) -> bool | None:
-        lead = float(flipped(one, run)[-1]) - 0.5
-        if abs(lead) <= MARGIN or not comes(run)(one):
-            return None
-        return (lead > 0) == (who == "context")
-
-    return value
-
-
 def falls(one: xr.Dataset) -> float:
     """Nats by which the loss falls between the context's best time and the end."""
     loss = one["eval_loss"].sel(run="main", set="train_eval").values
@@ -131,19 +99,10 @@ def quicker(fast: str, slow: str) -> Callable[[xr.Dataset], Bounds]:
     return lambda one: ratio(time(one, fast), time(one, slow))
 
 
-def transient(one: xr.Dataset) -> bool | None:
-    """Whether in-context learning comes and goes in the main run."""
-    return every([comes("main")(one), wins("main", "weights")(one)])
-
-
 def _share(what: str, value: Callable[[xr.Dataset], bool | None]) -> Rule:
     return in_most(what, of_networks(value), yes)
 
 
-FLIP = (
-    "in-context accuracy on flip_icl, which is 1 for the context and 0 for weights; a margin of "
-    "five standard errors of 500 sequences (.11) around one half"
-)
 ONE = Reported(share=(1, 1))
 CLAIMS = (
     Claim(

@@ -1,0 +1,63 @@
+"""Which strategy a network follows, in the scores of the evaluation sets: context, or weights.
+
+Results have dims [run, init, set, sequences]; functions take those of one network (one `init`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+
+from ih_jax.claims import every
+
+METRICS = ("eval_loss", "eval_accuracy", "eval_in_context_accuracy")
+# Five standard errors of a share of 500 sequences: what chance does not make of one half.
+MARGIN = 5 * math.sqrt(0.25 / 500)
+SETS = {  # colours as in the paper's figures
+    "train_eval": "#000000",
+    "icl": "#1f78b4",
+    "iwl_copy_avail": "#33a02c",
+    "flip_icl": "#e31a1c",
+    "pure_iwl": "#999999",
+}
+FLIP = (
+    "in-context accuracy on flip_icl, which is 1 for the context and 0 for weights; a margin of "
+    "five standard errors of 500 sequences (.11) around one half"
+)
+
+
+def flipped(one: xr.Dataset, run: str) -> np.ndarray:
+    """[sequences], how often one network answers as the context says where weights say otherwise.
+
+    Among the two labels of the context.
+    """
+    scores = one["eval_in_context_accuracy"].sel(run=run, set="flip_icl")
+    return np.asarray(scores.values)
+
+
+def comes(run: str) -> Callable[[xr.Dataset], bool]:
+    """Whether the context wins at some time."""
+    return lambda one: bool(np.nanmax(flipped(one, run)) > 0.5 + MARGIN)
+
+
+def wins(run: str, who: str) -> Callable[[xr.Dataset], bool | None]:
+    """Whether the context ("context") or weights win at the end; None: neither, or it never came.
+
+    Where the context never won there is nothing that could go.
+    """
+
+    def value(one: xr.Dataset) -> bool | None:
+        lead = float(flipped(one, run)[-1]) - 0.5
+        if abs(lead) <= MARGIN or not comes(run)(one):
+            return None
+        return (lead > 0) == (who == "context")
+
+    return value
+
+
+def transient(one: xr.Dataset) -> bool | None:
+    """Whether in-context learning comes and goes in the main run."""
+    return every([comes("main")(one), wins("main", "weights")(one)])
