@@ -153,7 +153,8 @@ def paths_each(
     config = params.config
     end = config.layers if readers is None else readers[0]
     clean = forward(params, batch, holds)
-    W_out = jnp.stack([jnp.swapaxes(params.blocks[i].attention.W_out, 0, 1) for i in range(end)])
+    blocks = params.blocks[:end]
+    W_out = jnp.stack([jnp.swapaxes(block.attention.W_out, 0, 1) for block in blocks])  # by head
     change = jnp.stack([source["z"][i] - clean["z"][i] for i in range(end)])  # [end, H, E, T, B]
 
     def along(some: Places) -> Array:

@@ -145,7 +145,9 @@ def _open(file: Path) -> Any:
 
 
 def _take(held: _Held) -> NDArray[Any]:
-    return gate.finite(held.opened.get_tensor(held.name), f"{held.file}: {held.name}")
+    # A file of its own for each: what was read of a mapped file is in memory until it is closed.
+    with held.opened if held.file.suffix == gguf_files.SUFFIX else _open(held.file) as opened:
+        return gate.finite(opened.get_tensor(held.name), f"{held.file}: {held.name}")
 
 
 def _biases(c: Config) -> dict[str, tuple[int, ...]]:
