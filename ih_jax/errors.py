@@ -12,6 +12,7 @@ from typing import Any
 LARGEST = 2**31 - 1  # whole number that devices hold
 LARGEST_REAL = 3e38  # and about their largest other number
 SHOWN = 60  # characters of a value in a message
+MOST_COMPARED = 1_000  # known names that a wrong one is compared with
 
 
 class UserError(ValueError):
@@ -30,9 +31,17 @@ def unknown(what: str, given: object, known: Iterable[str]) -> UserError:
         "unknown setting 'lr': did you mean 'learning_rate'? give one of init, order, ..."
     """
     names = list(dict.fromkeys(known))
-    near = nearest(str(given), names)
+    near = nearest(str(given), names[:MOST_COMPARED])
     suggestion = f"did you mean {near!r}? " if near else ""
-    return UserError(f"unknown {what} {given!r}: {suggestion}give one of {', '.join(names)}")
+    return UserError(f"unknown {what} {given!r}: {suggestion}give one of {several(names)}")
+
+
+def several(names: Iterable[object], most: int = 100) -> str:
+    """Names for a message; of very many the first and the last, and how many there are."""
+    every = list(names)
+    if len(every) <= most:
+        return ", ".join(map(str, every))
+    return f"{', '.join(map(str, every[:8]))}, ... {every[-1]} ({len(every):,} in all)"
 
 
 def nearest(given: str, known: Iterable[str]) -> str | None:

@@ -132,7 +132,7 @@ def of_median(
             ends.append(float(np.quantile(own[order][reached.argmax(1)], tail, method="nearest")))
         return ends[0], ends[1]
     least, greatest = np.sort([v.low for v in values]), np.sort([v.high for v in values])[::-1]
-    covered = [1 - 2 * float(scipy.stats.binom.cdf(k - 1, n, 0.5)) for k in range(1, n // 2 + 2)]
+    covered = (1 - 2 * scipy.stats.binom.cdf(np.arange(n // 2 + 1), n, 0.5)).tolist()
     k = max(1, sum(each >= confidence for each in covered))
     if covered[k - 1] <= confidence or k > n // 2:
         return float(least[k - 1]), float(greatest[k - 1])

@@ -102,7 +102,7 @@ def networks_of(values: Mapping[Any, Number]) -> Networks:
     """What claims take, of values that are known already, by the network's number or its name."""
     own = {key if isinstance(key, tuple) else (key,): _bounded(v) for key, v in values.items()}
     missing = [k for k, v in own.items() if isinstance(v, Bounds) and math.isnan(v.low)]
-    kept = {k: v for k, v in own.items() if k not in missing}
+    kept = {k: v for k, v in own.items() if not (isinstance(v, Bounds) and math.isnan(v.low))}
     return Networks(("init",), kept, tuple(missing))
 
 

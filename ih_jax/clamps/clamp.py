@@ -138,7 +138,12 @@ class Clamp:
     @staticmethod
     def stack(clamps: Sequence[Clamp], config: Config) -> Holds:
         """The holds of many runs along a new first axis; parts that a run lacks get gates of 0."""
-        return stack([clamp.arrays(config) for clamp in clamps])
+        distinct = {id(clamp): clamp for clamp in clamps}  # a sweep has few clamps and many runs
+        stacked = stack([clamp.arrays(config) for clamp in distinct.values()])
+        number = {key: i for i, key in enumerate(distinct)}
+        which = np.array([number[id(clamp)] for clamp in clamps])
+        found: Holds = jax.tree.map(lambda leaf: leaf[which], stacked)
+        return found
 
     def describe(self) -> str:
         """As a person would write it."""

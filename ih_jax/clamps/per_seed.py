@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.kind import Kind
-from ih_jax.errors import UserError
+from ih_jax.errors import UserError, several
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,8 @@ class PerSeed:
     def of(self, init: int) -> Clamp:
         """The clamp of this seed. Raises UserError if it has none."""
         if init not in self.clamps:
-            seeds = ", ".join(str(seed) for seed in self.clamps)
             raise UserError(
-                f"no clamp for init {init}: this one is given for init {seeds}; "
+                f"no clamp for init {init}: this one is given for init {several(self.clamps)}; "
                 "add it, or leave that seed out"
             )
         return self.clamps[init]

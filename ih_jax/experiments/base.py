@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ih_jax import gate
 from ih_jax.claims import Claim
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.errors import UserError, check_fields, given, unknown, whole
 from ih_jax.experiments import networks
 from ih_jax.experiments.networks import Factor
 from ih_jax.sweeps.engine import Sweep
-from ih_jax.sweeps.settings import RUN_BYTES
+from ih_jax.sweeps.settings import check_runs
 from ih_jax.sweeps.trajectory import Trajectories
 from ih_jax.tasks.fewshot import FewShot, fewshot
 
@@ -62,7 +61,7 @@ class Options:
             raise UserError(f"scale is {given(self.scale)}: give a number above 0, up to 1")
         whole("first_seed", self.first_seed)
         whole("the last seed", self.first_seed + self.seeds)
-        gate.check_memory(RUN_BYTES * self.seeds, f"a study of {self.seeds:,} seeds")
+        check_runs(self.seeds, f"a study of {self.seeds:,} seeds")
         networks.check(self.seeds, self.vary)
 
     @property

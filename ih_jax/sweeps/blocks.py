@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from dataclasses import dataclass
 
+from ih_jax import gate
 from ih_jax.sweeps.study import Study
+
+MOST_AT_ONCE = 64  # runs that train side by side, as `estimate_bytes` counts
 
 
 @dataclass(frozen=True)
@@ -41,14 +46,22 @@ class StepCost:
 def choose_width(study: Study, devices: int, cost: StepCost) -> int:
     """The power of two with the shortest time by `cost`, devices standing idle included."""
     widths = [2**i for i in range(cost.widest.bit_length()) if 2**i <= cost.widest]
+    horizons = [sorted((run.steps for run in group.runs), reverse=True) for group in study.groups]
 
     def time_of(width: int) -> float:
         busy = [0.0] * devices
-        for block in plan_blocks(study, width):
-            busy[busy.index(min(busy))] += block.steps * (width + cost.overhead)
+        # Those of `plan_blocks`: of a block, the longest run counts.
+        for steps in sorted(itertools.chain(*(own[::width] for own in horizons)), reverse=True):
+            busy[busy.index(min(busy))] += steps * (width + cost.overhead)
         return max(busy)
 
     return min(widths, key=time_of)
+
+
+def check_width(study: Study, width: int) -> None:
+    """Raises UserError for blocks of more runs than fit in memory."""
+    each = 16 * max(group.program.config.weights for group in study.groups)
+    gate.check_memory(width * each, f"a block of {width:,} runs")
 
 
 def plan_blocks(study: Study, width: int) -> tuple[BlockPlan, ...]:
@@ -74,10 +87,11 @@ def plan_blocks(study: Study, width: int) -> tuple[BlockPlan, ...]:
 
 
 def estimate_bytes(study: Study) -> int:
-    """What the trajectories of a study take on disk, before compression."""
+    """What the trajectories of a study take on disk while it trains, before compression."""
     total = 0
-    for run in study.runs:
-        numbers = run.config.d_model * (run.config.features + 12 * run.config.d_model)
-        kept = sum(1 for step in study.checkpoints if step <= run.steps)
-        total += 4 * numbers * (kept + 6)
+    for common, count in Counter(run.common for run in study.runs).items():
+        numbers = common.config.d_model * (common.config.features + 12 * common.config.d_model)
+        kept = sum(1 for step in study.checkpoints if step <= common.steps)
+        # A block has two states to go on from while it trains.
+        total += 4 * numbers * (count * kept + 6 * min(count, MOST_AT_ONCE))
     return total

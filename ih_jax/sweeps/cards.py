@@ -18,7 +18,8 @@ from ih_jax.errors import UserError
 from ih_jax.sweeps import store
 from ih_jax.sweeps.blocks import Plan
 from ih_jax.sweeps.chunk import compiler_options
-from ih_jax.sweeps.study import Group, Study
+from ih_jax.sweeps.runs import Group
+from ih_jax.sweeps.study import Study
 
 
 def check_resumable(

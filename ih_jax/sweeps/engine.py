@@ -24,7 +24,7 @@ import numpy as np
 from ih_jax import files, gate
 from ih_jax.errors import UserError, whole
 from ih_jax.sweeps import cards, sharing, store
-from ih_jax.sweeps.blocks import BlockPlan, Plan, estimate_bytes, plan_blocks
+from ih_jax.sweeps.blocks import BlockPlan, Plan, check_width, estimate_bytes, plan_blocks
 from ih_jax.sweeps.hearing import OnScores
 from ih_jax.sweeps.loop import State
 from ih_jax.sweeps.presence import present
@@ -168,6 +168,7 @@ def _begin(
         return plan, programs
     card = store.read_card(folder)
     cards.check_resumable(card, study, folder, width, resume)
+    check_width(study, card["width"])
     plan = Plan(card["width"], plan_blocks(study, card["width"]), card.get("seconds", 0.0))
     if card.get("finished") and not resume:
         return plan, None

@@ -27,7 +27,8 @@ from ih_jax.sweeps.chunk import compiler_options, runs_at_once
 from ih_jax.sweeps.packing import packing
 from ih_jax.sweeps.programs import workers
 from ih_jax.sweeps.results import axis_labels
-from ih_jax.sweeps.study import Group, RunSpec, Study
+from ih_jax.sweeps.runs import Group, RunSpec
+from ih_jax.sweeps.study import Study
 from ih_jax.tasks.base import Task
 
 NETWORKS_AT_ONCE = 64  # (run, checkpoint) pairs in a device's memory together
@@ -250,13 +251,6 @@ def labelled(
     axes = {**axis_labels(study), study.task.unit: np.array(steps) * study.unit}
     labels = labels_of(function)
     dims = dims_of(function, {name: values[0, 0] for name, values in filled.items()})
-    named = () if labels is None else {dim for own in dims.values() for dim in own}
-    taken = sorted(set(named) & set(axes))
-    if taken:
-        raise UserError(
-            f"{_called(function)} has a dim {taken[0]!r}, which is an axis of the study: "
-            "give it another name"
-        )
     arrays = {}
     for name, own in dims.items():  # in this order: JAX sorts the arrays of a dict
         values = filled[name]
@@ -277,6 +271,27 @@ def labelled(
         return arrays[VALUE].rename(_called(function))
     _refuse_two_sizes(function, arrays)
     return xr.Dataset(arrays)
+
+
+def check_dims(
+    study: Study, function: Measure, arrays: Mapping[str, np.ndarray]
+) -> dict[str, tuple[str, ...]]:
+    """As `dims_of`, of what a measure gave for the first network, before all are measured.
+
+    Raises UserError also where a dim is an axis of the study, or has two sizes.
+    """
+    dims = dims_of(function, arrays)
+    for name, own in dims.items():
+        twice = [dim for i, dim in enumerate(own) if dim in own[:i]]
+        if twice:
+            raise UserError(f"{_called(function)}: {name} has two dims {twice[0]!r}: rename one")
+        taken = [dim for dim in own if dim in (*study.axes, study.task.unit)]
+        if taken:
+            raise UserError(
+                f"{_called(function)} has a dim {taken[0]!r}, which is an axis of the study: "
+                "give it another name"
+            )
+    return dims
 
 
 def _coordinate(labels: ArrayLabels, dim: str, size: int) -> Sequence[Any] | np.ndarray:

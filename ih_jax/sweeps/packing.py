@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Leaf
 from ih_jax.sweeps.loop import RunArrays
 
@@ -57,21 +56,8 @@ def packing(runs: RunArrays) -> Packing:
 
     def differs(leaf: Leaf) -> bool:
         if isinstance(leaf, np.ndarray) and leaf.strides[:1] == (0,):
-            return False  # one array for all runs: see `stack_runs`
+            return False  # one array for all runs: see `runs`
         return not np.array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))
 
     varies = tuple(id(leaf) in own or differs(leaf) for leaf in leaves)
     return Packing(varies, tree)
-
-
-def stack_runs(runs: Sequence[RunArrays], holds: Holds) -> RunArrays:
-    """Runs along a new first axis, with `holds` (already stacked) as theirs."""
-    bare = [run.replace(holds=Holds()) for run in runs]  # type: ignore[attr-defined]
-
-    def stack(*leaves: Leaf) -> np.ndarray:
-        if all(leaf is leaves[0] for leaf in leaves):  # such as a corpus: no copies
-            return np.broadcast_to(leaves[0], (len(leaves), *leaves[0].shape))
-        return np.stack(leaves)
-
-    stacked: RunArrays = jax.tree.map(stack, *bare)
-    return stacked.replace(holds=holds)  # type: ignore[attr-defined, no-any-return]

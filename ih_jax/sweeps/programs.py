@@ -22,13 +22,14 @@ from jax.sharding import SingleDeviceSharding
 
 from ih_jax import files, gate, platforms
 from ih_jax.errors import UserError, whole
-from ih_jax.sweeps.blocks import StepCost, choose_width
+from ih_jax.sweeps.blocks import StepCost, check_width, choose_width
 from ih_jax.sweeps.chunk import advancer, starter
 from ih_jax.sweeps.loop import RunArrays, State
 from ih_jax.sweeps.packing import Packed, Packing, packing
 from ih_jax.sweeps.study import Study
 
 CHUNK = 8  # evaluations in one call of the compiled program
+MOST_WIDTH = 4096  # that a file of measured costs may name
 SPARE = 0.9  # share of the memory that a program may ask for
 
 
@@ -129,8 +130,7 @@ def fitting_programs(study: Study, width: int | None) -> Programs:
     """
     devices = jax.local_devices()
     if width is not None:
-        each = 16 * max(group.program.config.weights for group in study.groups)
-        gate.check_memory(whole("width", width, least=1) * each, f"a block of {width:,} runs")
+        check_width(study, whole("width", width, least=1))
     chosen = width or choose_width(study, len(workers()), known_cost(devices[0]))
     while True:
         programs = Programs(study, chosen)
@@ -187,10 +187,10 @@ def cores() -> int:
 
 def known_cost(device: jax.Device) -> StepCost:
     """What steps cost on this kind of device: as `ih-jax bench` measured it here, or a guess."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        found = json.loads((files.cache_folder() / "costs.json").read_text())[device.device_kind]
+    with contextlib.suppress(OSError, ValueError, ArithmeticError, LookupError, TypeError):
+        found = gate.parse_json(files.cache_folder() / "costs.json")[device.device_kind]
         cost = StepCost(float(found["overhead"]), int(found["widest"]))
-        if np.isfinite(cost.overhead) and cost.overhead >= 0 and cost.widest >= 1:
+        if np.isfinite(cost.overhead) and cost.overhead >= 0 and 1 <= cost.widest <= MOST_WIDTH:
             return cost
     platform = platforms.of(device.platform)
     return StepCost(platform.overhead, platform.widest)
@@ -201,7 +201,7 @@ def remember_cost(device: jax.Device, cost: StepCost) -> Path:
     path = files.cache_folder() / "costs.json"
     known: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
-        known = json.loads(path.read_text())
+        known = dict(gate.parse_json(path))
     known[device.device_kind] = {"overhead": cost.overhead, "widest": cost.widest}
     files.write_text(path, json.dumps(known, indent=1) + "\n")
     return path

@@ -22,6 +22,7 @@ class BlockRecord:
         self.folder = folder
         self.number = number
         self.runs = list(runs)
+        self.path = store.part_path(folder, number, 0).parent
 
     @cached_property
     def parts(self) -> list[tuple[Path, dict[str, Any]]]:
@@ -39,10 +40,11 @@ class BlockRecord:
         steps: list[int] = []
         scores: list[np.ndarray] = []
         for path, about in self.parts:
-            leaves, _ = store.load_part(path)
             if about["score_steps"]:
                 steps += about["score_steps"]
-                scores.append(leaves["scores"])
+                scores.append(store.load_scores(path))
+        if len({each.shape[1:] for each in scores}) > 1:
+            raise store.Damaged(f"{self.path} has scores of several shapes: they do not fit")
         return steps, np.concatenate(scores) if scores else np.zeros((0, len(self.runs), 0, 3))
 
     @property
@@ -60,7 +62,12 @@ class BlockRecord:
 
     def steps(self) -> list[int]:
         """The steps at which weights were kept."""
-        return [step for _, about in self.parts for step in about["steps"]]
+        return list(self.part_of)
+
+    @cached_property
+    def part_of(self) -> dict[int, int]:
+        """At which steps weights were kept, in order, and the number of the part they are in."""
+        return {step: i for i, (_, about) in enumerate(self.parts) for step in about["steps"]}
 
 
 def about_part(path: Path, runs: Sequence[int], before: dict[str, Any] | None) -> dict[str, Any]:

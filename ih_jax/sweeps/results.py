@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from ih_jax import files
+from ih_jax.sweeps import store
 from ih_jax.sweeps.records import BlockRecord
 from ih_jax.sweeps.study import Study
 
@@ -32,18 +33,26 @@ def assemble(study: Study, blocks: Sequence[BlockRecord]) -> xr.Dataset:
     curves = np.full((len(study.runs), len(dense), len(metrics)), np.nan, np.float32)
     sets = np.full((len(study.runs), len(names), len(sparse), len(metrics)), np.nan, np.float32)
     diverged = np.full(len(study.runs), np.nan, np.float32)
+    horizons = np.array([run.steps for run in study.runs], np.int64)
+    dense_at, sparse_at = ({step: i for i, step in enumerate(each)} for each in (dense, sparse))
     for block in blocks:
         steps, scores = block.scores()
-        for place, index in enumerate(block.runs):
-            at = block.diverged[place]
-            if 0 <= at < study.runs[index].steps:  # past its horizon a run only fills its block
-                diverged[index] = at * unit
-            for step, row in zip(steps, scores, strict=True):
-                if step > study.runs[index].steps or (0 <= at < step):
-                    continue
-                curves[index, dense.index(step)] = row[place, 0]
-                if step in sparse:
-                    sets[index, :, sparse.index(step)] = row[place]
+        if steps and scores.shape != (len(steps), len(block.runs), len(names), len(metrics)):
+            raise store.Damaged(f"{block.path} has scores of shape {scores.shape}: they do not fit")
+        wrong = [step for step in steps if step not in dense_at]
+        if wrong:
+            raise store.Damaged(
+                f"{block.path} has scores of step {wrong[0]}, at which none were due"
+            )
+        runs, at = np.array(block.runs), np.array(block.diverged)
+        # Past its horizon a run only fills its block.
+        fell = (at >= 0) & (at < horizons[runs])
+        diverged[runs[fell]] = at[fell] * unit
+        for step, row in zip(steps, scores, strict=True):
+            kept = (step <= horizons[runs]) & ((at < 0) | (at >= step))
+            curves[runs[kept], dense_at[step]] = row[kept, 0]
+            if step in sparse_at:
+                sets[runs[kept], :, sparse_at[step]] = row[kept]
     axes = dict(study.axes)
     shape = study.shape
     data: dict[str, Any] = {}
@@ -51,8 +60,7 @@ def assemble(study: Study, blocks: Sequence[BlockRecord]) -> xr.Dataset:
         data[metric] = ([*axes, over], curves[..., i].reshape(*shape, -1))
         whole = sets[..., i].reshape(*shape, len(names), -1)
         data[f"eval_{metric}"] = ([*axes, "set", f"eval_{over}"], whole)
-    horizon = np.array([run.steps * unit for run in study.runs], np.int64)
-    data["horizon"] = (list(axes), horizon.reshape(shape))
+    data["horizon"] = (list(axes), (horizons * unit).reshape(shape))
     data["diverged_at"] = (list(axes), diverged.reshape(shape))
     coordinates = {
         **axis_labels(study),

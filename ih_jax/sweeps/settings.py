@@ -16,7 +16,8 @@ from ih_jax.sweeps.loop import Optimiser, Schedule
 from ih_jax.tasks.base import Task
 
 MOST_SEEN = 10**15  # sequences or tokens of a run
-RUN_BYTES = 6_000  # of the description of a run in memory
+MOST_RUNS = 2_000_000  # of a study: docs/scale.md says what a million cost
+RUN_BYTES = 1_000  # of the description of a run in memory, and of its arrays
 
 # The settings of one run that belong neither to its task nor to its model; the few-shot paper's
 # values. A task may have others (`Task.defaults`).
@@ -38,6 +39,21 @@ RUN_SETTINGS: dict[str, Any] = {
     "last_learning_rate": 0.0,
     "initial_scale": 1.0,
 }
+SEEDS = ("init", "order", "weights_seed", "heads_seed")
+CHOICES = {"optimiser": get_args(Optimiser), "schedule": get_args(Schedule)}
+# Those that a program takes as an array, whatever they are: runs that differ in them alone are
+# described together.
+OWN_SETTINGS = (
+    "init",
+    "order",
+    "weights_seed",
+    "learning_rate",
+    "warmup_steps",
+    "decay_steps",
+    "first_learning_rate",
+    "last_learning_rate",
+    "initial_scale",
+)
 MODEL_SETTINGS = tuple(
     f.name for f in dataclasses.fields(Config) if f.name not in ("features", "labels")
 )
@@ -79,11 +95,23 @@ def labels_of_axis(name: str, values: Any) -> list[Any]:
     """The values of an axis, as Python's own numbers. Raises UserError for none, or one twice."""
     if isinstance(values, range) and abs(values.stop - values.start) > LARGEST * abs(values.step):
         raise UserError(f"{name} is {values!r}: give fewer values")
-    gate.check_memory(RUN_BYTES * len(values), f"a study of {len(values):,} values of {name}")
+    check_runs(len(values), f"a study of {len(values):,} values of {name}")
     labels = [plain(each) for each in values]
     if not labels or len(set(map(str, labels))) < len(labels):
         raise UserError(f"{name} is {given(labels)}: give one or more values, each once")
     return labels
+
+
+def check_runs(count: int, what: str) -> None:
+    """Raises UserError for more runs than a study may have, or than fit in memory.
+
+    Args:
+        count: of them.
+        what: the subject of the message, such as "a study of 12 runs".
+    """
+    if count > MOST_RUNS:
+        raise UserError(f"{what}: give at most {MOST_RUNS:,} runs, or make several studies")
+    gate.check_memory(RUN_BYTES * count, what)
 
 
 def plain(value: Any) -> Any:
@@ -91,23 +119,36 @@ def plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def check_settings(s: Mapping[str, Any], unit: str) -> None:
-    """Raises UserError for a setting of a run that is out of range."""
-    for name, accepted in (("optimiser", get_args(Optimiser)), ("schedule", get_args(Schedule))):
-        if not isinstance(s[name], str) or s[name] not in accepted:
-            raise UserError(f"{name} is {given(s[name])}: give one of {', '.join(accepted)}")
-    for name in ("init", "order", "weights_seed", "heads_seed"):
-        if name not in ("weights_seed", "heads_seed") or s[name] is not None:
-            whole(name, s[name])
-    for name in (unit, "learning_rate", "initial_scale"):
-        real(name, s[name], above=0)
-    if s[unit] > MOST_SEEN:
-        raise UserError(f"{unit} is {given(s[unit])}: give at most {MOST_SEEN:,}")
-    for name in ("weight_decay", "warmup_steps", "decay_steps"):
-        real(name, s[name], least=0)
-    for name in ("first_learning_rate", "last_learning_rate"):
-        real(name, s[name], least=0)
-    if real("beta2", s["beta2"], least=0) >= 1:
-        raise UserError(f"beta2 is {s['beta2']!r}: give a number from 0 up to, not including, 1")
-    if s["clip_norm"] not in (None, math.inf):
-        real("clip_norm", s["clip_norm"], above=0)
+def check_settings(settings: Mapping[str, Any], unit: str) -> None:
+    """Raises UserError for a setting of a run that is out of range; `unit` names its horizon."""
+    for name, value in settings.items():
+        check_setting("sequences" if name == unit else name, value, shown_as=name)
+
+
+def check_setting(name: str, value: Any, shown_as: str = "") -> None:
+    """Raises UserError for a value that a setting of a run may not have.
+
+    Args:
+        name: of `RUN_SETTINGS`.
+        value: what is given.
+        shown_as: its name in the message; empty: `name`.
+    """
+    shown = shown_as or name
+    if name in CHOICES:
+        if not isinstance(value, str) or value not in CHOICES[name]:
+            raise UserError(f"{name} is {given(value)}: give one of {', '.join(CHOICES[name])}")
+    elif name in SEEDS:
+        if value is not None or name in ("init", "order"):
+            whole(shown, value)
+    elif name in ("sequences", "learning_rate", "initial_scale"):
+        real(shown, value, above=0)
+        if name == "sequences" and value > MOST_SEEN:
+            raise UserError(f"{shown} is {given(value)}: give at most {MOST_SEEN:,}")
+    elif name == "clip_norm":
+        if value not in (None, math.inf):
+            real(shown, value, above=0)
+    elif name == "beta2":
+        if real(shown, value, least=0) >= 1:
+            raise UserError(f"beta2 is {value!r}: give a number from 0 up to, not including, 1")
+    else:
+        real(shown, value, least=0)

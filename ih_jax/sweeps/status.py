@@ -135,12 +135,12 @@ def _damage(folder: Path, blocks: list[BlockRecord], check: bool) -> Iterator[st
                 yield f"{store.part_path(folder, block.number, number)} is missing"
                 break
             try:
-                store.read_manifest(path)
+                has_weights = set(store.read_manifest(path).checksums) != {store.SCORES}
             except store.Damaged:
                 yield f"{path} cannot be read"
                 continue
             try:
-                if not (path / "arrays").is_dir():
+                if has_weights and not (path / "arrays").is_dir():
                     yield f"{path} has lost its arrays"
                 elif check:
                     store.load_part(path)
@@ -158,10 +158,10 @@ def _last_losses(
         if parts[number].get("losses") is not None:
             return list(parts[number]["losses"])
         try:  # a folder of before manifests had losses
-            leaves, _ = store.load_part(store.part_path(folder, block.number, number))
+            scores = store.load_scores(store.part_path(folder, block.number, number))
         except store.Damaged:
             continue
-        return leaves["scores"][-1, :, 0, 0]
+        return scores[-1, :, 0, 0]
     return np.full(len(block.runs), np.nan)
 
 

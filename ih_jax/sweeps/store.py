@@ -5,9 +5,11 @@
         results.nc           labelled results (netCDF), written when all blocks are done
         trajectory/
             block-0003/
-                part-0007/   Orbax: the block's weights at the part's checkpoints [K, R, ...],
-                             its scores, and in the newest parts the whole state, to go on from
-                    manifest.json   written last: a checksum for every leaf
+                part-0007/
+                    arrays/         Orbax: the block's weights at the part's checkpoints [K, R, ...]
+                    scores.npy      its scores, which are read of many blocks, without Orbax
+                    manifest.json   written last: a checksum for every array
+                state-0007/  beside the newest parts, until all is done: the state to go on from
 
 A card with "forgotten" says why `trajectory` is gone: measured, and given up to save room.
 
@@ -34,10 +36,12 @@ import msgspec
 import numpy as np
 import orbax.checkpoint as ocp
 
-from ih_jax import files, gate
+from ih_jax import array_files, files, gate
 from ih_jax.errors import UserError
 
 LAYOUT_VERSION = 1
+SCORES = "scores"  # the leaf that has a file of its own
+MOST_SCORES = 2**31  # bytes of it
 LOCKS = ("trajectory/.writer", "trajectory/.turn")  # in the folder of a sweep
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -191,6 +195,7 @@ def save_part(path: Path, tree: Any, about: dict[str, Any]) -> None:
         about: JSON for the manifest: steps, what comes next.
     """
     leaves = _named_leaves(tree)
+    in_orbax = {name: leaf for name, leaf in leaves.items() if name != SCORES}
     manifest = {
         "layout": LAYOUT_VERSION,
         "about": about,
@@ -198,12 +203,16 @@ def save_part(path: Path, tree: Any, about: dict[str, Any]) -> None:
     }
     with files.atomic(path) as temporary:
         try:
-            with _orbax() as checkpointer:
-                arrays = temporary.absolute() / "arrays"
-                checkpointer.save(arrays, args=ocp.args.StandardSave(leaves))
+            if in_orbax:
+                with _orbax() as checkpointer:
+                    arrays = temporary.absolute() / "arrays"
+                    checkpointer.save(arrays, args=ocp.args.StandardSave(in_orbax))
         except Exception as error:
             # A full disk has many names in Orbax and tensorstore.
             raise OSError(f"{path} could not be written: {_reason(error)}") from None
+        temporary.mkdir(exist_ok=True)
+        if SCORES in leaves:
+            np.save(temporary / f"{SCORES}.npy", leaves[SCORES])
         (temporary / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -223,22 +232,69 @@ def load_part(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """
     try:
         manifest = read_manifest(path)
-        with _orbax() as checkpointer:
-            found = checkpointer.restore(path.absolute() / "arrays")
-        leaves = {name: np.asarray(value) for name, value in found.items()}
+        leaves = _scores_of(path)
+        if set(manifest.checksums) - set(leaves):
+            with _orbax() as checkpointer:
+                arrays = path.absolute() / "arrays"
+                _check_sizes(checkpointer.metadata(arrays), path)
+                found = checkpointer.restore(arrays)
+            leaves |= {name: np.asarray(value) for name, value in found.items()}
     except Damaged:
         raise
     except Exception as error:
         # Orbax and tensorstore raise many kinds; each means that this part cannot be used.
         raise Damaged(f"{path} cannot be read ({type(error).__name__})") from None
+    _compare(path, leaves, manifest.checksums)
+    return leaves, manifest.about
+
+
+def load_scores(path: Path) -> np.ndarray:
+    """The scores of a part [N, R, S, M]: evaluations, runs, evaluation sets, metrics.
+
+    Raises:
+        Damaged: they are not what was written.
+    """
+    manifest, scores = read_manifest(path), _scores_of(path)
+    if not scores:  # of a folder of before they had a file of their own
+        scores = load_part(path)[0]
+    _compare(path, {SCORES: scores[SCORES]}, {SCORES: manifest.checksums.get(SCORES, "")})
+    return scores[SCORES]
+
+
+def _scores_of(path: Path) -> dict[str, np.ndarray]:
+    """What is in a part's file of scores, under its name; nothing where there is none."""
+    file = path / f"{SCORES}.npy"
+    try:
+        if not gate.is_there(file):
+            return {}
+        return {SCORES: next(array_files.npy_records(file, MOST_SCORES))}
+    except (UserError, StopIteration) as error:
+        raise Damaged(f"{path} cannot be read ({gate.reason(error)})") from None
+
+
+def _check_sizes(metadata: Any, path: Path) -> None:
+    """Raises Damaged where arrays of a part declare more than the memory that is free."""
+    arrays = getattr(metadata, "item_metadata", metadata)
+    sizes = []
+    for each in jax.tree.leaves(getattr(arrays, "tree", arrays)):
+        chunk = getattr(getattr(each, "storage", None), "chunk_shape", None) or (1,)
+        numbers = max(int(np.prod(shape, dtype=object)) for shape in (each.shape, chunk))
+        sizes.append(numbers * np.dtype(each.dtype).itemsize)
+    try:
+        gate.check_memory(sum(sizes), f"{path}: its arrays")
+    except UserError as error:
+        raise Damaged(str(error)) from None
+
+
+def _compare(path: Path, leaves: dict[str, np.ndarray], checksums: dict[str, str]) -> None:
+    """Raises Damaged where an array is not what was written, is missing or was added."""
     wrong = [
         name
-        for name in sorted({*manifest.checksums, *leaves})
-        if name not in leaves or _checksum(leaves[name]) != manifest.checksums.get(name)
+        for name in sorted({*checksums, *leaves})
+        if name not in leaves or _checksum(leaves[name]) != checksums.get(name)
     ]
     if wrong:
         raise Damaged(f"{path} is not what was written: {', '.join(wrong[:3])} differ")
-    return leaves, manifest.about
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -253,13 +309,31 @@ class Damaged(Exception):
     """A part on disk that is not whole or not what was written; its one line names it."""
 
 
-def rebuild(like: Any, leaves: dict[str, np.ndarray], prefix: str) -> Any:
-    """The pytree of the shape of `like` from leaves named as `save_part` named them."""
-    paths = jax.tree_util.tree_leaves_with_path(like)
-    names = [
-        f"{prefix}.{jax.tree_util.keystr(path, simple=True, separator='.')}" for path, _ in paths
-    ]
-    return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in names])
+def rebuild(
+    like: Any, leaves: dict[str, np.ndarray], prefix: str, stacked: tuple[int, ...] = ()
+) -> Any:
+    """The pytree of the shape of `like` from leaves named as `save_part` named them.
+
+    Args:
+        like: a pytree of shapes.
+        leaves: arrays by name.
+        prefix: what their names begin with.
+        stacked: sizes of the axes that stand before those of `like`.
+
+    Raises:
+        Damaged: one is missing, or of another shape.
+    """
+    found = []
+    for path, shape in jax.tree_util.tree_leaves_with_path(like):
+        name = f"{prefix}.{jax.tree_util.keystr(path, simple=True, separator='.')}"
+        wanted = (*stacked, *shape.shape)
+        if name not in leaves or leaves[name].shape != wanted:
+            there = f"of shape {leaves[name].shape}" if name in leaves else "missing"
+            raise Damaged(
+                f"{name} is {there}, but {wanted} by card.json: card and weights are not of one run"
+            )
+        found.append(leaves[name])
+    return jax.tree.unflatten(jax.tree.structure(like), found)
 
 
 def forget_state(path: Path) -> None:

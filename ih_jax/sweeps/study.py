@@ -12,31 +12,25 @@ import html
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any
 
 import msgspec
-import numpy as np
 
 from ih_jax import gate
 from ih_jax.clamps import per_seed
 from ih_jax.clamps.clamp import Clamp
-from ih_jax.clamps.holds import Holds
 from ih_jax.data.registered import for_card, tuples
-from ih_jax.errors import LARGEST, UserError, given
+from ih_jax.errors import LARGEST, UserError, given, several
 from ih_jax.model.params import Config
 from ih_jax.sweeps.checking import check_own
-from ih_jax.sweeps.loop import (
-    Hyper,
-    Program,
-    RunArrays,
-)
-from ih_jax.sweeps.packing import stack_runs
+from ih_jax.sweeps.runs import Common, Group, RunSpec
 from ih_jax.sweeps.settings import (
     MODEL_SETTINGS,
-    RUN_BYTES,
+    OWN_SETTINGS,
     by_network,
+    check_runs,
+    check_setting,
     check_settings,
     is_axis,
     labels_of_axis,
@@ -44,80 +38,9 @@ from ih_jax.sweeps.settings import (
     run_settings,
 )
 from ih_jax.sweeps.timetable import Progress, timetable
-from ih_jax.tasks.base import Task, TaskArrays, of_card
+from ih_jax.tasks.base import Task, of_card
 
 Clamps = Mapping[str, Clamp | Mapping[int, Clamp] | per_seed.PerSeed | None] | Clamp | None
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """One run, in words."""
-
-    index: int
-    place: tuple[int, ...]  # along the study's axes
-    names: dict[str, Any]  # axis -> label
-    clamp: Clamp
-    task: Task
-    settings: dict[str, Any]
-    config: Config
-
-    @property
-    def steps(self) -> int:
-        """How long this run trains."""
-        return math.ceil(self.settings[self.task.unit] / self.program.unit)
-
-    @cached_property
-    def program(self) -> Program:
-        return Program(
-            config=self.config,
-            task=self.task.objective(),
-            tokens=self.task.context_length,
-            batch=self.task.batch,
-            evaluation_sequences=self.task.evaluation_sequences,
-            optimiser=self.settings["optimiser"],
-            schedule=self.settings["schedule"],
-            clips=self.settings["clip_norm"] is not None,
-            decays=self.settings["weight_decay"] != 0,
-            beta2=self.settings["beta2"],
-        )
-
-    def arrays(self, task: TaskArrays) -> RunArrays:
-        """This run's arrays, with those of its task; holds are stacked by the group."""
-        s = self.settings
-        hyper = Hyper(
-            learning_rate=_scalar(s["learning_rate"]),
-            weight_decay=_scalar(s["weight_decay"]),
-            clip_norm=_scalar(np.inf if s["clip_norm"] is None else s["clip_norm"]),
-            warmup_steps=_scalar(s["warmup_steps"]),
-            decay_steps=_scalar(s["decay_steps"]),
-            initial_scale=_scalar(s["initial_scale"]),
-            first_learning_rate=_scalar(s["first_learning_rate"]),
-            last_learning_rate=_scalar(s["last_learning_rate"]),
-        )
-        return RunArrays(
-            _scalar(weights_seed(s), np.int32),
-            _scalar(s["order"], np.int32),
-            task,
-            Holds(),
-            hyper,
-            None if s["heads_seed"] is None else _scalar(s["heads_seed"], np.int32),
-        )
-
-
-@dataclass(frozen=True)
-class Group:
-    """Runs that share one program."""
-
-    program: Program
-    runs: tuple[RunSpec, ...]
-
-    @cached_property
-    def arrays(self) -> RunArrays:
-        """All runs stacked, in the order of `runs`."""
-        holds = Clamp.stack([run.clamp for run in self.runs], self.program.config)
-        tasks = {id(run.task): run.task for run in self.runs}
-        arrays = {key: task.run_arrays() for key, task in tasks.items()}  # features are read once
-        return stack_runs([run.arrays(arrays[id(run.task)]) for run in self.runs], holds)
 
 
 class Study:
@@ -175,16 +98,34 @@ class Study:
                 fixed[key] = tuples(value)
         if "init" in fixed:
             self.axes["init"] = [fixed.pop("init")]
+        self._check_axes()
         # Counted before there is a single run.
         count = math.prod(self.shape)
-        gate.check_memory(RUN_BYTES * count, f"a study of {count:,} runs")
+        check_runs(count, f"a study of {count:,} runs")
         self.horizons = fixed.pop(task.unit, run_settings(task)[task.unit])
-        self.runs = self._make_runs(fixed)
+        self.commons: tuple[Common, ...]
+        self.runs, self.commons = self._make_runs(fixed)
+        self._timetables: dict[int, list[tuple[int, int, bool]]] = {}  # by the horizon of a block
         self._check_own_task()
         progress = self._progress()
         self.evaluations = progress.evaluations(evaluate)
         self.checkpoints = progress.checkpoints(checkpoints, self.evaluations)
         self.schedule_given = {"evaluate": evaluate, "checkpoints": checkpoints}
+
+    def _check_axes(self) -> None:
+        """Raises UserError for an axis whose name would stand for something else in results."""
+        unit = self.task.unit
+        if unit in self.axes:
+            raise UserError(
+                f"{unit} is {given(self.axes[unit])}: it is no axis, since results are curves over "
+                f"it; give the longest, or {{clamp name: {unit}}}"
+            )
+        metrics = self.task.objective().metrics
+        taken = {f"eval_{unit}", "set", "horizon", "diverged_at"}
+        taken |= {name for each in metrics for name in (each, f"eval_{each}")}
+        for axis in (*self.axes, *self.paired):
+            if axis in taken:
+                raise UserError(f"{axis!r} is an axis and a name in results: rename the setting")
 
     @property
     def unit(self) -> int:
@@ -199,28 +140,32 @@ class Study:
     def groups(self) -> tuple[Group, ...]:
         """The runs by program and by the shapes of their data, in order of first appearance."""
         found: dict[Any, list[RunSpec]] = {}
+        # Of commons, of which there are few: to compare programs takes long.
+        group_of = {
+            id(each): found.setdefault((each.program, each.task.sizes(), each.has_own_heads), [])
+            for each in self.commons
+        }
         for run in self.runs:
-            apart = run.settings["heads_seed"] is not None
-            found.setdefault((run.program, run.task.sizes(), apart), []).append(run)
+            group_of[id(run.common)].append(run)
         return tuple(Group(program, tuple(runs)) for (program, *_), runs in found.items())
 
     def _check_own_task(self) -> None:
         """Raises UserError where a task of one's own does not fit its model or its clamps."""
         seen = set()
-        for run in self.runs:
-            key = (str(run.program), run.names["clamp"])
+        for each in self.commons:
+            key = (str(each.program), id(each.clamp))
             if key not in seen:
                 seen.add(key)
-                check_own(run.program, run.task, run.clamp)
+                check_own(each.program, each.task, each.clamp)
 
     def _progress(self) -> Progress:
         """How far runs go. Raises UserError where a step is not as long in all of them."""
-        if len({run.program.unit for run in self.runs}) > 1:
+        if len({each.program.unit for each in self.commons}) > 1:
             raise UserError(
                 "runs of one study have one batch size and length: make a study for each"
             )
         per_sequence = self.runs[0].program.task.unit_per_sequence
-        horizons = tuple(sorted({run.steps for run in self.runs}))
+        horizons = tuple(sorted({each.steps for each in self.commons}))
         if horizons[-1] > LARGEST:
             raise UserError(
                 f"{self.task.unit}: {horizons[-1]:,} steps are more than devices count: give at "
@@ -228,60 +173,99 @@ class Study:
             )
         return Progress(self.task.unit, self.unit, per_sequence, horizons)
 
-    def _make_runs(self, fixed: dict[str, Any]) -> tuple[RunSpec, ...]:
-        runs = []
-        defaults = run_settings(self.task)
+    def _make_runs(self, fixed: dict[str, Any]) -> tuple[tuple[RunSpec, ...], tuple[Common, ...]]:
+        """All runs, and what they have in common (see `runs`)."""
+        own = self._own_settings()
+        counted = [axis not in own for axis in self.axes]  # whether runs along it have no `Common`
+        clamps = list(self.clamps.values())
+        by_init = any(key not in own for key in self.paired)
+        commons: dict[Any, Common] = {}
         tasks: dict[Any, Task] = {}
-        configs: set[Config] = set()
+        runs = []
         indices = [range(len(labels)) for labels in self.axes.values()]
         for number, place in enumerate(itertools.product(*indices)):
-            names = {axis: self.axes[axis][i] for axis, i in zip(self.axes, place, strict=True)}
-            chosen = {**fixed, **{k: v for k, v in names.items() if k != "clamp"}}
-            chosen |= {k: self._of_network(k, names["init"]) for k in self.paired}
-            horizon = chosen.pop(self.task.unit, self.horizons)
-            if isinstance(horizon, Mapping):
-                if names["clamp"] not in horizon:
-                    raise UserError(f"{self.task.unit} has no horizon for clamp {names['clamp']!r}")
-                horizon = horizon[names["clamp"]]
-            own = {k: v for k, v in chosen.items() if k in defaults}
-            settings = {**defaults, **own, self.task.unit: horizon}
-            check_settings(settings, self.task.unit)
-            of_task = {k: v for k, v in chosen.items() if k in self.task.settings}
-            key = tuple(sorted((k, str(v)) for k, v in of_task.items()))
-            if key not in tasks:
-                tasks[key] = self.task.replace(**of_task) if of_task else self.task
-            task = tasks[key]
-            of_model = {k: v for k, v in task.defaults.items() if k in MODEL_SETTINGS}
-            of_model |= {k: v for k, v in chosen.items() if k in MODEL_SETTINGS}
-            config = task.config(**of_model)
-            table = config.positions in ("learned", "shortformer")
-            if table and task.context_length > config.max_positions:
-                raise UserError(
-                    f"sequences have {task.context_length} tokens, the table of positions "
-                    f"{config.max_positions}: raise max_positions"
-                )
-            if config not in configs:
-                configs.add(config)
-                _check_size(config, task)
-            clamp = self.clamps[names["clamp"]]
-            if isinstance(clamp, per_seed.PerSeed):
-                clamp = clamp.of(names["init"])
-            clamp.arrays(config)  # refuses layers and heads that are not there
-            runs.append(RunSpec(number, place, names, clamp, task, settings, config))
-        return tuple(runs)
+            key: Any = tuple(itertools.compress(place, counted))
+            if by_init or isinstance(clamps[place[0]], per_seed.PerSeed):
+                key = (key, place[1])
+            common = commons.get(key)
+            if common is None:
+                common = commons[key] = self._common(place, fixed, own, tasks)
+            runs.append(RunSpec(number, place, common))
+        return tuple(runs), tuple(commons.values())
+
+    def _common(
+        self,
+        place: tuple[int, ...],
+        fixed: dict[str, Any],
+        own: tuple[str, ...],
+        tasks: dict[Any, Task],
+    ) -> Common:
+        """What a run at this place along the axes has in common with others.
+
+        `tasks` are those made so far, by their settings: one task's data is read once.
+        """
+        defaults = run_settings(self.task)
+        names = {axis: self.axes[axis][i] for axis, i in zip(self.axes, place, strict=True)}
+        chosen = {**fixed, **{k: v for k, v in names.items() if k != "clamp"}}
+        chosen |= {k: self._of_network(k, names["init"]) for k in self.paired}
+        horizon = chosen.pop(self.task.unit, self.horizons)
+        if isinstance(horizon, Mapping):
+            if names["clamp"] not in horizon:
+                raise UserError(f"{self.task.unit} has no horizon for clamp {names['clamp']!r}")
+            horizon = horizon[names["clamp"]]
+        of_run = {k: v for k, v in chosen.items() if k in defaults}
+        settings = {**defaults, **of_run, self.task.unit: horizon}
+        check_settings(settings, self.task.unit)
+        of_task = {k: v for k, v in chosen.items() if k in self.task.settings}
+        key = tuple(sorted((k, str(v)) for k, v in of_task.items()))
+        if key not in tasks:
+            tasks[key] = self.task.replace(**of_task) if of_task else self.task
+        task = tasks[key]
+        of_model = {k: v for k, v in task.defaults.items() if k in MODEL_SETTINGS}
+        of_model |= {k: v for k, v in chosen.items() if k in MODEL_SETTINGS}
+        config = task.config(**of_model)
+        table = config.positions in ("learned", "shortformer")
+        if table and task.context_length > config.max_positions:
+            raise UserError(
+                f"sequences have {task.context_length} tokens, the table of positions "
+                f"{config.max_positions}: raise max_positions"
+            )
+        _check_size(config, task)
+        clamp = self.clamps[names["clamp"]]
+        if isinstance(clamp, per_seed.PerSeed):
+            clamp = clamp.of(names["init"])
+        clamp.arrays(config)  # refuses layers and heads that are not there
+        return Common(clamp, task, settings, config, own, self.axes, self.paired)
+
+    def _own_settings(self) -> tuple[str, ...]:
+        """The settings that differ between runs and are arrays of a program; all are checked."""
+        known = set(OWN_SETTINGS) - set(self.task.settings)
+        own = tuple(key for key in (*self.axes, *self.paired) if key in known)
+        for key in own:
+            if key in self.paired:
+                values: Any = (self._of_network(key, init) for init in self.axes["init"])
+            else:
+                values = self.axes[key]
+            for value in values:
+                check_setting(key, value)
+        return own
 
     def _of_network(self, setting: str, init: int) -> Any:
         """A paired setting of the network `init`. Raises UserError where it has none."""
         values = self.paired[setting]
         if init not in values:
-            given = ", ".join(map(str, values))
-            raise UserError(f"{setting} is given for init {given}, not for {init}: add it")
+            raise UserError(
+                f"{setting} is given for init {several(values)}, not for {init}: add it"
+            )
         return values[init]
 
     def timetable(self, steps: int) -> list[tuple[int, int, bool]]:
         """(step, what is evaluated, whether weights are kept), up to a horizon of `steps`."""
-        horizons = {run.steps for run in self.runs}
-        return timetable(self.evaluations, self.checkpoints, sorted(horizons), steps)
+        if steps not in self._timetables:
+            horizons = sorted({each.steps for each in self.commons})
+            found = timetable(self.evaluations, self.checkpoints, horizons, steps)
+            self._timetables[steps] = found
+        return self._timetables[steps]
 
     @property
     def seen(self) -> int:
@@ -372,16 +356,6 @@ def _check_size(config: Config, task: Task) -> None:
     sequences = task.evaluation_sequences
     numbers = sequences * task.context_length
     gate.check_memory(4 * numbers, f"an evaluation set of {sequences:,} sequences")
-
-
-def weights_seed(settings: Mapping[str, Any]) -> int:
-    """The seed of a run's initial weights."""
-    own = settings["weights_seed"]
-    return int(settings["init"] if own is None else own)
-
-
-def _scalar(value: Any, kind: type = np.float32) -> np.ndarray:
-    return np.asarray(value, kind)
 
 
 def _shown(labels: Sequence[Any], most: int = 4) -> str:

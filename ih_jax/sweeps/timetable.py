@@ -66,11 +66,12 @@ def timetable(
 ) -> list[tuple[int, int, bool]]:
     """(step, what is evaluated, whether weights are kept), up to a horizon of `steps`."""
     found = []
-    for step in sorted({*evaluations, *checkpoints}):
+    kept, place = set(checkpoints), {step: i for i, step in enumerate(evaluations)}
+    for step in sorted({*place, *kept}):
         kind = 0
-        if step in evaluations:
-            sparse = evaluations.index(step) % SPARSE == 0
+        if step in place:
+            sparse = place[step] % SPARSE == 0
             kind = ALL_SETS if sparse or step in horizons else TRAIN_SET
         if step <= steps:
-            found.append((step, kind, step in checkpoints))
+            found.append((step, kind, step in kept))
     return found

@@ -9,7 +9,9 @@ t.network(clamp="pulse", init=5)
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,17 +25,19 @@ import xarray as xr
 from ih_jax import array_files, gate
 from ih_jax.data.batches import Sequences
 from ih_jax.errors import UserError, given, unknown, whole
-from ih_jax.model.params import Params, init
+from ih_jax.model.params import Config, Params, init
 from ih_jax.sweeps import store
-from ih_jax.sweeps.measuring import Measure, Probe, dims_of, labelled, measured
+from ih_jax.sweeps.measuring import Measure, Probe, check_dims, labelled, measured
 from ih_jax.sweeps.network import Network
 from ih_jax.sweeps.programs import host_memory
 from ih_jax.sweeps.records import BlockRecord
 from ih_jax.sweeps.results import assemble
+from ih_jax.sweeps.runs import RunSpec
 from ih_jax.sweeps.show import table
-from ih_jax.sweeps.study import RunSpec, Study
+from ih_jax.sweeps.study import Study
 
-MEMORY_SHARE = 1 / 8  # of the machine's memory, for weights that were read and may be read again
+# Of the machine's memory, and bytes: for weights that were read and may be read again.
+MEMORY_SHARE, MOST_KEPT = 1 / 8, 10**9
 
 
 class Trajectories:
@@ -50,15 +54,21 @@ class Trajectories:
                 f"{self.folder}/card.json is not the card of a sweep: give the folder of one"
             )
         numbers = sorted(itertools.chain(*self.card["blocks"]))
-        if numbers != list(range(self.card.get("runs", len(numbers)))):
+        if self.card.get("runs", len(numbers)) != len(numbers) or numbers != [*range(len(numbers))]:
             raise UserError(
                 f"{self.folder}/card.json: blocks does not hold each run once: it is damaged"
             )
         self.card.setdefault("runs", len(numbers))
         if study is not None and not isinstance(study, Study):
             raise UserError(f"study is {given(study)}: give what ih_jax.sweep made")
+        if study is not None and len(study.runs) != len(numbers):
+            raise UserError(
+                f"the study has {len(study.runs):,} runs, {self.folder} {len(numbers):,}: give the "
+                "study that was trained there"
+            )
         self._study = study
         self._parts: dict[Path, Params] = {}  # the weights of parts, that read last at the end
+        self._kept = 0  # bytes of these
 
     @cached_property
     def study(self) -> Study:
@@ -97,6 +107,14 @@ class Trajectories:
             for number, runs in enumerate(self.card["blocks"])
         ]
 
+    @cached_property
+    def _place_of(self) -> np.ndarray:
+        """[runs, 2]: of each run, the number of its block and its place there."""
+        found = np.zeros((self.card["runs"], 2), np.int64)
+        for number, runs in enumerate(self.card["blocks"]):
+            found[runs, 0], found[runs, 1] = number, np.arange(len(runs))
+        return found
+
     def _find(self, run: int) -> tuple[BlockRecord, int, RunSpec]:
         """The block of a run, its place there, and the run."""
         if self.forgotten:
@@ -109,10 +127,8 @@ class Trajectories:
         if not is_whole or not 0 <= run < len(runs):
             last = len(runs) - 1
             raise UserError(f"run {given(run)} is out of range: the sweep has runs 0..{last}")
-        for block in self.blocks:
-            if run in block.runs:
-                return block, block.runs.index(run), runs[run]
-        raise UserError(f"run {run} was not trained")
+        number, place = self._place_of[run]
+        return self.blocks[number], int(place), runs[run]
 
     def run(self, **labels: Any) -> int:
         """The number of the run with these labels, such as clamp="none", init=5.
@@ -124,18 +140,25 @@ class Trajectories:
         for axis, label in labels.items():
             if axis not in axes:
                 raise unknown("axis", axis, axes)
-            if str(label) not in map(str, axes[axis]):
-                raise unknown(axis, label, map(str, axes[axis]))
-        found = [
-            run.index
-            for run in self.study.runs
-            if all(str(run.names[axis]) == str(label) for axis, label in labels.items())
+            known = list(map(str, axes[axis]))
+            if str(label) not in known:
+                raise unknown(axis, label, known)
+        # Along each axis, the places that fit.
+        places = [
+            [
+                i
+                for i, each in enumerate(own)
+                if axis not in labels or str(each) == str(labels[axis])
+            ]
+            for axis, own in axes.items()
         ]
-        if len(found) != 1:
-            missing = [f"{a}={v}" for a, v in axes.items() if a not in labels and len(v) > 1]
+        count = math.prod(map(len, places))
+        if count != 1:
+            open_ = {axis: each for axis, each in axes.items() if axis not in labels}
+            missing = [f"{axis} ({_some(each)})" for axis, each in open_.items() if len(each) > 1]
             given = ", ".join(f"{a}={v!r}" for a, v in labels.items()) or "no labels"
-            raise UserError(f"{len(found)} runs have {given}: give one of each of {missing} too")
-        return found[0]
+            raise UserError(f"{count} runs have {given}: give one of {' and '.join(missing)} too")
+        return int(np.ravel_multi_index([at[0] for at in places], self.study.shape))
 
     def steps(self, run: int) -> list[int]:
         """The steps at which a run's weights were kept, up to its horizon."""
@@ -232,13 +255,14 @@ class Trajectories:
         wanted = list(range(len(self.study.runs))) if runs is None else list(runs)
         of_run = {run: self.steps(run) for run in wanted}
         kept = sorted({step for each in of_run.values() for step in each})
-        chosen = kept if steps is None else [step for step in kept if step in set(steps)]
+        some_steps = set(kept) if steps is None else set(steps)
+        chosen = [step for step in kept if step in some_steps]
         if not chosen:
             raise UserError(
                 f"no weights were kept at steps {given(steps)} of runs {given(runs)}: give some of "
                 f"{given(kept)}"
             )
-        some = {run: [step for step in each if step in chosen] for run, each in of_run.items()}
+        some = {run: [step for step in each if step in some_steps] for run, each in of_run.items()}
         filled: dict[str, np.ndarray] = {}
         place = {step: number for number, step in enumerate(chosen)}
         every = measured(
@@ -246,8 +270,12 @@ class Trajectories:
         )
         for run, step, arrays in every:
             if not filled:
-                dims_of(function, arrays)  # what does not fit is said before all is measured
+                check_dims(self.study, function, arrays)  # said before all is measured
                 shape = (len(self.study.runs), len(chosen))
+                gate.check_memory(
+                    4 * math.prod(shape) * sum(value.size for value in arrays.values()),
+                    f"the measure of {shape[0]:,} runs at {shape[1]:,} checkpoints",
+                )
                 filled = {
                     name: np.full((*shape, *value.shape), np.nan, np.float32)
                     for name, value in arrays.items()
@@ -292,30 +320,24 @@ class Trajectories:
 
     def _place_on_disk(self) -> Callable[[int, int], tuple[int, int]]:
         """The block and the part in which a run's weights at a step are: each is read once."""
-        block_of = {run: block for block in self.blocks for run in block.runs}
-        part_of = {
-            (block.number, step): number
-            for block in self.blocks
-            for number, (_, about) in enumerate(block.parts)
-            for step in about["steps"]
-        }
+        place_of, blocks = self._place_of, self.blocks
 
         def place(run: int, step: int) -> tuple[int, int]:
-            number = block_of[run].number
-            return number, part_of[number, step]
+            number = int(place_of[run, 0])
+            return number, blocks[number].part_of[step]
 
         return place
 
     def _read(self, run: int, step: int) -> Params:
         """As `params`, in NumPy; the parts that were read last stay in memory."""
         block, place, spec = self._find(run)
-        path, about = next((p, a) for p, a in block.parts if step in a["steps"])
+        path, about = block.parts[block.part_of[step]]
         if path in self._parts:
             whole = self._parts[path]
         else:
             leaves, _ = store.load_part(path)
-            like = jax.eval_shape(lambda: init(jax.random.key(0), spec.config))
-            whole = store.rebuild(like, leaves, "params")
+            at = (len(about["steps"]), len(block.runs))
+            whole = store.rebuild(_shapes(spec.config), leaves, "params", at)
             self._keep(path, whole)
         index = about["steps"].index(step)
         found: Params = jax.tree.map(lambda leaf: leaf[index, place], whole)
@@ -324,12 +346,17 @@ class Trajectories:
     def _keep(self, path: Path, weights: Params) -> None:
         """Keep a part's weights in memory, and drop earlier ones that leave no room for it."""
         self._parts[path] = weights
-        sizes = {each: _bytes(own) for each, own in self._parts.items()}
-        room = MEMORY_SHARE * host_memory()
-        for each in list(self._parts)[:-1]:
-            if sum(sizes.values()) <= room:
-                return
-            del self._parts[each], sizes[each]
+        self._kept += _bytes(weights)
+        room = min(MEMORY_SHARE * host_memory(), MOST_KEPT)
+        while self._kept > room and len(self._parts) > 1:
+            self._kept -= _bytes(self._parts.pop(next(iter(self._parts))))
+
+
+@functools.cache
+def _shapes(config: Config) -> Params:
+    """The weights of a network, as shapes."""
+    found: Params = jax.eval_shape(lambda: init(jax.random.key(0), config))
+    return found
 
 
 def _bytes(weights: Params) -> int:

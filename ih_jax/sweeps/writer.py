@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +15,7 @@ import numpy as np
 from ih_jax.sweeps import store
 from ih_jax.sweeps.blocks import BlockPlan
 from ih_jax.sweeps.loop import State
+from ih_jax.sweeps.records import BlockRecord
 
 SAVE_EVERY_SECONDS = 20.0
 
@@ -40,28 +42,32 @@ class Writer:
     def last_good(self, like: State) -> tuple[State | None, int]:
         """The newest intact state to resume from, and its step; (None, 0) if there is none.
 
-        Parts written after it are deleted: those steps are trained again.
+        Parts written after it are deleted: those steps are trained again. A block that is whole has
+        no state any more: (None, its last step).
         """
         parts: list[dict[str, Any]] = []
-        while True:
-            path = store.part_path(self.folder, self.plan.number, len(parts))
-            if not path.exists():
-                break
+        while (path := store.part_path(self.folder, self.plan.number, len(parts))).exists():
             try:
                 parts.append(store.load_part(path)[1])
             except store.Damaged as damage:
                 print(f"{damage}: training again from the last intact checkpoint")
                 break
+        else:
+            record = BlockRecord(self.folder, self.plan.number, self.plan.runs)
+            with contextlib.suppress(store.Damaged):
+                if record.trained_to >= self.plan.steps:
+                    return None, self.plan.steps
         for part in reversed(range(len(parts))):
             try:
                 leaves, about = store.load_part(self._state_path(part))
+                state = store.rebuild(like, leaves, "state")
             except store.Damaged:
                 if part == len(parts) - 1 and self._state_path(part).exists():
                     print(f"{self._state_path(part)} is damaged: going back to an earlier one")
                 continue
             self._drop_from(part + 1)
             self.part = part + 1
-            return store.rebuild(like, leaves, "state"), about["step"]
+            return state, about["step"]
         self._drop_from(0)
         return None, 0
 
@@ -103,15 +109,17 @@ class Writer:
             # Of each run, the last on its training set: `ih-jax status` need not read any array.
             "losses": self.scores[-1][:, 0, 0].tolist() if self.scores else None,
         }
-        kept = {"state": jax.tree.map(np.array, state)}
+        # At the end there is nothing to go on with: three quarters of what would be on disk.
+        kept = {"state": jax.tree.map(np.array, state)} if step < self.plan.steps else None
         part, self.part = self.part, self.part + 1
         path = store.part_path(self.folder, self.plan.number, part)
 
         def write() -> None:
             # The state first, so that there is always a state to resume from for the parts on disk.
-            store.save_part(self._state_path(part), kept, {"step": step})
+            if kept is not None:
+                store.save_part(self._state_path(part), kept, {"step": step})
             store.save_part(path, tree, about)
-            for old in range(part - 1):
+            for old in range(part - 1 if kept is not None else part):
                 store.forget_state(self._state_path(old))
 
         self.pending = self.saver.submit(write)

@@ -157,3 +157,53 @@ def test_settings_of_studies(name: str, value: Any) -> None:
 @given(JSON.map(json.dumps) | mutated(STUDY.clamps["match"].to_json().encode()))
 def test_clamps_as_json(text: Any) -> None:
     result_or_line(lambda: ih.Clamp.from_json(text))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"runs": 10**12}, "blocks does not hold each run once"),
+        ({"blocks": [[0]], "runs": 1}, "the study has 2 runs"),
+    ],
+    ids=str,
+)
+def test_cards_that_count_other_runs(
+    folder: Path, tmp_path: Path, change: Any, message: str
+) -> None:
+    card = store.read_card(folder)
+    store.write_card(tmp_path, {**card, **change})
+    with pytest.raises(ih.UserError, match=message):
+        ih.load(tmp_path, STUDY)
+
+
+def test_a_card_of_blocks_too_wide_for_memory(folder: Path, tmp_path: Path) -> None:
+    store.write_card(tmp_path, {**store.read_card(folder), "width": 10**12, "finished": False})
+    with pytest.raises(ih.UserError, match=r"a block of 1,000,000,000,000 runs takes"):
+        STUDY.train(tmp_path, resume=True, progress=False)
+
+
+@pytest.mark.parametrize("scores", [(1, 2, 4, 3), (2, 1, 4, 3), (2, 2, 4, 1)])
+def test_scores_that_do_not_fit_the_card(folder: Path, tmp_path: Path, scores: Any) -> None:
+    shutil.copytree(folder, tmp_path / "x")
+    part = store.part_path(tmp_path / "x", 0, 0)
+    leaves, about = store.load_part(part)
+    leaves = {"params": leaves, "scores": np.ones(scores, np.float32)}
+    store.save_part(part, leaves, about)
+    (tmp_path / "x/results.nc").unlink()
+    with pytest.raises(store.Damaged, match="they do not fit"):
+        _ = ih.load(tmp_path / "x", STUDY).results
+    with pytest.raises(store.Damaged, match="is missing, but"):
+        ih.load(tmp_path / "x", STUDY).params(0, 0)
+
+
+def test_weights_of_another_shape_than_the_card_says(folder: Path) -> None:
+    other = ih.sweep(
+        ih.fewshot(np.ones((12, 2, 4)), classes=6, labels=3),
+        clamp={"none": None, "match": ih.induction(1, 1)},
+        sequences=64,
+        layers=2,
+        d_model=16,
+        heads=2,
+    )
+    with pytest.raises(store.Damaged, match=r"is of shape .* by card.json"):
+        ih.load(folder, other).params(0, 0)

@@ -67,7 +67,7 @@ def evaluated_on(task):
     [
         ({"clamp": "non"}, "unknown clamp 'non': did you mean 'none'"),
         ({"clamp": "none", "init": 9}, "unknown init '?9'?: .*give one of 3, 4"),
-        ({"clamp": "none"}, r"2 runs have clamp='none': give one of each of \['init=\[3, 4\]'\]"),
+        ({"clamp": "none"}, r"2 runs have clamp='none': give one of init \(3, 4\)"),
         ({"inits": 3}, "unknown axis 'inits': did you mean 'init'"),
         ({"run": 0, "sequences": 41}, "no checkpoint at 41 sequences: .* are at 0, 40, 80"),
         ({"run": 0, "step": 7}, "not kept at step 7"),

@@ -17,7 +17,8 @@ from ih_jax.claims.phase_change import phase_change
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.reports.viewer import looking, packing, tokens
 from ih_jax.reports.viewer.looking import Kind
-from ih_jax.sweeps.study import RunSpec, Study
+from ih_jax.sweeps.runs import RunSpec
+from ih_jax.sweeps.study import Study
 from ih_jax.sweeps.trajectory import Trajectories
 from ih_jax.tasks.language import Language
 

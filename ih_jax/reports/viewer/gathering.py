@@ -22,7 +22,8 @@ from ih_jax.reports.viewer import curves_only, describing, fitting, looking, pac
 from ih_jax.reports.viewer.looking import Kind
 from ih_jax.sweeps import store
 from ih_jax.sweeps.measuring import measured
-from ih_jax.sweeps.study import RunSpec, Study
+from ih_jax.sweeps.runs import RunSpec
+from ih_jax.sweeps.study import Study
 from ih_jax.sweeps.trajectory import Trajectories
 
 EXCLUDED = -1e6  # a logit below is none: the page shows minus infinity
@@ -126,13 +127,14 @@ def reader(t: Trajectories) -> Callable[[int, int], Params]:
             where[run] = (block, place, at)
 
     def read(run: int, step: int) -> Params:
-        _, place, at = where[run]
+        block, place, at = where[run]
         path, number = at[step]
         if path not in whole:
             config = t.study.runs[run].config
             leaves, _ = store.load_part(path)
             like = jax.eval_shape(lambda: init(jax.random.key(0), config))
-            whole[path] = store.rebuild(like, leaves, "params")
+            stacked = (sum(p == path for p, _ in at.values()), len(block.runs))
+            whole[path] = store.rebuild(like, leaves, "params", stacked)
             size[path] = sum(leaf.nbytes for leaf in jax.tree.leaves(whole[path]))
             while len(whole) > 1 and sum(size[p] for p in whole) > KEPT_BYTES:
                 whole.popitem(last=False)

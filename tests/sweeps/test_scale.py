@@ -1,0 +1,119 @@
+"""Studies of many runs: what is repeated stands once, and reading one run does not read all."""
+
+import numpy as np
+import pytest
+
+import ih_jax as ih
+from ih_jax.clamps.clamp import Clamp
+from ih_jax.sweeps import store
+from ih_jax.sweeps.packing import packing
+
+MANY = 10_000
+
+
+@pytest.fixture(scope="module")
+def study() -> ih.Sweep:
+    return ih.sweep(
+        ih.fewshot(classes=8),
+        init=range(MANY // 2),
+        weights_seed={i: 7 + i // 4 for i in range(MANY // 2)},
+        learning_rate=1e-4,
+        clamp={"none": None, "held": ih.induction(1, 3)},
+        sequences={"none": 320, "held": 640},
+    )
+
+
+def test_what_runs_have_in_common_is_described_once(
+    study: ih.Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(study.runs) == MANY
+    assert len({id(run.common) for run in study.runs}) == 2
+    held = study.runs[MANY // 2 + 5]
+    assert held.names == {"clamp": "held", "init": 5}
+    assert (held.settings["init"], held.settings["weights_seed"]) == (5, 8)
+    assert (held.steps, held.settings["sequences"]) == (20, 640)
+    # The clamps' arrays are made once for each clamp, not for each run.
+    made = []
+    real = Clamp.arrays
+    monkeypatch.setattr(Clamp, "arrays", lambda self, config: made.append(1) or real(self, config))
+    (group,) = study.groups
+    arrays = group.arrays
+    assert len(made) == 2
+    places = [0, 5, MANY // 2 + 5]
+    assert np.array_equal(np.asarray(arrays.init)[places], [7, 8, 8])
+    gates = np.asarray(arrays.holds.holds[0].gate)
+    assert not gates[:5].any() and gates[MANY // 2 + 5].any()
+    # The features of all runs are one array.
+    assert arrays.task.train.table.strides[0] == 0
+    assert len(packing(arrays).pack(arrays, places).varying[0]) == 3
+
+
+def test_seeds_given_with_the_network_are_checked_for_every_network() -> None:
+    with pytest.raises(ih.UserError, match="order is -1"):
+        ih.sweep(ih.fewshot(classes=8), init=[0, 1, 2], order={0: 1, 1: -1, 2: 3}, sequences=320)
+    with pytest.raises(ih.UserError, match="learning_rate is 0"):
+        ih.sweep(ih.fewshot(classes=8), learning_rate=[1e-3, 0], sequences=320)
+    with pytest.raises(ih.UserError, match="order is given for init 0, not for 1"):
+        ih.sweep(ih.fewshot(classes=8), init=[0, 1], order={0: 1}, sequences=320)
+
+
+def test_more_runs_than_a_study_may_have() -> None:
+    with pytest.raises(ih.UserError, match="a study of 4,000,000 runs: give at most 2,000,000"):
+        ih.sweep(ih.fewshot(classes=8), init=range(2_000), order=range(2_000), sequences=320)
+
+
+def test_a_horizon_is_no_axis() -> None:
+    with pytest.raises(ih.UserError, match=r"sequences is \[320, 640\]: it is no axis"):
+        ih.sweep(ih.fewshot(classes=8), sequences=[320, 640])
+
+
+def test_a_message_does_not_list_all_of_many_names() -> None:
+    labels = ih.errors.unknown("init", 10**9, map(str, range(10**5)))
+    assert len(str(labels)) < 300
+    assert "(100,000 in all)" in str(labels)
+
+
+def test_a_run_of_many_is_found_by_its_labels(study: ih.Sweep, tmp_path) -> None:
+    blocks = np.arange(MANY).reshape(-1, 10).tolist()
+    store.write_card(
+        tmp_path, {"study": study.describe(), "blocks": blocks, "width": 10, "runs": MANY}
+    )
+    t = ih.load(tmp_path, study)
+    assert t.run(clamp="held", init=9) == MANY // 2 + 9
+    block, place, spec = t._find(2_345)
+    assert (block.number, place, spec.index) == (234, 5, 2_345)
+    with pytest.raises(ih.UserError, match=r"5000 runs have clamp='held': give one of init \(0, 1"):
+        t.run(clamp="held")
+
+
+def test_scores_are_read_without_the_weights(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = np.arange(24, dtype=np.float32).reshape(2, 3, 1, 4)
+    part = store.part_path(tmp_path, 0, 0)
+    about = {"steps": [1], "score_steps": [0, 1], "diverged": [-1] * 3, "runs": [0, 1, 2]}
+    store.save_part(
+        part, {"params": {"W": np.ones((1, 3, 2), np.float32)}, "scores": scores}, about
+    )
+    assert sorted(store.load_part(part)[0]) == ["params.W", "scores"]
+    monkeypatch.setattr(store, "_orbax", lambda: pytest.fail("Orbax was asked"))
+    assert np.array_equal(store.load_scores(part), scores)
+    damaged = bytearray((part / "scores.npy").read_bytes())
+    damaged[-3] ^= 1
+    (part / "scores.npy").write_bytes(bytes(damaged))
+    with pytest.raises(store.Damaged, match="scores differ"):
+        store.load_scores(part)
+
+
+def test_arrays_that_declare_more_than_memory_are_not_read(tmp_path, monkeypatch) -> None:
+    part = store.part_path(tmp_path, 0, 0)
+    store.save_part(part, {"params": {"W": np.ones((1, 3, 2), np.float32)}}, {"steps": [1]})
+    monkeypatch.setattr(ih.gate.psutil, "virtual_memory", lambda: type("M", (), {"available": 20}))
+    with pytest.raises(store.Damaged, match="its arrays takes"):
+        store.load_part(part)
+
+
+def test_common_settings_are_of_a_program() -> None:
+    """Whatever a program is compiled for must be in what runs share."""
+    study = ih.sweep(
+        ih.fewshot(classes=8), weight_decay=[0.0, 0.1], beta2=[0.9, 0.99], sequences=64
+    )
+    assert len({id(run.common) for run in study.runs}) == len(study.groups) == 4
