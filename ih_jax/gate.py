@@ -86,15 +86,38 @@ def is_there(path: Path) -> bool:
     return True
 
 
-def new_file(path: Path) -> Path:
-    """The path, if a file can be written under it, in place of a regular file or of nothing.
+# How files begin that commands write, after so many other bytes.
+BEGINNINGS = {
+    "PNG picture": (0, b"\x89PNG"),
+    "web page": (0, b"<!doctype html>"),
+    "safetensors file": (8, b"{"),
+    "HDF5 file": (0, b"\x89HDF"),
+}
+
+
+def new_file(path: Path, kind: str) -> Path:
+    """The path, if a file can be written under it, in place of one of its kind or of nothing.
+
+    Args:
+        path: the file.
+        kind: one of `BEGINNINGS`: what will be written.
 
     Raises:
         UserError: something else is there, or what should be its folder is none.
     """
-    if is_there(path):
-        return regular(path)
-    _writable_above(path)
+    if not is_there(path):
+        _writable_above(path)
+        return path
+    skipped, beginning = BEGINNINGS[kind]
+    try:
+        with open(regular(path), "rb") as file:
+            found = file.read(skipped + len(beginning))
+    except OSError as error:
+        raise UserError(f"{shown_path(path)} cannot be read ({reason(error)})") from None
+    if found and found[skipped:] != beginning:
+        raise UserError(
+            f"{shown_path(path)} is there and is no {kind}: give another file, or remove that one"
+        )
     return path
 
 

@@ -74,7 +74,7 @@ def import_run(command: Import) -> None:
 
 def export_network(command: Export) -> None:
     """Write one network as safetensors."""
-    gate.new_file(command.out)
+    gate.new_file(command.out, "safetensors file")
     trajectories = load(command.folder)
     if command.names == "own":
         step = max(trajectories.steps(command.run)) if command.step is None else command.step

@@ -42,7 +42,7 @@ def make_features(command: MakeFeatures) -> None:
 
 def show_data(command: Data) -> None:
     """Describe a data set, and draw a picture of it."""
-    gate.new_file(command.out)
+    gate.new_file(command.out, "PNG picture")
     engine.use_compilation_cache()
     data = file_of(command)
     features = of_glyphs() if data is None else of_file(data, command.data_key)

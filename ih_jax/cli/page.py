@@ -20,7 +20,7 @@ def write_page(command: View) -> None:
     engine.use_compilation_cache()
     path = command.out or command.folder / "view.html"
     if command.out is not None or gate.is_there(command.folder):
-        gate.new_file(path)
+        gate.new_file(path, "web page")
     with Console(quiet=command.quiet, stderr=True).status("reading") as status:
         if head_page.is_one(command.folder):
             found = head_page.view(command.folder)

@@ -18,7 +18,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 import psutil
 
 from ih_jax import files, gate
@@ -34,7 +36,7 @@ class Presence:
     """One process that trains, or trained, a sweep. Times are seconds since 1970."""
 
     host: str
-    pid: int
+    pid: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
     started: float  # the process, so that another with the same number is not taken for it
     began: float  # to train
     heard: float  # of it last
@@ -61,8 +63,8 @@ def all_of(folder: Path) -> list[Presence]:
     found = []
     for path in sorted((folder / "trajectory").glob(NAME)):
         # It may be gone by now, or be that of another version.
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            found.append(Presence(**gate.parse_json(path, MOST_BYTES)))
+        with contextlib.suppress(OSError, ValueError):
+            found.append(msgspec.convert(gate.parse_json(path, MOST_BYTES), Presence))
     return found
 
 

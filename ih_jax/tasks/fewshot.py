@@ -30,7 +30,13 @@ from ih_jax.errors import UserError, unknown, whole
 from ih_jax.model.params import Config
 from ih_jax.tasks.base import Task, TaskArrays, task
 from ih_jax.tasks.fewshot_cards import described_on_card, settings_of
-from ih_jax.tasks.fewshot_checks import check_labels, check_nested, of_split, uses_label_pairs
+from ih_jax.tasks.fewshot_checks import (
+    check_labels,
+    check_nested,
+    check_tables,
+    of_split,
+    uses_label_pairs,
+)
 from ih_jax.tasks.fewshot_scores import Objective
 
 PAIR_BYTES = 100  # of a pair of labels, while pairs are split
@@ -114,6 +120,7 @@ class FewShot(Task):
         )
         try:
             check_labels(self)
+            check_tables(self)
         except UserError:
             raise
         except ValueError as error:

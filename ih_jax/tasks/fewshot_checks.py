@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ih_jax import gate
 from ih_jax.data.evaluations import FIRST_TWO, EvaluationSet
 from ih_jax.data.fewshot import Burst
 from ih_jax.data.images.features import Features
@@ -72,3 +73,15 @@ def check_labels(task: Any) -> None:
                     f"{each.name} needs {needed} classes with other labels than the query's, of "
                     f"{len(labels)} classes {most} share a label: raise labels or classes"
                 )
+
+
+def check_tables(task: Any) -> None:
+    """Raise UserError where the features of all sets take more memory than is free."""
+    splits, sets = task.splits(), (EvaluationSet("training"), *task.evaluation_sets)
+    numbers = 0
+    for each in sets:
+        classes = of_split(splits["classes"], each.classes)[: each.first_classes]
+        exemplars = of_split(splits["exemplars"], each.exemplars)[: each.first_exemplars]
+        numbers += task.data.features * len(classes) * len(exemplars)
+    # Read, as the program takes them, and on a device.
+    gate.check_memory(3 * 4 * numbers, f"{task.data.name}: the features of {len(sets)} sets")

@@ -57,7 +57,7 @@ FEATURES = ["features", "--images", "x.zip", "--encoder", "pixels"]
         ([*RUN, "--seeds", "-1"], "--seeds is -1"),
         ([*RUN, "--seeds", "1" + "0" * 30], "--seeds is a whole number of about 31 digits"),
         ([*RUN, "--seeds", str(2**63)], "--seeds is 9223372036854775808"),
-        ([*RUN, "--seeds", "2000000000"], "a study of 2,000,000,000 seeds takes"),
+        ([*RUN, "--seeds", "2000000000"], "a study of 2,000,000,000 seeds: give at most 2,000,000"),
         ([*RUN, "--width", "0"], "--width is 0"),
         ([*RUN, "--classes", "-3"], "--classes is -3"),
         ([*RUN, "--classes", "1000000"], "the data has 1623"),
@@ -157,6 +157,17 @@ def test_places_where_nothing_can_be_written(
     here: Path, capsys: Any, place: str, writer: str
 ) -> None:
     refused(here, capsys, [word.replace("{}", place) for word in WRITERS[writer]])
+
+
+OVER = {"data": WRITERS["data"], "export": WRITERS["export"], "view": ["view", ".", "--out", "{}"]}
+
+
+@pytest.mark.parametrize("writer", OVER)
+def test_a_file_of_another_kind_is_not_written_over(here: Path, capsys: Any, writer: str) -> None:
+    before = (here / "good.h5").read_bytes()
+    said = refused(here, capsys, [word.replace("{}", "good.h5") for word in OVER[writer]])
+    assert "is there and is no " in said
+    assert (here / "good.h5").read_bytes() == before
 
 
 def fails(error: BaseException) -> Any:

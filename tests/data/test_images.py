@@ -140,6 +140,8 @@ def test_a_file_of_features(tmp_path: Path) -> None:
     assert path.stat().st_mtime_ns == made
     assert omniglot.prepare(paths, encoder, tmp_path / "cache", kept=2, seed=1) != path
     assert [p.name for p in (tmp_path / "cache").iterdir() if "writing" in p.name] == []
+    with pytest.raises(ih.UserError, match="drawings is 1,000, and characters have"):
+        omniglot.prepare(paths, encoder, tmp_path / "cache", kept=1000)
 
 
 def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:

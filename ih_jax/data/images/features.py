@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,11 +21,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from ih_jax import array_files, gate
 from ih_jax.data.images import glyphs
-from ih_jax.errors import UserError
+from ih_jax.errors import UserError, real, whole
 
 Floats = NDArray[np.float32]
 CLASS_BYTES = 50  # of a class, beside its features
 SHOWN = 8  # datasets in a message
+MOST_FEATURES = 100_000  # of an exemplar; an image of 256 x 256 pixels has 65,536
+MOST = 10_000_000  # classes, and exemplars of a class
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,18 @@ class Features:
     origin: Mapping[str, Any] = field(default_factory=dict, compare=False)  # for `of_origin`
     # [C] what classes are variants of, where splits must keep variants on one side.
     groups: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.features > MOST_FEATURES:
+            raise UserError(
+                f"{self.name} has {self.features:,} features an exemplar: give at most "
+                f"{MOST_FEATURES:,}, such as those of an encoder or their principal components"
+            )
+        if max(self.classes, self.exemplars) > MOST:
+            raise UserError(
+                f"{self.name} has {self.classes:,} classes of {self.exemplars:,} exemplars: give "
+                f"at most {MOST:,} of each"
+            )
 
     def select(self, classes: Sequence[int], exemplars: Sequence[int]) -> Floats:
         """[len(classes), len(exemplars), F] float32. Raises UserError for NaN or infinity."""
@@ -97,7 +112,9 @@ def of_array(values: ArrayLike, name: str = "array") -> Features:
 
 
 def of_one_hot(classes: int) -> Features:
-    """One-hot classes with one exemplar each."""
+    """One-hot classes with one exemplar each. Raises UserError for more than memory holds."""
+    whole("classes", classes, least=1)
+    gate.check_memory(8 * classes**2, f"{classes:,} one-hot classes")
     made = of_array(np.eye(classes, dtype=np.float32)[:, None], f"one-hot:{classes}")
     return replace(made, origin={"kind": "one_hot", "classes": classes})
 
@@ -105,13 +122,21 @@ def of_one_hot(classes: int) -> Features:
 def of_gaussian(
     classes: int, features: int, exemplars: int = 5, spread: float = 0.0, seed: int = 0
 ) -> Features:
-    """Gaussian class means of variance 1 a feature; exemplars lie `spread` (std) around them."""
+    """Gaussian class means of variance 1 a feature; exemplars lie `spread` (std) around them.
+
+    Raises UserError for numbers out of range, and for more than memory holds.
+    """
+    sizes = {"classes": classes, "features": features, "exemplars": exemplars}
+    for size, value in sizes.items():
+        whole(size, value, least=1)
+    whole("seed", seed)
+    real("spread", spread, least=0)
+    gate.check_memory(24 * math.prod(sizes.values()), f"{classes:,} Gaussian classes")
     rng = np.random.default_rng(seed)
     means = rng.standard_normal((classes, 1, features))
     values = means + spread * rng.standard_normal((classes, exemplars, features))
     made = of_array(values, f"gaussian:{classes}x{exemplars}x{features},{spread:g},{seed}")
-    settings = {"classes": classes, "features": features, "exemplars": exemplars}
-    return replace(made, origin={"kind": "gaussian", **settings, "spread": spread, "seed": seed})
+    return replace(made, origin={"kind": "gaussian", **sizes, "spread": spread, "seed": seed})
 
 
 def find_file(path: str | Path) -> Path:

@@ -137,22 +137,26 @@ def prepare(
         encoder: from drawings to features.
         cache: a folder for files of features.
         variants: four quarter turns of every character and of its mirror image, as classes.
-        kept: drawings of each character.
+        kept: drawings of each character; all where there are fewer than `KEPT`.
         seed: of the order of classes.
         out: write here instead of the cache.
         download: where no paths are given, load the drawings with tensorflow-datasets.
         progress: show a bar.
 
     Raises:
-        UserError: as `images.read`, or `out` is there already and is of something else.
+        UserError: as `images.read`, more drawings are asked for than there are, or `out` is there
+            already and is of something else.
     """
     whole("drawings", kept, least=1)
     whole("seed", seed)
     if out is not None:
-        gate.new_file(out)
+        gate.new_file(out, "HDF5 file")
     if download and paths:
         raise UserError("both drawings and a download are asked for: give either")
     drawings = drawings_of(paths, cache, download)
+    there = drawings.images.shape[1]
+    if kept > max(there, KEPT):
+        raise UserError(f"drawings is {kept:,}, and characters have {there} here: give fewer")
     made_of = {
         "format": FORMAT,
         "drawings": drawings.checksum,
