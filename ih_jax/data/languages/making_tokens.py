@@ -70,7 +70,7 @@ def make(corpus: Corpus, out: Path, told: Told = lambda stage, done, of: None) -
     check_settings(corpus.tokenizer, corpus.vocabulary_size, corpus.limit, corpus.held_out)
     if gate.is_there(out):
         raise UserError(f"{gate.shown_path(out)} is there already: give another folder")
-    gate.new_file(out)
+    gate.results_folder(out)
     seen = _look(corpus, told)
     out_of_training = held_out_of([*seen.names], corpus.held_out) if len(seen.names) > 1 else set()
     tokenizer = _tokenizer(corpus, seen, out_of_training, told)
