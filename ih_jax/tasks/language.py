@@ -19,7 +19,7 @@ from ih_jax.data.batches import Tokens
 from ih_jax.data.languages.recipe import Recipe, of_card
 from ih_jax.data.languages.synthetic import Bigrams, RandomRepeats
 from ih_jax.data.registered import unchecked
-from ih_jax.errors import UserError, unknown
+from ih_jax.errors import UserError, given, unknown
 from ih_jax.model.params import Config, Rows
 from ih_jax.model.sites import Sites
 from ih_jax.tasks.base import Task, TaskArrays, task
@@ -126,6 +126,11 @@ class Language(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.data, Recipe):
+            raise UserError(
+                f"data is {given(self.data)}: give a recipe, such as Text(...) or Bigrams() of "
+                "ih_jax.data.languages"
+            )
         early, late = self.positions()
         last = self.data.length - 1
         if not (early >= 1 and early + WINDOW <= late - WINDOW + 1 and late <= last):

@@ -400,3 +400,9 @@ def test_training_learns_the_bigrams():
     losses = language.token_losses(forward(state.params, batch, run.holds), batch)
     best = -np.sum(np.array([2 / 3, 1 / 3]) * np.log([2 / 3, 1 / 3]))
     assert float(losses[1:].mean()) < best + 0.05
+
+
+@pytest.mark.parametrize("data", [5, "text.txt"])
+def test_data_that_is_no_recipe_is_refused(data):
+    with pytest.raises(ih.UserError, match="give a recipe, such as"):
+        ih.language(data)

@@ -1,12 +1,17 @@
 """Studies of many runs: what is repeated stands once, and reading one run does not read all."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 import ih_jax as ih
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.sweeps import store
+from ih_jax.sweeps.blocks import BlockPlan
+from ih_jax.sweeps.loop import State
 from ih_jax.sweeps.packing import packing
+from ih_jax.sweeps.writer import Writer
 
 MANY = 10_000
 
@@ -117,3 +122,36 @@ def test_common_settings_are_of_a_program() -> None:
         ih.fewshot(classes=8), weight_decay=[0.0, 0.1], beta2=[0.9, 0.99], sequences=64
     )
     assert len({id(run.common) for run in study.runs}) == len(study.groups) == 4
+
+
+def test_a_finished_block_keeps_no_state_and_a_damaged_one_begins_again(tmp_path, capsys) -> None:
+    plan = BlockPlan(0, 0, (0, 1), (0, 1), 4)
+    weights = {"W": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    state = State(weights, (), np.full(2, -1, np.int32))
+    scores = np.ones((1, 2, 1, 3), np.float32)
+    folder = store.part_path(tmp_path, 0, 0).parent
+
+    def states() -> list[str]:
+        return sorted(path.name for path in folder.glob("state-*"))
+
+    with ThreadPoolExecutor(1) as saver:
+        writer = Writer(tmp_path, plan, saver)
+        for step in (0, 2):
+            writer.add([(step, 2, True)], scores, state)
+            writer.flush(state, step)
+        writer.wait()
+        assert states()[-1] == "state-0001"
+        found, at = Writer(tmp_path, plan, saver).last_good(state)
+        assert at == 2
+        assert found is not None
+        assert np.array_equal(found.params["W"], weights["W"])
+        writer.add([(4, 2, True)], scores, state)
+        writer.flush(state, 4)
+        writer.wait()
+        assert states() == []
+        assert Writer(tmp_path, plan, saver).last_good(state) == (None, 4)
+        manifest = folder / "part-0001" / "manifest.json"
+        manifest.write_text(manifest.read_text()[:-9])
+        assert Writer(tmp_path, plan, saver).last_good(state) == (None, 0)
+    assert "part-0001" in capsys.readouterr().out
+    assert list(folder.iterdir()) == []
