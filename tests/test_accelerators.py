@@ -17,7 +17,7 @@ from ih_jax.experiments.register import registry
 from ih_jax.reports.planning import trainings_of
 from ih_jax.sweeps import chunk
 from ih_jax.sweeps.packing import packing
-from ih_jax.sweeps.study import Group
+from ih_jax.sweeps.runs import Group
 
 PLATFORMS = ("cuda", "tpu")  # as lowering calls them
 ONLY_CPU = ("xla_cpu", "lapack", "python_cpu_callback")
