@@ -142,8 +142,9 @@ def scores(**flips: str) -> xr.Dataset:
     coords = {"run": names, "init": range(6), "set": list(strategies.SETS), "sequences": SEEN}
     found = xr.Dataset({name: (dims, np.full(shape, 0.5)) for name in strategies.METRICS}, coords)
     for run, kind in (whole | flips).items():
-        at = {"run": run, "set": "flip_icl"}
-        found["eval_in_context_accuracy"].loc[at] = np.broadcast_to(FLIP[kind], (6, 5))
+        for name in ("icl", "flip_icl"):
+            at = {"run": run, "set": name}
+            found["eval_in_context_accuracy"].loc[at] = np.broadcast_to(FLIP[kind], (6, 5))
     found["eval_loss"].loc[{"set": "train_eval"}] = np.broadcast_to([7, 2, 1, 0.5, 0.1], (6, 5))
     found["eval_accuracy"].loc[{"set": "iwl_copy_avail"}] = 0.9
     found["eval_loss"].loc[{"run": "icl_only", "set": "icl"}] = np.log(2)
@@ -167,7 +168,7 @@ def test_networks_as_the_paper_says_replicate() -> None:
 @pytest.mark.parametrize(
     ("flips", "failing"),
     [
-        ({"main": "stays"}, {"and goes"}),
+        ({"main": "stays"}, {"and goes", "and weights decide"}),
         ({"main": "never"}, {"in-context learning comes", "and goes"}),
         ({"matched": "goes"}, {"with the query's own exemplar it stays"}),
         ({"previous token denied": "goes"}, {"no previous token, no in-context learning"}),

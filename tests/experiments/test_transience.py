@@ -15,7 +15,7 @@ from ih_jax.experiments.singh2025.strategies import METRICS, SETS
 SEEN = np.arange(6) * 1000
 FLIP = {
     "soon": (0.5, 0.9, 0.3, 0.1, 0.0, 0.0),
-    "goes": (0.5, 0.8, 0.9, 0.6, 0.3, 0.1),
+    "goes": (0.5, 0.8, 0.9, 0.7, 0.3, 0.1),
     "late": (0.5, 0.8, 0.9, 0.9, 0.9, 0.7),
     "stays": (0.5, 0.9, 0.9, 0.9, 0.9, 0.9),
     "never": (0.5, 0.4, 0.1, 0.0, 0.0, 0.0),
@@ -33,8 +33,9 @@ def scores(**flips: str) -> xr.Dataset:
     dims = tuple(coords)
     found = xr.Dataset({name: (dims, np.full(shape, 0.5)) for name in METRICS}, coords)
     for run, kind in (AS_THE_PAPER | flips).items():
-        at = {"run": run, "set": "flip_icl"}
-        found["eval_in_context_accuracy"].loc[at] = np.broadcast_to(FLIP[kind], (6, 6))
+        for name in ("icl", "flip_icl"):
+            at = {"run": run, "set": name}
+            found["eval_in_context_accuracy"].loc[at] = np.broadcast_to(FLIP[kind], (6, 6))
     found["eval_accuracy"].loc[{"set": "pure_iwl"}] = np.linspace(0, 0.5, 6)
     return found
 

@@ -2,12 +2,14 @@
 
 Paper: Singh et al. 2025, sections 3 to 7. Command: ih-jax run singh2025. On 2 CPU cores: half an
 hour a network (ten runs of 3 million sequences); with --quick a quarter of that.
-Expected: on `flip_icl`, where context and weights disagree, the context wins at first and weights
-do in the end; where the query's own exemplar is in the context, the context wins in the end as
-well. New labels alone are learned late, and sooner with layer 1 of a trained network.
+Expected: new labels are read from the context for a while only; in the end weights decide where
+they disagree with the context, unless the query's own exemplar is there. New labels alone are
+learned late, and sooner with layer 1 of a trained network.
 
-Smaller than the paper, as `trainings` says. Whether in-context learning appears at all at this size
-had not been seen when the statements were written.
+Smaller than the paper, as `trainings` says. When the statements were written, the first 240,000
+sequences of one network (init 0, four exemplars a class) had been seen: at their end answers from
+weights were right in 94% of `iwl_copy_avail` and in 2% of `pure_iwl`, new labels were read from
+the context in 71%, and rising, and weights had won on `flip_icl` from the beginning.
 """
 
 from __future__ import annotations
@@ -36,9 +38,10 @@ from ih_jax.experiments.drawing import chance, curves, over_sequences, tidy
 from ih_jax.experiments.singh2025.strategies import (
     FLIP,
     METRICS,
+    READS,
     SETS,
     comes,
-    flipped,
+    reads,
     transient,
     wins,
 )
@@ -80,7 +83,7 @@ def _runs(training: Training, found: Found) -> list[tuple[str, xr.Dataset]]:
 def falls(one: xr.Dataset) -> float:
     """Nats by which the loss falls between the context's best time and the end."""
     loss = one["eval_loss"].sel(run="main", set="train_eval").values
-    return float(loss[np.nanargmax(flipped(one, "main"))] - loss[-1])
+    return float(loss[np.nanargmax(reads(one, "main"))] - loss[-1])
 
 
 def constrained(one: xr.Dataset) -> float:
@@ -112,16 +115,25 @@ CLAIMS = (
         paper="so",
         reported=ONE,
         source="section 3, fig. 1b",
-        estimand=f"share of networks in which the context wins at some time: {FLIP}",
+        estimand=f"share of networks above chance at some time: {READS}",
     ),
     Claim(
         "and goes",
-        "Later in-context learning disappears, and weights decide.",
+        "Later in-context learning disappears.",
         _share("comes and goes", transient),
         paper="so",
         reported=ONE,
         source="section 3, fig. 1b",
-        estimand=f"share of networks in which it comes and weights win at the end: {FLIP}",
+        estimand=f"share of networks in which it comes and ends below its best: {READS}",
+    ),
+    Claim(
+        "and weights decide",
+        "In the end weights win where they disagree with the context.",
+        _share("weights win", wins("main", "weights")),
+        paper="so",
+        reported=ONE,
+        source="section 3, fig. 1b",
+        estimand=f"share of networks in which weights win at the end: {FLIP}",
     ),
     Claim(
         "while the loss falls",
@@ -173,7 +185,7 @@ CLAIMS = (
         "Without attention to the previous token in layer 0 in-context learning never comes.",
         _share("never", lambda one: not comes("previous token denied")(one)),
         source="ours",
-        estimand=f"share of networks in which the context never wins: {FLIP}",
+        estimand=f"share of networks at chance throughout: {READS}",
         kind="hypothesis",
     ),
     Claim(
