@@ -14,6 +14,8 @@ from ih_jax.cli import main as program
 from ih_jax.cli import options
 from ih_jax.cli.main import main
 from ih_jax.errors import UserError
+from ih_jax.interop.pretrained.reading import checkpoints
+from ih_jax.interop.pretrained.text import encode
 
 STUDY = "import ih_jax as ih\nstudy = ih.sweep(ih.fewshot(classes=8), sequences=320)\n"
 
@@ -139,6 +141,16 @@ def test_what_is_no_file_where_one_belongs(here: Path, capsys: Any, odd: str, re
         assert "there is no" in said
     elif odd != "." or reader not in ("images", "text"):
         assert ODD[odd] in said
+
+
+def test_a_link_in_a_circle_is_not_taken_for_nothing(here: Path) -> None:
+    (here / "model").mkdir()
+    for name in ("tokenizer.json", "config.json"):
+        (here / "model" / name).symlink_to(name)
+    with pytest.raises(UserError, match=r"tokenizer\.json cannot be read"):
+        encode(here / "model" / "tokenizer.json", ["text"], None)
+    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+        checkpoints(here / "model")
 
 
 WRITERS = {

@@ -186,7 +186,7 @@ def read_run_options(path: Path) -> tuple[RunOptions, ClampOptions, dict[str, An
     Raises:
         UserError: there is no such file, or a field is missing, of another type, or out of range.
     """
-    if not path.exists():
+    if not gate.is_there(path):
         raise UserError(f"there is no {path}: give the folder of a run of the authors' code")
     found = gate.parse_json(path, most=2**20)
     options = gate.checked(found, RunOptions, gate.shown_path(path))

@@ -158,7 +158,7 @@ def step_of(name: str) -> int | None:
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder that holds no network itself, in the order of their steps."""
-    if not folder.is_dir() or (folder / "config.json").exists():
+    if not folder.is_dir() or gate.is_there(folder / "config.json"):
         return []
     inside = [each for each in sorted(folder.iterdir()) if (each / "config.json").is_file()]
     numbered = [(step_of(each.name), each) for each in inside]
@@ -187,7 +187,7 @@ def _described(place: Place) -> tuple[Family, Any, Config]:
         with gguf_files.Opened(place.gguf) as opened:
             return _fields(opened.config(), gate.shown_path(place.gguf))
     path = folder / "config.json"
-    if not path.exists():
+    if not gate.is_there(path):
         inside = [each.name for each in checkpoints(folder)]
         raise UserError(
             f"{folder} holds no config.json: give the whole folder of the network"
@@ -209,7 +209,7 @@ def _gguf(path: Path) -> Path | None:
     """The GGUF file that this is, or the only one in a folder without config.json."""
     if path.suffix == gguf_files.SUFFIX and not path.is_dir():
         return gate.regular(path)
-    if path.is_dir() and not (path / "config.json").exists():
+    if path.is_dir() and not gate.is_there(path / "config.json"):
         inside = sorted(path.glob(f"*{gguf_files.SUFFIX}"))
         if len(inside) > 1:
             names = ", ".join(each.name for each in inside[:4])
@@ -223,13 +223,13 @@ def _files(place: Place) -> list[Path]:
     if place.gguf is not None:
         return [place.gguf]
     folder = place.folder
-    if (folder / WEIGHTS).exists():
+    if gate.is_there(folder / WEIGHTS):
         return [gate.regular(folder / WEIGHTS)]
     index = folder / INDEX
-    if index.exists():
+    if gate.is_there(index):
         placed = gate.read_json(index, _Index).weight_map
         files = [folder / Path(name).name for name in sorted(set(placed.values()))]
-        absent = [file.name for file in files if not file.exists()]
+        absent = [file.name for file in files if not gate.is_there(file)]
         if absent:
             raise UserError(
                 f"{index}: {', '.join(absent[:3])} of it is missing: download the weights again"

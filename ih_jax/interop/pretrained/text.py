@@ -39,7 +39,7 @@ def encode(path: Path, lines: Sequence[str], bos: int | None) -> list[list[int]]
     Raises:
         UserError: the file is missing or cannot be read, or numbers of tokens differ.
     """
-    if not path.exists():
+    if not gate.is_there(path):
         raise UserError(f"there is no {path}: put it there, or give tokens")
     made = tokenizer(path, "give tokens")
     first = [] if bos is None else [bos]
