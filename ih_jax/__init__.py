@@ -50,7 +50,9 @@ from ih_jax.sweeps.stopping import Interrupted
 from ih_jax.sweeps.trajectory import Trajectories, load
 from ih_jax.tasks.base import Task, TaskArrays, task
 from ih_jax.tasks.fewshot import FewShot, fewshot
+from ih_jax.tasks.gaussian import GaussianClasses
 from ih_jax.tasks.language import Language, language
+from ih_jax.tasks.regression import Regression
 
 # JAX divides the CPU into devices only before it starts, so this cannot wait for a sweep.
 use_all_cores()
@@ -69,6 +71,7 @@ __all__ = [
     "Experiment",
     "FewShot",
     "Finding",
+    "GaussianClasses",
     "Interrupted",
     "Kind",
     "Language",
@@ -77,6 +80,7 @@ __all__ = [
     "Params",
     "Place",
     "Recipe",
+    "Regression",
     "Sweep",
     "Table",
     "Task",

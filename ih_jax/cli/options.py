@@ -19,9 +19,9 @@ class Run:
 
     EXPERIMENT is a name that `ih-jax list` shows, "paper" for all of Singh et al. 2024, "beyond"
     for what goes beyond it, "findings" for questions of our own, "olsson" for Olsson et al. 2022,
-    "transience" and "coopetition" for Singh et al. 2023 and 2025, or a Python file that defines
-    `study` or `experiment`. Networks that were trained before, for any experiment, are not trained
-    again.
+    "transience" and "coopetition" for Singh et al. 2023 and 2025, "reddy2024", "garg2022", or a
+    Python file that defines `study` or `experiment`. Networks that were trained before, for any
+    experiment, are not trained again.
     """
 
     experiment: Positional[str]

@@ -6,6 +6,7 @@ from ih_jax.errors import unknown
 from ih_jax.experiments.base import Experiment
 from ih_jax.experiments.beyond import factorial, predict, pulse, saddle
 from ih_jax.experiments.findings import forecast, specialists, transplants, winner
+from ih_jax.experiments.garg2022 import diversity
 from ih_jax.experiments.olsson2022 import (
     ablations,
     behaviours,
@@ -21,6 +22,7 @@ from ih_jax.experiments.olsson2022 import (
     text,
     universality,
 )
+from ih_jax.experiments.reddy2024 import abruptness, phase_diagram
 from ih_jax.experiments.singh2023 import transience
 from ih_jax.experiments.singh2024 import (
     fig3,
@@ -93,6 +95,8 @@ SETS: dict[str, tuple[Experiment, ...]] = {
     ),
     "transience": (transience.experiment,),
     "coopetition": tuple(m.experiment for m in (singh2025_main, singh2025_toy)),
+    "reddy2024": tuple(m.experiment for m in (phase_diagram, abruptness)),
+    "garg2022": (diversity.experiment,),
 }
 SET_NAMES = {
     "paper": "Singh et al. 2024",
@@ -101,6 +105,8 @@ SET_NAMES = {
     "olsson": "Olsson et al. 2022",
     "transience": "Singh et al. 2023",
     "coopetition": "Singh et al. 2025",
+    "reddy2024": "Reddy 2024",
+    "garg2022": "Garg et al. 2022",
 }
 
 

@@ -18,7 +18,7 @@ from jax import Array
 from ih_jax import platforms
 from ih_jax.data import fewshot
 from ih_jax.data.batches import Batch, Tokens, size_of_pieces
-from ih_jax.errors import UserError
+from ih_jax.errors import UserError, unknown
 from ih_jax.tasks.base import Task
 from ih_jax.tasks.fewshot import FewShot
 
@@ -72,6 +72,32 @@ def subset(batch: Batch, every: int) -> Batch:
         )
     rows, labels = batch.rows[::every], batch.labels[::every]
     return Batch(batch.table, rows, labels, some(batch.classes), some(batch.kinds))
+
+
+def of_sets(names: Sequence[str], sequences: int = 500) -> Callable[[Task], dict[str, Any]]:
+    """A probe for measures that compare objectives: {name: sequences} of a network's task.
+
+    Each network is measured on sequences of its own classes, drawn as its evaluation is.
+
+    Args:
+        names: evaluation sets of the task, or "train".
+        sequences: of each.
+
+    Raises:
+        UserError: (when measured) the task has no such set.
+    """
+
+    def of_task(task: Task) -> dict[str, Any]:
+        key, objective, found = jax.random.key(task.evaluation_seed), task.objective(), {}
+        known = dict.fromkeys(("train", *task.evaluation_names))
+        for number, name in enumerate(names):
+            if name not in known:
+                raise unknown("evaluation set", name, known)
+            own = jax.random.fold_in(key, number)
+            found[name] = objective.sample(own, task.source(name), sequences)
+        return found
+
+    return of_task
 
 
 # --- language -----------------------------------------------------------------------------------

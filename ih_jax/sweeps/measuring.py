@@ -37,7 +37,9 @@ VALUE = "value"  # the name of the array of a measure that gives only one
 
 Measure = Callable[..., Any]  # of (params, clamp, probe), and of what is a network's own
 # Sequences that all networks see, or a function that gives those of a network from its task.
-Probe = Sequences | Callable[[Task], Sequences]
+# Several by name, for a measure that compares them.
+Some = Sequences | Mapping[str, Sequences]
+Probe = Some | Callable[[Task], Some]
 Read = Callable[[int, int], Params]  # the weights of (run, step), in NumPy
 Checkpoint = tuple[RunSpec, int]  # a run and a step
 Coords = Mapping[str, Sequence[Any] | Callable[[int], Sequence[Any]]]  # labels, or of a size
@@ -102,10 +104,10 @@ def measured(
 
 
 OnDevice = Callable[[jax.Device, list[Checkpoint], Any], dict[str, np.ndarray]]
-OfProbe = Callable[[Sequences | None, jax.Device, list[Checkpoint], Any], dict[str, np.ndarray]]
+OfProbe = Callable[[Some | None, jax.Device, list[Checkpoint], Any], dict[str, np.ndarray]]
 
 
-def _compiled(group: Group, function: Measure, probe: Sequences | None, sequences: int) -> OfProbe:
+def _compiled(group: Group, function: Measure, probe: Some | None, sequences: int) -> OfProbe:
     """The measure of several networks of a group on one device: arrays along a new first axis.
 
     What it gives takes the sequences, where they are not the same for all networks (`probe`), then
@@ -120,7 +122,7 @@ def _compiled(group: Group, function: Measure, probe: Sequences | None, sequence
     together = fitting if fitting > 1 else None
 
     def of_one(
-        given: Sequences | None,
+        given: Some | None,
         shared: list[Leaf],
         varying: list[Leaf],
         weights: tuple[Params, tuple[Any, ...]],
@@ -139,7 +141,7 @@ def _compiled(group: Group, function: Measure, probe: Sequences | None, sequence
     # (JAX 0.10.2), and a measure may well differentiate.
     @functools.partial(jax.jit, compiler_options=compiler_options(platform, program.tokens))
     def of_many(
-        given: Sequences | None,
+        given: Some | None,
         varying: list[Leaf],
         shared: list[Leaf],
         weights: tuple[Params, tuple[Any, ...]],
@@ -152,7 +154,7 @@ def _compiled(group: Group, function: Measure, probe: Sequences | None, sequence
         )
 
     def on(
-        given: Sequences | None, device: jax.Device, some: list[Checkpoint], weights: Any
+        given: Some | None, device: jax.Device, some: list[Checkpoint], weights: Any
     ) -> dict[str, np.ndarray]:
         block = pack.pack(arrays, [place[run.index] for run, _ in some])
         at = np.array([step for _, step in some], np.int32)

@@ -226,7 +226,8 @@ class Trajectories:
                 it is jitted, mapped over (run, checkpoint) and laid over all devices. `@ih.measure`
                 names the dims of its arrays.
             probe: sequences that all networks see, or `probe(task) -> sequences`, where networks
-                have tasks of their own; None: each run's own training evaluation set.
+                have tasks of their own; None: each run's own training evaluation set. A dict of
+                sequences reaches the function as it is, for measures that compare several.
             runs: which runs, by number; None: all.
             steps: which checkpoints; None: all that were kept.
             sequences: how many sequences the probe has where it is None.
@@ -245,8 +246,13 @@ class Trajectories:
             raise UserError(
                 f"{given(function)} is no measure: give a function(params, clamp, probe)"
             )
-        if probe is not None and not (isinstance(probe, Sequences) or callable(probe)):
-            raise UserError(f"probe is {given(probe)}: give what a task's sample draws")
+        each = probe.values() if isinstance(probe, Mapping) else (probe,)
+        if probe is not None and not (
+            callable(probe) or all(isinstance(one, Sequences) for one in each)
+        ):
+            raise UserError(
+                f"probe is {given(probe)}: give what a task's sample draws, or a dict of such"
+            )
         length = self.study.task.context_length
         gate.check_memory(
             4 * whole("sequences", sequences, least=1, most=10**30) * length,

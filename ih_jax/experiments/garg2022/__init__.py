@@ -1,0 +1,1 @@
+"""Garg et al. 2022 and Raventos et al. 2023: linear regression in context."""
