@@ -10,12 +10,14 @@ import numpy as np
 from flax import struct
 from jax import Array
 
-from ih_jax.data.batches import Sequences, Tokens, Vectors
+from ih_jax.data.batches import Batch, Sequences, Tokens, Vectors
 from ih_jax.errors import UserError
 from ih_jax.model.layers import linear
 from ih_jax.model.params import Params
 
-ONE_HOT_UP_TO = 512  # distinct tokens; beyond, a gather beats a product with one-hot columns
+# Distinct tokens of a batch; beyond, gathering beats products with one-hot columns, and only those
+# exemplars and labels are embedded that occur.
+ONE_HOT_UP_TO = 512
 
 
 @struct.dataclass
@@ -55,10 +57,12 @@ def embed(params: Params, batch: Sequences) -> Stream:
     else:
         assert params.b_E is not None
         assert params.W_L is not None
+        B, P = batch.labels.shape
+        V = len(batch.table)
+        if V + C + 1 > ONE_HOT_UP_TO:
+            return Stream(_embed_those_that_occur(params, batch))
         exemplars = linear(params.W_E, batch.table.T) + params.b_E[:, None]
         columns = jnp.concatenate([exemplars, params.W_L, zero], axis=1)
-        V = exemplars.shape[1]
-        B, P = batch.labels.shape
         rows = jnp.arange(B * P).reshape(B, P) if batch.rows is None else batch.rows
         labels = V + jnp.where((batch.labels >= 0) & (batch.labels < C), batch.labels, C)
         index = jnp.stack([rows.T, labels.T], axis=1).reshape(2 * P, B)[:-1]  # [T, B]
@@ -66,6 +70,28 @@ def embed(params: Params, batch: Sequences) -> Stream:
         return Stream(columns[:, index])
     one_hot = (index[None] == jnp.arange(columns.shape[1])[:, None, None]).astype(columns.dtype)
     return Stream(linear(columns, one_hot), columns, one_hot)
+
+
+def _embed_those_that_occur(params: Params, batch: Batch) -> Array:
+    """[D, T, B] of a batch whose table, or the model's labels, are many more than its tokens.
+
+    The gradient to W_L is zero but for the columns of labels in the batch: a scatter adds them up.
+    """
+    assert params.b_E is not None
+    assert params.W_L is not None
+    B, P = batch.labels.shape
+    C = params.config.labels
+    rows = jnp.arange(B * P).reshape(B, P) if batch.rows is None else batch.rows
+    if len(batch.table) > B * P:
+        exemplars = linear(params.W_E, jnp.asarray(batch.table)[rows.T].reshape(B * P, -1).T)
+    else:
+        exemplars = linear(params.W_E, batch.table.T)[:, rows.T.reshape(-1)]
+    exemplars = (exemplars + params.b_E[:, None]).reshape(-1, P, B)
+    labels = batch.labels.T[:-1]
+    known = (labels >= 0) & (labels < C)
+    embedded = jnp.where(known, params.W_L[:, jnp.where(known, labels, 0)], 0.0)
+    context = jnp.stack([exemplars[:, :-1], embedded], axis=2).reshape(-1, 2 * (P - 1), B)
+    return jnp.concatenate([context, exemplars[:, -1:]], axis=1)
 
 
 def _embed_vectors(params: Params, batch: Vectors) -> Array:

@@ -191,16 +191,39 @@ def test_labels_beyond_the_models_embed_as_zero() -> None:
     same(embed[0, 3], params.W_L[:, 3])
 
 
-def test_many_distinct_tokens_give_the_same_as_few() -> None:
-    """Past ONE_HOT_UP_TO tokens are gathered; before, laid out by a matrix product."""
+@pytest.mark.parametrize("padded", ["classes", "labels"])
+def test_many_distinct_tokens_give_the_same_as_few(padded: str) -> None:
+    """Past ONE_HOT_UP_TO tokens are gathered; before, laid out by a matrix product.
+
+    So do their gradients, which are zero for what does not occur. Labels beyond the model's, and
+    rows that occur more than once, are among them.
+    """
     config = small()
     params, few = network(config), sequences(config, 4)
-    many = dataclasses.replace(
-        few,
-        table=np.concatenate([few.table, np.ones((600, 6), np.float32)]),
-        rows=np.arange(12, dtype=np.int32).reshape(4, 3),
-    )
-    same(look(params, few), look(params, many))
+    rows = jnp.asarray([[0, 1, 2], [2, 1, 0], [5, 5, 5], [0, 7, 0]])
+    labels = jnp.asarray(few.labels).at[0, 0].set(10_000)
+    few = dataclasses.replace(few, rows=rows, labels=labels)
+    wide, many = params, few
+    if padded == "classes":
+        more = jnp.concatenate([few.table, jnp.ones((600, 6))])
+        many = dataclasses.replace(few, table=more)
+    else:
+        wide = dataclasses.replace(
+            params,
+            W_L=jnp.pad(params.W_L, ((0, 0), (0, 600)), constant_values=1.0),
+            config=dataclasses.replace(config, labels=config.labels + 600),
+        )
+
+    def of_patterns(weights, batch):
+        return jnp.sum(apply(weights, batch).pattern[1] ** 2)
+
+    both = jax.jit(jax.value_and_grad(of_patterns))
+    (value, slopes), (value_of_many, slopes_of_many) = both(params, few), both(wide, many)
+    same(value, value_of_many)
+    for name in ("W_E", "b_E"):
+        same(getattr(slopes, name), getattr(slopes_of_many, name))
+    same(slopes.W_L, slopes_of_many.W_L[:, : config.labels])
+    assert not slopes_of_many.W_L[:, config.labels :].any()
 
 
 # --- rows, finished passes, time ----------------------------------------------------------------
