@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 
+from ih_jax.bench import bound
 from ih_jax.bench.beside import growth, looking, telling
 from ih_jax.bench.machine import bandwidth, describe, fastest_matmul
 from ih_jax.bench.starting import fresh_cache, warm_start
@@ -48,8 +49,9 @@ def measure(effort: Effort, say: Callable[[str], None] = print) -> Json:
     say("ratios")
     found["headline"] = headline(steps, matmul, effort)
     found["baseline"] = baseline(steps[effort.headline, "none"], devices, effort)
-    say("evaluations and checkpoints")
     steps.clear()
+    found["bounds"] = bound.bounds(devices, matmul, effort, say)
+    say("evaluations and checkpoints")
     found |= looking(device, effort)
     say("a function that is told scores")
     found["on_scores"] = telling(effort)
@@ -57,3 +59,16 @@ def measure(effort: Effort, say: Callable[[str], None] = print) -> Json:
     found["cost"] = {"overhead_runs": cost.overhead, "widest": cost.widest}
     found["cost"]["kept_in"] = str(remember_cost(device, cost))
     return found
+
+
+def measure_bounds(effort: Effort, say: Callable[[str], None] = print) -> Json:
+    """How far steps are from the bound of their products, and nothing else: see `bound`."""
+    devices = jax.local_devices()
+    say("peak")
+    matmul = fastest_matmul(devices, effort.seconds)
+    return {
+        "device": describe(devices),
+        "peak_gflops": matmul.gflops(median(matmul.measure)),
+        "matmul_size": matmul.size,
+        "bounds": bound.bounds(devices, matmul, effort, say),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -15,8 +16,11 @@ from ih_jax.bench.timing import Json
 
 
 def write(found: Json, folder: Path) -> None:
-    """bench.json, cost.png and cost.svg, each whole or not at all."""
-    files.write_text(folder / "bench.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    """bench.json, cost.png and cost.svg, each whole or not at all; without widths, bound.json."""
+    name = "bench.json" if "widths" in found else "bound.json"
+    files.write_text(folder / name, json.dumps(found, indent=1, allow_nan=False) + "\n")
+    if "widths" not in found:
+        return
     figure = draw(found)
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         with files.atomic(folder / f"cost.{kind}") as temporary:
@@ -45,8 +49,21 @@ def draw(found: Json) -> Figure:
     return figure
 
 
-def tables(found: Json) -> tuple[Table, Table]:
-    """Widths, and everything else in words."""
+def tables(found: Json) -> tuple[Table, ...]:
+    """Widths, how far from the bound, and everything else in words."""
+    of_bounds = _table(
+        {
+            "setting": ("what", "{}"),
+            "runs": ("width", "{}"),
+            "MFLOP": ("mflop_needed", "{:,.1f}"),
+            "ms/step/run": ("ms_per_step_per_run", "{:.3f}"),
+            "bound": ("bound_ms_per_step_per_run", "{:.3f}"),
+            "times the bound": ("quotient", "{:.2f}"),
+        },
+        found["bounds"],
+    )
+    if "widths" not in found:
+        return (of_bounds,)
     columns = {
         "width": ("width", "{}"),
         "clamps": ("clamps", "{}"),
@@ -59,16 +76,22 @@ def tables(found: Json) -> tuple[Table, Table]:
         "compile s": ("compile_s_cold", "{:.1f}"),
         "cached": ("compile_s_warm", "{:.1f}"),
     }
-    widths = Table(*columns, box=None, padding=(0, 2, 0, 0))
-    for row in found["widths"]:
-        shown = (
-            form.format(row[key]) if key in row else "too big" for key, form in columns.values()
-        )
-        widths.add_row(*shown)
+    widths = _table(columns, found["widths"])
     summary = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, said in sentences(found).items():
         summary.add_row(name, said)
-    return widths, summary
+    return widths, of_bounds, summary
+
+
+def _table(columns: dict[str, tuple[str, str]], rows: Sequence[Json]) -> Table:
+    """One of rows, by {heading: (key, format)}."""
+    made = Table(*columns, box=None, padding=(0, 2, 0, 0))
+    for row in rows:
+        shown = (
+            form.format(row[key]) if key in row else "too big" for key, form in columns.values()
+        )
+        made.add_row(*shown)
+    return made
 
 
 def sentences(found: Json) -> dict[str, str]:

@@ -27,6 +27,8 @@ def measure_costs(command: Bench) -> None:
     """Measure what training costs on this machine, write it and print it."""
     if command.quick and (command.widths, command.pairs) != (Bench.widths, Bench.pairs):
         raise UserError("--quick has widths and pairs of its own: leave out --widths and --pairs")
+    if command.contexts and command.bound:
+        raise UserError("each is a measurement of its own: give one of --contexts and --bound")
     gate.results_folder(command.out)
     if command.contexts:
         measure_contexts(command)
@@ -37,7 +39,8 @@ def measure_costs(command: Bench) -> None:
     engine.use_compilation_cache()
     with store.new_folder(command.out):
         with console.status("measuring") as status:
-            found = costs.measure(effort, lambda what: status.update(f"measuring: {what}"))
+            measure = costs.measure_bounds if command.bound else costs.measure
+            found = measure(effort, lambda what: status.update(f"measuring: {what}"))
         bench_report.write(found, command.out)
     console.print(*bench_report.tables(found), sep="\n")
     console.print(f"written to {command.out}/")

@@ -128,6 +128,8 @@ class Bench:
     contexts: bool = False
     """Time language models of 64, 128 and 256 dimensions at 128, 512 and 1,024 tokens instead,
     beside PyTorch's fused attention where it is installed, into contexts.json."""
+    bound: bool = False
+    """Measure only how far steps are from the least time of their products, into bound.json."""
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,22 @@
 import json
 import math
 import os
+import re
 from functools import partial
 
 import jax
+import numpy as np
 import pytest
 
-from ih_jax.bench import beside, contexts, costs, report, starting, steps
+from ih_jax.bench import beside, bound, contexts, costs, report, starting, steps
 from ih_jax.bench.timing import effort
 from ih_jax.cli.main import main
+from ih_jax.data.batches import Batch
 from ih_jax.data.evaluations import EVALUATION_SETS
+from ih_jax.model.params import Config, init
+from ih_jax.model.transformer import forward
 from ih_jax.sweeps.blocks import StepCost
+from ih_jax.sweeps.chunk import compiler_options
 from ih_jax.sweeps.programs import known_cost
 from ih_jax.tasks.fewshot import fewshot
 
@@ -26,6 +32,8 @@ def found(tmp_path_factory):
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         for room in (steps, beside):
             patch.setattr(room, "fewshot", lambda **_: little(evaluation_sequences=32))
+        little_block = bound.Setting("little", lambda: steps.study_of("none", 2)[0], 2)
+        patch.setattr(bound, "settings", lambda width: [little_block])
         patch.setattr(starting, "FIRST_STEP", "import time, jax; jax.devices(); print(time.time())")
         patch.setattr(beside, "TOLD_SEQUENCES", 640)
         patch.setattr(beside, "TOLD_WIDTH", 2)
@@ -61,6 +69,7 @@ def test_everything_measured_is_written_as_finite_numbers(found):
         "widths",
         "headline",
         "baseline",
+        "bounds",
         "evaluation",
         "checkpoint",
         "on_scores",
@@ -84,9 +93,54 @@ def test_the_figure_and_the_tables_are_whole(found):
     folder, measured, _ = found
     assert {"bench.json", "cost.png", "cost.svg"} <= {path.name for path in folder.iterdir()}
     assert not list(folder.glob("*.writing"))
-    widths, summary = report.tables(measured)
+    widths, of_bounds, summary = report.tables(measured)
+    assert of_bounds.row_count == 1
     assert widths.row_count == 4
     assert summary.row_count == len(report.sentences(measured))
+
+
+def test_the_bound_alone_is_a_file_and_a_table_of_its_own(found, tmp_path):
+    alone = {name: found[1][name] for name in ("device", "peak_gflops", "matmul_size", "bounds")}
+    report.write(alone, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["bound.json"]
+    (table,) = report.tables(alone)
+    assert table.row_count == 1
+
+
+def dots(function, *arguments):
+    """Floating-point operations of the products of matrices that a function is compiled to."""
+    options = compiler_options("cpu", 5)
+    text = jax.jit(function, compiler_options=options).lower(*arguments).compile().as_text()
+    shapes = dict(re.findall(r"%?([\w.\-]+) = \w+\[([\d,]*)\]", text))
+    products = re.findall(r" = \w+\[([\d,]*)\]\S* dot\(%?([\w.\-]+).*?lhs_c\w+={(\d+)}", text)
+    total = 0
+    for out, left, axis in products:
+        size = [int(n) for n in out.split(",")]
+        total += 2 * math.prod(size) * int(shapes[left].split(",")[int(axis)])
+    return total
+
+
+@pytest.mark.parametrize(("rows", "mlp_ratio"), [(10, None), (40, 2.0), (600, None)])
+def test_what_is_counted_is_what_a_step_is_compiled_to(rows, mlp_ratio):
+    """Attention apart, which on five tokens is no product of matrices."""
+    config = Config(features=24, labels=4, d_model=16, heads=2, mlp_ratio=mlp_ratio)
+    table = np.ones((rows, 24), np.float32)
+    index = np.zeros((8, 3), np.int32)
+    params = init(jax.random.key(0), config)
+
+    def loss(params, index):
+        sites = forward(params, Batch(table, index, index), rows="query")
+        return (sites["logits"][0] ** 2).sum()
+
+    counted = bound.count(config, 8, 5, rows, query_only=True)
+    # Columns of layer 0 beyond the 24 exemplars and 4 labels that are counted: those of a table
+    # that is laid out as a whole, and of labels that are none; beyond 512, tokens themselves.
+    columns = (8 * 5 if rows > 512 else rows + 5) - (min(rows, 24) + 4)
+    more = 3 * 2 * 3 * 16 * 16 * columns
+    if 24 < rows <= 512:
+        more += 2 * 2 * 16 * 24 * (rows - 24)  # embedding the whole table
+    found = dots(jax.grad(loss), params, index)
+    assert found == counted.matrices + counted.laid_out + more
 
 
 def test_later_sweeps_know_the_cost(found):
@@ -148,6 +202,9 @@ def test_contexts_are_tokens_a_second_beside_torch_where_it_is(monkeypatch):
 
 
 def test_options_that_contexts_have_no_use_for_are_refused(tmp_path, capsys):
+    both = ["bench", "--contexts", "--bound", "--out", str(tmp_path / "new")]
+    assert main(both) == 2
+    assert "give one of --contexts and --bound" in capsys.readouterr().err
     asked = ["bench", "--contexts", "--widths", "1", "--out", str(tmp_path / "new")]
     assert main(asked) == 2
     assert "has widths of its own" in capsys.readouterr().err
