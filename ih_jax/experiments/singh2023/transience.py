@@ -1,7 +1,7 @@
 """In-context learning is transient: for how many classes, with what decay, at which Zipf exponent?
 
 Paper: Singh et al. 2023, sections 3 to 5. Command: ih-jax run singh2023. On 2 CPU cores: 20 minutes
-a network (seven runs of 3 million sequences); with --quick a quarter of that.
+a network (seven runs of 1.5 million sequences); with --quick a third of that.
 Expected: in-context learning comes and goes while the loss falls and weights learn; it goes later
 with more classes, and stays with weight decay.
 

@@ -1,15 +1,16 @@
 """Figures 1 to 6: in-context learning comes, goes, and what it does to what remains.
 
 Paper: Singh et al. 2025, sections 3 to 7. Command: ih-jax run singh2025. On 2 CPU cores: half an
-hour a network (ten runs of 3 million sequences); with --quick a quarter of that.
+hour a network (ten runs of 1.5 million sequences); with --quick a third of that.
 Expected: new labels are read from the context for a while only; in the end weights decide where
 they disagree with the context, unless the query's own exemplar is there. New labels alone are
 learned late, and sooner with layer 1 of a trained network.
 
 Smaller than the paper, as `trainings` says. When the statements were written, the first 240,000
-sequences of one network (init 0, four exemplars a class) had been seen: at their end answers from
-weights were right in 94% of `iwl_copy_avail` and in 2% of `pure_iwl`, new labels were read from
-the context in 71%, and rising, and weights had won on `flip_icl` from the beginning.
+sequences of two networks (init 0, four and two exemplars a class) had been seen: at their end
+answers from weights were right in 94% of `iwl_copy_avail` and in 2% of `pure_iwl`, new labels were
+read from the context in 71% (with two exemplars in 66%, after 70%), and weights had won on
+`flip_icl` from the beginning.
 """
 
 from __future__ import annotations
