@@ -43,6 +43,7 @@ class Finding:
         networks: how many were judged.
         varies: along which dims they differ; what does not vary, the finding is conditional on.
         beside: the same rule on other networks: on the paper's own table, on its authors' networks.
+        estimate: what the interval is about, where that is no rate over networks.
     """
 
     verdict: Verdict
@@ -55,6 +56,7 @@ class Finding:
     networks: int = 0
     varies: tuple[str, ...] = ("init",)
     beside: Mapping[str, Finding] = field(default_factory=dict)
+    estimate: float | None = None
 
 
 @dataclass(frozen=True)

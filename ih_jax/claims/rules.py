@@ -117,6 +117,7 @@ def no_difference(what: str, measure: Measure, low: float, high: float, form: Fo
             _said(networks, said),
             networks=len(values),
             varies=networks.varies,
+            estimate=sum(shown.median) / 2 if shown else None,
         )
 
     def compare(networks: Networks, reported: Reported) -> Comparison | None:
@@ -133,6 +134,7 @@ def pooled(
     limit: float = 0.0,
     more: bool = True,
     form: Form = plain,
+    rows: str = "heads",
 ) -> Rule:
     """Is something that is pooled over heads of all networks above a limit (or below)?
 
@@ -145,6 +147,7 @@ def pooled(
         limit: 0 for a direction; another only where the paper's text states it.
         more: False: below it.
         form: how it is written.
+        rows: what the rows of the arrays are.
     """
 
     def judge(networks: Networks) -> Finding:
@@ -153,17 +156,18 @@ def pooled(
         value = statistic(samples) if samples else math.nan
         ends = of_statistic(statistic, samples, keys) if samples else (-math.inf, math.inf)
         verdict = verdict_of(ends if more else (-ends[1], -ends[0]), limit if more else -limit)
-        heads = sum(len(sample) for sample in samples)
+        count = sum(len(sample) for sample in samples)
         shown = f"{form(ends[0])} to {form(ends[1])}" if math.isfinite(ends[0]) else "unknown"
         return Finding(
             verdict,
-            f"{what} {form(value)} ({shown}; {heads} heads)" if samples else "no network",
+            f"{what} {form(value)} ({shown}; {count} {rows})" if samples else "no network",
             None,
             ends,
             {},
             _said(networks, []),
             networks=len(samples),
             varies=networks.varies,
+            estimate=value if math.isfinite(value) else None,
         )
 
     def compare(networks: Networks, reported: Reported) -> Comparison | None:
