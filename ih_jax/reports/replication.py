@@ -196,7 +196,7 @@ def forest(lines: Sequence[Line], names: Sequence[str]) -> Figure:
 
 
 def _draw(axes: Axes, place: float, finding: Finding, colour: str) -> None:
-    """A rate as a dot with its interval; of what is pooled the interval alone."""
+    """A rate, or what is pooled, as a dot with its interval."""
     for found, at, own in (
         (finding, place, colour),
         (finding.beside.get("authors' code"), place + 0.25, QUIET),
@@ -206,10 +206,10 @@ def _draw(axes: Axes, place: float, finding: Finding, colour: str) -> None:
             continue
         theirs = own == QUIET
         axes.plot(interval, [at, at], color=own, lw=0.8 if theirs else 1.6)
-        if found.share is not None:
-            k, n = found.share
+        value = found.estimate if found.share is None else found.share[0] / found.share[1]
+        if value is not None and math.isfinite(value):
             mark, fill = ("D", "none") if theirs else ("o", own)
-            axes.plot(k / n, at, mark, ms=4, color=own, mfc=fill, mew=0.9)
+            axes.plot(value, at, mark, ms=4, color=own, mfc=fill, mew=0.9)
 
 
 def _interval(finding: Finding) -> tuple[float, float] | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
@@ -24,6 +25,7 @@ from ih_jax.claims import (
     pooled,
 )
 from ih_jax.experiments.base import Experiment, Found, Options, Table
+from ih_jax.experiments.drawing import FAINT, QUIET, strip, tidy
 from ih_jax.experiments.looking import HEADS, along, at_end, config, probe
 from ih_jax.experiments.singh2024.ablations import strongest
 from ih_jax.experiments.singh2024.known import reported, seed_5
@@ -252,10 +254,10 @@ def tables(results: xr.Dataset) -> list[Table]:
 
 
 def draw(results: xr.Dataset) -> Figure:
-    """The paper's 3 x 2 panels for the first seed."""
+    """The paper's 3 x 2 panels for the first network; beside them, every network by rank."""
     mine = results.isel(init=0)
-    figure = Figure(figsize=(12, 8), layout="constrained")
-    panels = figure.subplots(2, 3)
+    figure = Figure(figsize=(16, 8), layout="constrained")
+    panels = figure.subplots(2, 4, width_ratios=(1, 1, 1, 1.25))
     for row, (kept, words) in enumerate(KEPT.items()):
         lost = (mine["less"].sel(kept=kept) - mine["only"]).transpose("head", "early")
         pair = mine["pair"].sel(kept=kept).transpose("head", "early")
@@ -282,13 +284,32 @@ def draw(results: xr.Dataset) -> Figure:
                 fontsize=9.5,
             )
             axes.set(xlabel="head of layer 0", ylabel="head of layer 1, alone")
+        _by_rank(panels[row, 3], results, kept, words)
     figure.suptitle(
-        f"init {int(mine['init'])}; previous-token heads: "
+        f"three columns: init {int(mine['init'])}; previous-token heads: "
         f"{' '.join(map(str, np.flatnonzero(previous_token_heads(mine))))}; strongest induction "
         f"head: {strongest(mine)}",
         fontsize=10,
     )
     return figure
+
+
+def _by_rank(axes: Axes, results: xr.Dataset, kept: str, words: str) -> None:
+    """Accuracies of the strongest head with each of layer 0, these by attention to the previous."""
+    seeds = [results.sel(init=init) for init in results["init"].values.tolist()]
+    theirs = PAPER.isel(init=0)
+    for rank in range(HEADS):
+        own = [_pair(one, kept)[np.argsort(-one["previous_token"].values)[rank]] for one in seeds]
+        strip(axes, rank + 1, own, "#0072B2" if kept == "pv" else "#D55E00")
+    order = np.argsort(-theirs["previous_token"].values, kind="stable")
+    axes.plot(np.arange(HEADS) + 1, _pair(theirs, kept)[order], "D", ms=6, mfc="none", mec=QUIET)
+    axes.axhline(CHANCE, color=FAINT, lw=0.8, ls="--", zorder=0)
+    axes.set(ylim=(0, 1.03), xlabel="head of layer 0, by attention to the previous token")
+    axes.set_ylabel("accuracy with the strongest induction head")
+    tidy(
+        axes,
+        f"all {len(seeds)} networks, through {words.split(' (')[0]}\n(diamonds: paper, seed 5)",
+    )
 
 
 experiment = Experiment(
