@@ -451,7 +451,7 @@ def pulses() -> xr.Dataset:
     )
 
 
-def predicted(noise: float = 0.3, seeds: int = 6) -> xr.Dataset:
+def predicted(noise: float = 0.3, seeds: int = 4) -> xr.Dataset:
     """Parts vary by seed and setting; the whole is 8 times their geometric mean."""
     random = np.random.default_rng(0)
     shape = (seeds, 2, 2, 2)

@@ -3,7 +3,8 @@
 Beyond the paper (Singh et al. 2024 clamps throughout training). Command: ih-jax run pulse. On 2 CPU
 cores: about 12 minutes per seed (46 million sequences); with --quick 1.
 Expected, if a pulse teaches what is then kept: longer pulses save more, at any time before the
-phase change; if there is a critical period, early ones save more than later ones.
+phase change. A late pulse can save only what is left, so that early ones save more anyway; if there
+is a critical period, they save a larger share of what is left when they end.
 """
 
 from __future__ import annotations
@@ -13,22 +14,22 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from scipy import stats
 
 from ih_jax.claims import (
     Bounds,
     Claim,
-    below,
     in_most,
     median,
     more_than,
     of_networks,
+    pooled,
     thousands,
     time_of,
 )
+from ih_jax.claims.intervals import of_statistic
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.beyond.trainings import PULSED, PULSES
-from ih_jax.experiments.drawing import QUIET, over_sequences, short, tidy
+from ih_jax.experiments.drawing import FAINT, QUIET, over_sequences, short, tidy
 from ih_jax.experiments.singh2024.trainings import CLAMPED
 
 COLOURS = {"layer1": "#0072B2", "match": "#D55E00", "copy": "#009E73"}
@@ -131,33 +132,46 @@ def dose(one: xr.Dataset) -> float:
     return float((shortest - longest).mean() / one["none"])
 
 
-def of_the_rest(one: xr.Dataset, given: str) -> dict[int, float]:
-    """By onset, the share of the time that is left then which the longest pulse saves.
+def left(one: xr.Dataset, given: str) -> dict[int, tuple[float, float]]:
+    """By onset, the sequences left to learn when the longest pulse ends: with it, and without it.
 
-    1 - (time - onset) / (time without - onset): what a late pulse cannot save does not count
-    against it. If learning has no memory but its progress, the share does not depend on the onset.
-    Onsets so late that the pulse would end after the task is learned are left out.
+    Counted from the end of a pulse, so that neither what is over nor the pulse itself is something
+    that a late one could have saved. Onsets whose pulse would end after the task is learned are
+    left out. A run that has not learned by its end counts as one that nothing was saved of.
     """
     whole, longest = float(one["none"]), int(one["duration"].max())
-    shares = {}
+    found = {}
     for onset in one["onset"].values.tolist():
-        if bool(one["none_censored"]) or onset + longest >= whole:
+        end = onset + longest
+        if bool(one["none_censored"]) or end >= whole:
             continue
-        time = float(one["time"].sel(given=given, onset=onset, duration=longest))
-        shares[onset] = 1 - (time - onset) / (whole - onset)
-    return shares
+        here = one.sel(given=given, onset=onset, duration=longest)
+        time = max(float(here["time"]), whole if bool(here["censored"]) else end)
+        found[onset] = (time - end, whole - end)
+    return found
 
 
-def critical(given: str) -> Callable[[xr.Dataset], float]:
-    """Rank correlation over onsets of the onset with the share of the rest that is saved."""
+def early_and_late(given: str) -> Callable[[xr.Dataset], np.ndarray]:
+    """[1, 4] of a network: left with and without the earliest pulse, and the latest that counts."""
 
-    def value(one: xr.Dataset) -> float:
-        shares = of_the_rest(one, given)
-        if len(shares) < 2 or len(set(shares.values())) < 2:
-            return float("nan")
-        return float(stats.spearmanr(list(shares), list(shares.values())).statistic)
+    def value(one: xr.Dataset) -> np.ndarray:
+        found = left(one, given)
+        if len(found) < 2:
+            return np.zeros((0, 4))
+        return np.array([[*found[min(found)], *found[max(found)]]])
 
     return value
+
+
+def share(rows: np.ndarray) -> float:
+    """Of rows (with, without): the share of what is left that pulses save, over all networks."""
+    return float(1 - rows[:, 0].sum() / rows[:, 1].sum())
+
+
+def early_less_late(samples: list[np.ndarray]) -> float:
+    """How much more of what is left the earliest pulses save than the latest."""
+    rows = np.concatenate(samples)
+    return share(rows[:, :2]) - share(rows[:, 2:])
 
 
 def _percent(share: Bounds) -> str:
@@ -168,14 +182,19 @@ CLAIMS = (
     *(
         Claim(
             f"a critical period: {WORDS[given]}",
-            f"An early pulse of {WORDS[given]} saves more of the time that is left than a "
-            "late one.",
-            in_most("rank correlation", of_networks(critical(given)), below(0)),
+            f"An early pulse of {WORDS[given]} saves a larger share of what is left to learn after "
+            "it than a late one.",
+            pooled(
+                "share, early less late",
+                of_networks(early_and_late(given)),
+                early_less_late,
+                rows="networks",
+            ),
             paper="not in the paper",
             source="ours",
-            estimand="rank correlation, within a network, of a pulse's onset with 1 - (time - "
-            "onset) / (time without a pulse - onset), the longest pulse; 0 if learning has no "
-            "memory but its progress",
+            estimand="share of the sequences left at the end of the longest pulse that it saves, 1 "
+            "- sum of (time - end) / sum of (time without a pulse - end) over networks: of the "
+            "earliest onset less of the latest; 0 if learning has no memory but its progress",
             kind="hypothesis",
         )
         for given in PULSED
@@ -207,6 +226,16 @@ CLAIMS = (
 )
 
 
+def _left_at(given: str, onset: int) -> Callable[[xr.Dataset], np.ndarray]:
+    """[1, 2] of a network: left at the end of the pulse with it and without; none where unknown."""
+
+    def value(one: xr.Dataset) -> np.ndarray:
+        found = left(one, given)
+        return np.array([found[onset]]) if onset in found else np.zeros((0, 2))
+
+    return value
+
+
 def tables(results: xr.Dataset) -> list[Table]:
     """Shares saved, and the smallest doses."""
     rows, doses = [], []
@@ -229,21 +258,24 @@ def tables(results: xr.Dataset) -> list[Table]:
     )
     rest = []
     for given in results["given"].values.tolist():
-        cells = []
         for onset in results["onset"].values.tolist():
-            each = [
-                of_the_rest(results.sel(init=seed), given).get(onset, np.nan)
-                for seed in results["init"].values.tolist()
-            ]
-            known = [value for value in each if np.isfinite(value)]
-            shown = f"{100 * np.median(known):.0f}% ({len(known)})" if known else "-"
-            cells.append(shown)
-        rest.append([WORDS[given], *cells])
-    onsets = [f"from {short(onset)}" for onset in results["onset"].values.tolist()]
+            found = of_networks(_left_at(given, onset))(results)
+            some = [np.asarray(value) for value in found.values.values()]
+            if not some:
+                rest.append([WORDS[given], short(onset), "0", "-", "-"])
+                continue
+            ends = of_statistic(lambda each: share(np.concatenate(each)), some, list(found.values))
+            rows_ = np.concatenate(some)
+            known = f" ({ends[0]:.2f} to {ends[1]:.2f})" if np.isfinite(ends).all() else ""
+            saved_ = f"{float(np.median(rows_[:, 1] - rows_[:, 0])):,.0f}"
+            rest.append(
+                [WORDS[given], short(onset), str(len(some)), f"{share(rows_):.2f}{known}", saved_]
+            )
     return [
         Table(
-            "Share of the time that is left which the longest pulse saves: median (networks)",
-            ("given", *onsets),
+            "What the longest pulse saves of what is left at its end (without memory: the same at "
+            "every onset)",
+            ("given", "from", "networks", "share of it (95%)", "sequences, median"),
             rest,
         ),
         Table(
@@ -287,25 +319,36 @@ def draw(results: xr.Dataset) -> Figure:
         over_sequences(top)
         top.legend(frameon=False, fontsize=8)
         tidy(top, f"{WORDS[given]} given for {short(durations[-1])}: medians")
-        for i, duration in enumerate(durations):
-            shares = [_median(results, given, onset, duration) for onset in onsets]
-            values = [100 * s.low if np.isfinite(s.low) else np.nan for s in shares]
-            alpha = 0.3 + 0.7 * (i + 1) / len(durations)
-            low.plot(
-                onsets,
-                values,
-                "o-",
-                color=COLOURS[given],
-                ms=5,
-                alpha=alpha,
-                label=f"for {short(duration)}",
-            )
+        each = [left(results.sel(init=i), given) for i in results["init"].values.tolist()]
+        for found in each:
+            own = [1 - a / b for a, b in found.values()]
+            low.plot(list(found), own, "-", color=COLOURS[given], lw=0.8, alpha=0.4)
+        pooled_ = {
+            onset: share(np.array([found[onset] for found in each if onset in found]))
+            for onset in onsets
+            if any(onset in found for found in each)
+        }
+        low.plot(
+            list(pooled_),
+            list(pooled_.values()),
+            "o-",
+            color=COLOURS[given],
+            lw=2,
+            label="of what is left at its end",
+        )
+        if pooled_:
+            null = next(iter(pooled_.values()))
+            low.axhline(null, lw=0.9, ls="--", color=QUIET, label="the same, without memory")
+        whole = [_median(results, given, onset, durations[-1]).low for onset in onsets]
+        known = [value if np.isfinite(value) else np.nan for value in whole]
+        low.plot(onsets, known, "s:", color=FAINT, ms=4, label="of the whole time (falls anyway)")
         low.axhline(0, lw=0.8, color=QUIET)
+        low.set(ylim=(-0.35, 1.0))
         over_sequences(low, "onset of the pulse (sequences seen)")
-        low.legend(frameon=False, fontsize=8)
+        low.legend(frameon=False, fontsize=7.5, loc="lower left")
         tidy(low)
     panels[0, 0].set_ylabel("training loss (nats)")
-    panels[1, 0].set_ylabel("time to learn saved (%, at least)")
+    panels[1, 0].set_ylabel("share saved by the longest pulse")
     return figure
 
 

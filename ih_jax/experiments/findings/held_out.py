@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import optimize, special
+from scipy import special
 
 from ih_jax.claims import Measure, Networks, of_networks
 from ih_jax.claims.intervals import shared_parts
@@ -22,6 +22,7 @@ from ih_jax.claims.networks import Network
 
 Floats = NDArray[np.float64]
 PENALTY = 1.0  # of squared coefficients of standardised columns: as one network more that says 0
+NEWTON = 50  # steps at most
 LEAST = 3  # networks that are apart from one, for a model to learn from
 
 
@@ -61,19 +62,25 @@ def choices(x: Floats, chosen: NDArray[np.int64], teachers: NDArray[np.bool_]) -
     z = centred / np.maximum(centred.std(1, keepdims=True), 1e-9)
     said = np.full(x.shape[:2], np.nan)
 
-    def cost(b: Floats, some: Floats, own: NDArray[np.int64]) -> tuple[float, Floats]:
-        log_p = special.log_softmax(some @ b, axis=1)
-        right = some[np.arange(len(own)), own]
-        slope = (right - np.einsum("nh,nhk->nk", np.exp(log_p), some)).sum(0)
-        loss = -log_p[np.arange(len(own)), own].sum() + PENALTY / 2 * b @ b
-        return float(loss), PENALTY * b - slope
-
     for i, may in enumerate(teachers):
         if may.sum() >= LEAST:
-            start = np.zeros(x.shape[2])
-            found = optimize.minimize(cost, start, (z[may], chosen[may]), jac=True)
-            said[i] = special.softmax(z[i] @ found.x)
+            said[i] = special.softmax((z[i] * _logit(z[may], chosen[may])).sum(1))
     return said
+
+
+def _logit(z: Floats, chosen: NDArray[np.int64]) -> Floats:
+    """[K]: the coefficients of a conditional logit, by Newton's method."""
+    b = np.zeros(z.shape[2])
+    right = z[np.arange(len(chosen)), chosen].sum(0)
+    for _ in range(NEWTON):
+        p = special.softmax((z * b).sum(2), axis=1)[..., None]
+        mean = (p * z).sum(1)
+        slope = right - mean.sum(0) - PENALTY * b
+        curve = np.einsum("nhk,nhl->kl", p * z, z) - mean.T @ mean + PENALTY * np.eye(len(b))
+        b = b + np.linalg.solve(curve, slope)
+        if np.abs(slope).max() < 1e-9:
+            break
+    return b
 
 
 def told(
