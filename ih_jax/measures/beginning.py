@@ -54,7 +54,7 @@ def head_starts(params: Params, clamp: Holds, batch: Batch) -> dict[str, Array]:
     down = jax.tree.map(lambda g: -jnp.sign(g), jax.grad(loss)(params))
     slopes = jax.jacrev(lambda p: induction_strength(p, clamp, batch))(params)  # [H, ...] each
     along = jax.tree.map(
-        lambda slope, step: (slope * step).reshape(len(own), -1).sum(1), slopes, down
+        lambda slope, step: (slope * step[None]).reshape(len(own), -1).sum(1), slopes, down
     )
     growth = sum(jax.tree.leaves(along), jnp.zeros(len(own)))
     return {"copying": own - others, "growth": growth}

@@ -78,7 +78,7 @@ CLAIMS = (
         "parts tell the whole",
         "Times with B, with C and with both left to be learned tell the time without a clamp, "
         "better than the setting alone.",
-        pooled("share of the variance told", MEASURES["B, C, B and C"], explained),
+        pooled("share of the variance told", MEASURES["B, C, B and C"], explained, rows="networks"),
         paper="promised",
         source="ours, after section 6",
         estimand="1 - squared errors of the log time said from the three log times, over those of "
@@ -89,7 +89,7 @@ CLAIMS = (
         "parts tell more than twins",
         "They tell it better than the times of networks with the same initial weights on other "
         "data.",
-        pooled("share of the twins' error saved", beyond_twins, explained),
+        pooled("share of the twins' error saved", beyond_twins, explained, rows="networks"),
         source="ours",
         estimand="1 - squared errors from the parts, over those from the mean of the twins",
         kind="hypothesis",

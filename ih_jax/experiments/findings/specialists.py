@@ -62,7 +62,7 @@ def _claim(name: str, statement: str, known: str, primary: bool = True) -> Claim
     return Claim(
         name,
         statement,
-        pooled("share of the variance told", MEASURES[known], explained),
+        pooled("share of the variance told", MEASURES[known], explained, rows="networks"),
         source="ours",
         estimand="1 - squared errors of what is said of the strength of the strongest head at the "
         f"end from {known}, over those of the mean; of each network by those that share neither "
@@ -164,7 +164,7 @@ def draw(results: xr.Dataset) -> Figure:
     left.set_xticks(range(len(order)), order, rotation=90, fontsize=7)
     left.set(ylim=(0, 1), xlabel="initial weights (seed); a dot a draw of the data")
     left.set_ylabel("strength of the strongest head, end")
-    tidy(left, "Weights, much more than data")
+    tidy(left, "By initial weights and draws")
     curve = results["strength"].max("head").transpose("init", "checkpoint").values
     x = results["checkpoint"].values
     for low, colour, words in (

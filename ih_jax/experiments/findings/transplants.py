@@ -9,6 +9,7 @@ unembedding decide, it does not. And if heads share where they start together: w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -17,15 +18,19 @@ from matplotlib.figure import Figure
 
 import ih_jax as ih
 from ih_jax.claims import Claim, correlation, in_most, more_than, of_networks, pooled, yes
+from ih_jax.data.batches import Batch
 from ih_jax.experiments.base import Experiment, Found, Options, Table, Training
 from ih_jax.experiments.drawing import FAINT, HEAD_COLOURS, strip, tidy
 from ih_jax.experiments.findings.heads import at_end, half_way, lead, winner, worth
-from ih_jax.experiments.looking import along, probe
+from ih_jax.experiments.looking import QUICK_EVERY, along
 from ih_jax.experiments.singh2024.trainings import evenly
 from ih_jax.measures.heads import induction_strength
+from ih_jax.measures.probes import exhaustive, subset
+from ih_jax.tasks.base import Task
 
 LEAST = 3  # networks in the ring
 CHANCE = 1 / 8
+EVERY = 2  # checkpoints
 CASES = {"home": "at home", "away": "in the next body", "given": "at home, layer 0 given"}
 
 
@@ -81,12 +86,18 @@ GIVEN = Training("given", given)
 def measure(options: Options, found: Found) -> xr.Dataset:
     """Of each case the strengths [case, init, checkpoint, head] and losses [case, init, sequences].
 
-    Grids of the shorter runs end sooner: NaN beyond.
+    Grids of the shorter runs end sooner: NaN beyond. Strengths are those on a seventh of the
+    training sequences, at every second checkpoint.
     """
+
+    def some(task: Task) -> Batch:
+        return subset(exhaustive(task), QUICK_EVERY)
+
     cases = []
-    for case in CASES:
+    for case in (name for name in CASES if name in found):
         trained = found[case]
-        strength = along(trained, induction_strength, probe(options))
+        steps = trained.steps(0)[::-EVERY][::-1]
+        strength = along(trained, induction_strength, some, steps=steps)
         loss = trained.results["loss"].sel(clamp="none", drop=True)
         both = xr.merge(
             [strength.rename(induction_strength="strength"), loss.reset_coords(drop=True)]
@@ -102,15 +113,28 @@ def case(one: xr.Dataset, name: str) -> xr.Dataset:
     return own.dropna("checkpoint", subset=["strength"]).dropna("sequences", subset=["loss"])
 
 
-def same_winner(a: str, b: str) -> Callable[[xr.Dataset], bool]:
-    """Whether a network has the same strongest head in two cases."""
-    return lambda one: winner(case(one, a)) == winner(case(one, b))
+def cases_of(results: xr.Dataset) -> list[str]:
+    """The cases that were run."""
+    return [name for name in CASES if name in results["case"].values]
+
+
+def same_winner(a: str, b: str) -> Callable[[xr.Dataset], bool | float]:
+    """Whether a network has the same strongest head in two cases; NaN where one was not run."""
+
+    def value(one: xr.Dataset) -> bool | float:
+        if not {a, b} <= {*cases_of(one)}:
+            return math.nan
+        return winner(case(one, a)) == winner(case(one, b))
+
+    return value
 
 
 def more_share(one: xr.Dataset) -> float:
     """Heads' worth with layer 0 given less that without, where the loss is 0.4 ln 2."""
+    if "given" not in cases_of(one):
+        return math.nan
     both = [half_way(case(one, name)) for name in ("given", "home")]
-    return float("nan") if np.isnan(both).any() else worth(both[0]) - worth(both[1])
+    return math.nan if np.isnan(both).any() else worth(both[0]) - worth(both[1])
 
 
 def strengths(one: xr.Dataset) -> np.ndarray:
@@ -141,7 +165,7 @@ CLAIMS = (
     Claim(
         "specialists come with the heads",
         "Heads that have a strong one at home have a strong one in another body.",
-        pooled("correlation", of_networks(strengths), correlation()),
+        pooled("correlation", of_networks(strengths), correlation(), rows="sets of heads"),
         source="ours",
         estimand="correlation over sets of heads of the strength of the strongest at the end, at "
         "home with that in the next body",
@@ -172,9 +196,10 @@ CLAIMS = (
 def tables(results: xr.Dataset) -> list[Table]:
     """Every set of heads in its three cases, and what bodies have in common."""
     rows = []
+    words = [CASES[name] for name in cases_of(results)]
     for init in results["init"].values.tolist():
         one = results.sel(init=init)
-        cells = [case(one, name) for name in CASES]
+        cells = [case(one, name) for name in cases_of(results)]
         shown = [f"{winner(c)} ({at_end(c).max():.2f})" for c in cells]
         rows.append([str(init), *shown, *(f"{worth(half_way(c)):.1f}" for c in cells)])
     pairs = by_body(results)
@@ -183,7 +208,7 @@ def tables(results: xr.Dataset) -> list[Table]:
     return [
         Table(
             "Strongest head at the end (its strength), and heads' worth half-way",
-            ("heads", *CASES.values(), *(f"worth, {words}" for words in CASES.values())),
+            ("heads", *words, *(f"worth, {each}" for each in words)),
             rows,
         ),
         Table(
@@ -200,7 +225,7 @@ def draw(results: xr.Dataset) -> Figure:
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1))
     inits = results["init"].values.tolist()
     for row, init in enumerate(inits):
-        for column, name in enumerate(CASES):
+        for column, name in enumerate(cases_of(results)):
             own = case(results.sel(init=init), name)
             head = winner(own)
             left.plot(column, row, "o", ms=13, color=HEAD_COLOURS[head % 8], alpha=0.9)
@@ -220,7 +245,7 @@ def draw(results: xr.Dataset) -> Figure:
     middle.set_ylabel("strongest head after the exchange")
     middle.legend(frameon=False, fontsize=8, loc="upper left")
     tidy(middle, "How strong it becomes")
-    for place, name in enumerate(("home", "given")):
+    for place, name in enumerate(n for n in ("home", "given") if n in cases_of(results)):
         each = [worth(half_way(case(results.sel(init=i), name))) for i in inits]
         strip(right, place, each, ("#0072B2", "#009E73")[place])
     right.set_xticks([0, 1], ["layer 0 learned", "layer 0 given"])

@@ -106,7 +106,7 @@ def _told(name: str, statement: str, known: str, primary: bool = True) -> Claim:
     return Claim(
         name,
         statement,
-        pooled("nats above chance", told(known), average),
+        pooled("nats above chance", told(known), average, rows="networks"),
         source="ours",
         estimand=f"log probability given to the head that is strongest at the end, plus log 8, by "
         f"a conditional logit on {known}; of each network by those that share neither initial "
@@ -121,7 +121,7 @@ CLAIMS = (
         "the initial weights decide",
         "Networks of the same initial weights have the same strongest head on other data, more "
         "often than one time in eight.",
-        pooled("share of pairs", agreement, average, CHANCE),
+        pooled("share of pairs", agreement, average, CHANCE, rows="pairs"),
         source="ours",
         estimand="share of pairs of draws of the data in which the same head is strongest at the "
         "end; mean over initial weights, which are resampled; above 1/8",
