@@ -74,6 +74,13 @@ def whole(name: str, value: Any, least: int = 0, most: int = LARGEST) -> int:
     raise UserError(f"{name} is {given(value)}: give a whole number from {least:,} to {most:,}")
 
 
+def wholes(name: str, values: Any) -> list[int]:
+    """Several whole numbers, such as numbers of runs. Raises UserError for anything else."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise UserError(f"{name} is {given(values)}: give a list of whole numbers")
+    return [whole(f"one of {name}", each) for each in values]
+
+
 def real(name: str, value: Any, least: float = -math.inf, above: float = -math.inf) -> float:
     """A number within limits that is finite in 32 bits. Raises UserError for anything else."""
     if isinstance(value, Real) and not isinstance(value, bool):

@@ -24,7 +24,7 @@ import xarray as xr
 
 from ih_jax import array_files, gate
 from ih_jax.data.batches import Sequences
-from ih_jax.errors import UserError, given, unknown, whole
+from ih_jax.errors import UserError, given, unknown, whole, wholes
 from ih_jax.model.params import Config, Params, init
 from ih_jax.sweeps import store
 from ih_jax.sweeps.measuring import Measure, Probe, check_dims, labelled, measured
@@ -258,10 +258,10 @@ class Trajectories:
             4 * whole("sequences", sequences, least=1, most=10**30) * length,
             f"a probe of {given(sequences)} sequences",
         )
-        wanted = list(range(len(self.study.runs))) if runs is None else list(runs)
+        wanted = list(range(len(self.study.runs))) if runs is None else wholes("runs", runs)
         of_run = {run: self.steps(run) for run in wanted}
         kept = sorted({step for each in of_run.values() for step in each})
-        some_steps = set(kept) if steps is None else set(steps)
+        some_steps = set(kept if steps is None else wholes("steps", steps))
         chosen = [step for step in kept if step in some_steps]
         if not chosen:
             raise UserError(

@@ -176,6 +176,21 @@ def test_cards_that_count_other_runs(
         ih.load(tmp_path, STUDY)
 
 
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda t: t.measure(len, runs=5), "runs is 5: give a list"),
+        (lambda t: t.measure(len, runs=["x"]), "one of runs is 'x'"),
+        (lambda t: t.measure(len, steps="2"), "steps is '2': give a list"),
+        (lambda t: t.view(runs=[-1]), "one of runs is -1"),
+        (lambda t: t.view(megabytes=float("nan")), "megabytes is nan"),
+    ],
+)
+def test_numbers_of_runs_and_sizes_that_are_none(folder: Path, ask: Any, message: str) -> None:
+    with pytest.raises(ih.UserError, match=message):
+        ask(ih.load(folder, STUDY))
+
+
 def test_a_card_of_blocks_too_wide_for_memory(folder: Path, tmp_path: Path) -> None:
     store.write_card(tmp_path, {**store.read_card(folder), "width": 10**12, "finished": False})
     with pytest.raises(ih.UserError, match=r"a block of 1,000,000,000,000 runs takes"):

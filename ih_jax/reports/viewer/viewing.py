@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ih_jax import files
-from ih_jax.errors import UserError
+from ih_jax.errors import UserError, real, wholes
 from ih_jax.reports import folders
 from ih_jax.reports.viewer import gathering, packing
 from ih_jax.reports.viewer.gathering import Gathered, Told
@@ -65,8 +65,9 @@ def view(
     Raises:
         UserError: the folder holds something else, or there is nothing to show.
     """
-    if megabytes < 1:
+    if real("megabytes", megabytes) < 1:
         raise UserError(f"{megabytes} megabytes is too little for a page: give 1 or more")
+    runs = None if runs is None else wholes("runs", runs)
     title, sweeps = _sweeps(source)
     if runs is not None and len(sweeps) > 1:
         raise UserError(
