@@ -139,7 +139,7 @@ def test_a_run_that_was_stopped_goes_on(
         monkeypatch.setattr(module, name, function)
 
     # Before the second experiment is kept; before weights are forgotten; in the next part.
-    for call, module, name in ((2, parts, "save"), (1, store, "forget"), (2, store, "save_part")):
+    for call, module, name in ((2, parts, "save"), (1, store, "forget"), (1, store, "save_part")):
         killed_at(call, module, name)
         with pytest.raises(Killed):
             run(tmp_path, ROOM, resume=True)
