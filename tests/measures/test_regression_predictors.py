@@ -72,7 +72,7 @@ def test_the_answer_for_a_finite_set_is_bayes_rule_step_by_step(examples):
 
 
 def test_each_is_best_where_it_is_bayes_answer():
-    task = ih.Regression(dimensions=D, examples=N, tasks=3, most_tasks=8)
+    task = ih.Regression(dimensions=D, examples=3, tasks=3, most_tasks=8)
     for which, best, other in (("train", "finite_set", "ridge"), ("new", "ridge", "finite_set")):
         targets = with_answers(task, 2000, which).targets
         error = {
