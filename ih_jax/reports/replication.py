@@ -24,6 +24,7 @@ Line = tuple[str, Claim, list[Finding | None]]  # experiment, claim, its finding
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 CERTAIN = ("replicates", "supported", "holds")
+OPTIONAL = ("paper", "authors' code")  # columns that are left out where they say nothing
 AGAINST = ("fails", "refuted", "does not hold")
 TO_READ = (
     "A line is a statement of the paper. It *replicates* where the 95% interval of the share of "
@@ -35,6 +36,13 @@ TO_READ = (
     "code*: networks trained by the authors' code, judged by the same rule. Each statement, its "
     "rule and its estimand were written before the runs that decide it; they stand on its "
     "figure's page."
+)
+TO_READ_OWN = (
+    "A line is a hypothesis of ours. It is *supported* where the 95% interval of the share of "
+    "networks in which it is so lies above one half or above the rate that it names, or where the "
+    "interval of what it estimates lies on the side that it says; *refuted* where it lies on the "
+    "other side; else there are *too few networks* to tell. Each hypothesis, its rule and its "
+    "estimand stand on its figure's page."
 )
 
 
@@ -68,7 +76,7 @@ def page(title: str, lines: Sequence[Line], sets: DataSets, ran: Mapping[str, st
     names = list(sets)
     parts = [f"# {title}"]
     parts += [f"**{name}** ({ran[name]}): {counts(findings)}." for name, findings in sets.items()]
-    parts += [TO_READ]
+    parts += [TO_READ if papers else TO_READ_OWN]
     if papers:
         parts += ["## Statements", _table(papers, names)]
     if primary:
@@ -119,7 +127,11 @@ def _table(lines: Sequence[Line], names: Sequence[str]) -> str:
     header = ["", "claim", "statement", "paper"]
     for name in names:
         header += ["verdict", "ours"] if len(names) == 1 else [name, f"ours, {name}"]
-    return markdown([*header, "authors' code"], rows)
+    header.append("authors' code")
+    told = [
+        i for i, name in enumerate(header) if name not in OPTIONAL or any(row[i] for row in rows)
+    ]
+    return markdown([header[i] for i in told], [[row[i] for i in told] for row in rows])
 
 
 def _sized(finding: Finding) -> bool:

@@ -126,7 +126,9 @@ def write_index(
         sets[name] = {n: findings(each, own / n) for n, each in there.items()}
         ran[name] = _ran([read(own / n) for n in there])
     titles = [title for title, some in SETS.items() if {*experiments} <= {e.name for e in some}]
-    title = f"{SET_NAMES[titles[0]]}: what replicates" if titles else "Claims and their verdicts"
+    replications = any(c.kind == "replication" for e in experiments.values() for c in e.claims)
+    what = "what replicates" if replications else "hypotheses, and what became of them"
+    title = f"{SET_NAMES[titles[0]]}: {what}" if titles else "Claims and their verdicts"
     return replication.write(folder, title, sets, ran)
 
 
