@@ -66,7 +66,10 @@ def test_readme_holds_the_numbers(folder: Path) -> None:
 def test_censored_times_are_marked(tmp_path: Path) -> None:
     results = sweep({"none": 2e6, "match": 33e3})
     findings = report.write(tmp_path, find("fig5b"), results, {})
-    assert "| none | 491k (311k to 831k) | >800k | >800k to >800k |" in (tmp_path / "README.md").read_text()
+    assert (
+        "| none | 491k (311k to 831k) | >800k | >800k to >800k |"
+        in (tmp_path / "README.md").read_text()
+    )
     terminal = tables.of_claims(findings)
     assert "too few" in terminal
     assert "\x1b" not in terminal
