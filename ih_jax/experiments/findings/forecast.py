@@ -17,10 +17,10 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from ih_jax.claims import Claim, Measure, Networks, of_networks, pooled
-from ih_jax.claims.intervals import of_statistic
 from ih_jax.claims.timing import time_with
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, short, tidy
+from ih_jax.experiments.findings import telling
 from ih_jax.experiments.findings.held_out import apart, explained, linear, told, told_by_twins
 from ih_jax.experiments.singh2024.trainings import CLAMPED
 
@@ -100,22 +100,11 @@ CLAIMS = (
 
 def tables(results: xr.Dataset) -> list[Table]:
     """How much each tells."""
-    rows = []
-    for name, value in MEASURES.items():
-        found = value(results)
-        if not found.values:
-            continue
-        samples = [np.asarray(v) for v in found.values.values()]
-        ends = of_statistic(explained, samples, list(found.values))
-        off = math.exp(float(np.median(np.sqrt(np.concatenate(samples)[:, 0]))))
-        rows.append(
-            [name, f"{explained(samples):.2f} ({ends[0]:.2f} to {ends[1]:.2f})", f"{off:.3f}"]
-        )
     return [
         Table(
             "Time without a clamp, told of networks held out",
             ("from the times with these left to be learned", "variance told (95%)", "factor off"),
-            rows or [["nothing: too few networks", "", ""]],
+            telling.rows(MEASURES, results, lambda errors: math.exp(np.median(np.sqrt(errors)))),
         )
     ]
 
@@ -156,21 +145,8 @@ def draw(results: xr.Dataset) -> Figure:
         axis.set_minor_formatter(short)
     for axes in (left, middle):
         axes.tick_params(which="both", labelsize=7)
-    for row, value in enumerate(MEASURES.values()):
-        found = value(results)
-        if not found.values:
-            continue
-        samples = [np.asarray(v) for v in found.values.values()]
-        ends = of_statistic(explained, samples, list(found.values))
-        if np.isfinite(ends).all():
-            right.plot(np.clip(ends, -1, 1), [row, row], color="#0072B2", lw=1.6)
-        right.plot(np.clip(explained(samples), -1, 1), row, "o", color="#0072B2", ms=5)
-    right.axvline(0, color=FAINT, lw=0.8, ls="--", zorder=0)
     labels = [name if name != TWINS else "twins: same weights,\nother data" for name in MEASURES]
-    right.set_yticks(range(len(MEASURES)), labels, fontsize=8)
-    right.set(xlim=(-1, 1), ylim=(len(MEASURES) - 0.5, -0.5))
-    right.set_xlabel("share of the variance told, networks held out (95%)")
-    tidy(right, "Told from")
+    telling.draw(right, MEASURES, results, labels)
     return figure
 
 

@@ -15,9 +15,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from ih_jax.claims import Claim, pooled
-from ih_jax.claims.intervals import of_statistic
 from ih_jax.experiments.base import Experiment, Table
 from ih_jax.experiments.drawing import FAINT, over_sequences, tidy
+from ih_jax.experiments.findings import telling
 from ih_jax.experiments.findings.heads import (
     AT_START,
     EARLY,
@@ -107,17 +107,6 @@ CLAIMS = (
 
 def tables(results: xr.Dataset) -> list[Table]:
     """How much each tells; how networks with and without a strong head differ."""
-    rows = []
-    for name, value in MEASURES.items():
-        found = value(results)
-        if not found.values:
-            continue
-        samples = [np.asarray(v) for v in found.values.values()]
-        ends = of_statistic(explained, samples, list(found.values))
-        off = math.sqrt(float(np.concatenate(samples)[:, 0].mean()))
-        rows.append(
-            [name, f"{explained(samples):.2f} ({ends[0]:.2f} to {ends[1]:.2f})", f"{off:.3f}"]
-        )
     groups = []
     strength = [strongest(results.sel(init=i)) for i in results["init"].values.tolist()]
     for words, some in (
@@ -136,7 +125,7 @@ def tables(results: xr.Dataset) -> list[Table]:
         Table(
             "Strength of the strongest head at the end, told of networks held out",
             ("known", "share of the variance (95%)", "root mean square error"),
-            rows or [["nothing: too few networks", "", ""]],
+            telling.rows(MEASURES, results, lambda errors: math.sqrt(errors.mean())),
         ),
         Table(
             "Medians",
@@ -182,21 +171,8 @@ def draw(results: xr.Dataset) -> Figure:
     middle.set(ylim=(0, 1), ylabel="strength of the head that is strongest then")
     over_sequences(middle)
     tidy(middle, "Over training")
-    for row, value in enumerate(MEASURES.values()):
-        found = value(results)
-        if not found.values:
-            continue
-        samples = [np.asarray(v) for v in found.values.values()]
-        ends = of_statistic(explained, samples, list(found.values))
-        if np.isfinite(ends).all():
-            right.plot(np.clip(ends, -1, 1), [row, row], color="#0072B2", lw=1.6)
-        right.plot(np.clip(explained(samples), -1, 1), row, "o", color="#0072B2", ms=5)
-    right.axvline(0, color=FAINT, lw=0.8, ls="--", zorder=0)
     labels = ["\n".join(_two_lines(name)) for name in MEASURES]
-    right.set_yticks(range(len(MEASURES)), labels, fontsize=8)
-    right.set(xlim=(-1, 1), ylim=(len(MEASURES) - 0.5, -0.5))
-    right.set_xlabel("share of the variance told, networks held out (95%)")
-    tidy(right, "Told from")
+    telling.draw(right, MEASURES, results, labels)
     return figure
 
 
