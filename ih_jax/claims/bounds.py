@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class Bounds(NamedTuple):
@@ -65,6 +66,19 @@ def every(verdicts: Iterable[bool | None]) -> bool | None:
     if False in verdicts:
         return False
     return None if None in verdicts or not verdicts else True
+
+
+def first_at(x: ArrayLike, so: ArrayLike) -> Bounds:
+    """Between which two looks it is first so; beyond the last if never.
+
+    Args:
+        x: where it was looked, [T], rising, in the units of the answer.
+        so: whether it is so there, [T].
+    """
+    x, at = np.asarray(x, float), np.flatnonzero(so)
+    if not len(at):
+        return Bounds(float(x[-1]), math.inf)
+    return Bounds(float(x[max(at[0] - 1, 0)]), float(x[at[0]]))
 
 
 def ratio(a: Bounds, b: Bounds) -> Bounds:

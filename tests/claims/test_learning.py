@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from ih_jax.claims import Bounds, first_at, ratio
 from ih_jax.claims.learning import (
     LEARNED,
     RISE,
@@ -76,6 +77,17 @@ def test_a_run_that_does_not_get_there_is_censored_at_its_own_end() -> None:
     n = np.arange(6) * 1000.0
     assert time_to(n, [1, 0.9, 0.8, 0.7, np.nan, np.nan]) == (3000, True)
     assert math.isnan(time_to(n, [np.nan] * 6).sequences)
+
+
+def test_what_is_seen_at_looks_lies_between_two_and_what_never_is_lies_beyond() -> None:
+    looks = [0, 10, 20, 30]
+    assert first_at(looks, [False, False, True, False]) == Bounds(10, 20)
+    assert first_at(looks, [True, True, True, True]) == Bounds(0, 0)
+    never = first_at(looks, [False] * 4)
+    assert never == Bounds(30, math.inf)
+    # What never comes is not sooner than what does: the ratio is large, or cannot be told.
+    assert ratio(never, Bounds(10, 20)).more_than(1)
+    assert ratio(never, never).more_than(1) is None
 
 
 @pytest.mark.parametrize("grid", GRIDS)

@@ -60,7 +60,7 @@ def at(one: xr.Dataset, sequences: float) -> np.ndarray:
     return np.asarray(own.values, float)
 
 
-def half_way(one: xr.Dataset) -> np.ndarray:
+def when_learned(one: xr.Dataset) -> np.ndarray:
     """[head] the strengths where the loss has fallen to 0.4 ln 2; NaN where it never has."""
     time = time_of(one["loss"], LEARNED)
     if not np.isfinite(time.high):

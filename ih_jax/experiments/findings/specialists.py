@@ -23,9 +23,9 @@ from ih_jax.experiments.findings.heads import (
     EARLY,
     at,
     at_end,
-    half_way,
     lead,
     measure,
+    when_learned,
     worth,
 )
 from ih_jax.experiments.findings.held_out import explained, told, told_by_twins
@@ -36,9 +36,9 @@ STRONG = 0.5  # three quarters of the attention to labels go to the right one
 KNOWN: dict[str, Callable[[xr.Dataset], Sequence[float]]] = {
     "leads at step 0": lambda one: [lead(at(one, 0)), *(lead(one[n].values) for n in AT_START[1:])],
     "strengths at 30,000 sequences": lambda one: [at(one, EARLY).max(), lead(at(one, EARLY))],
-    "strengths where the loss is half-way down": lambda one: [
-        half_way(one).max(),
-        lead(half_way(one)),
+    "strengths where the loss is 0.4 ln 2": lambda one: [
+        when_learned(one).max(),
+        lead(when_learned(one)),
     ],
     "times of single heads": lambda one: [
         float(np.log(one["alone"].min())),
@@ -84,9 +84,9 @@ CLAIMS = (
         "strengths at 30,000 sequences",
     ),
     _claim(
-        "told half-way",
-        "Strengths where the loss has fallen half-way tell how strong the strongest will be.",
-        "strengths where the loss is half-way down",
+        "told when learned",
+        "Strengths where the loss has fallen to 0.4 ln 2 tell how strong the strongest will be.",
+        "strengths where the loss is 0.4 ln 2",
         primary=False,
     ),
     _claim(
@@ -116,7 +116,7 @@ def tables(results: xr.Dataset) -> list[Table]:
         each = [results.isel(init=i) for i in np.flatnonzero(some)]
         if each:
             values = [
-                [worth(half_way(one)) for one in each],
+                [worth(when_learned(one)) for one in each],
                 [worth(at_end(one)) for one in each],
                 [float(at_end(one).sum()) for one in each],
             ]
@@ -129,7 +129,13 @@ def tables(results: xr.Dataset) -> list[Table]:
         ),
         Table(
             "Medians",
-            ("", "networks", "heads' worth, half-way", "heads' worth, end", "sum of strengths"),
+            (
+                "",
+                "networks",
+                "heads' worth, loss 0.4 ln 2",
+                "heads' worth, end",
+                "sum of strengths",
+            ),
             groups,
         ),
     ]
@@ -188,7 +194,7 @@ experiment = Experiment(
     paper="ours",
     summary="In most networks one induction head is strong at the end; in about one of ten no head "
     "is above .5, and several weak ones solve the task together. Whether that can be told before "
-    "training, early in it, or half-way through the fall of the loss.",
+    "training, early in it, or where the loss has fallen to 0.4 ln 2.",
     measure=measure,
     claims=CLAIMS,
     draw=draw,

@@ -214,7 +214,7 @@ def draw(results: xr.Dataset) -> Figure:
     middle.plot(x, same.values, color="#0072B2", lw=1.8)
     fall = np.median([time for time in _falls(results) if np.isfinite(time)] or [np.nan])
     middle.axvline(fall, color=FAINT, lw=0.8, ls=":")
-    middle.text(fall, 0.03, " the loss falls", color=QUIET, fontsize=8)
+    middle.text(fall, 0.03, " it has half its strength", color=QUIET, fontsize=8)
     middle.axhline(CHANCE, color=FAINT, lw=0.8, ls="--")
     middle.text(x[-1], CHANCE + 0.01, "chance", color=QUIET, fontsize=8, ha="right")
     middle.set(ylim=(0, 1.03), ylabel="share of networks in which it leads already")

@@ -21,7 +21,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import ih_jax as ih
-from ih_jax.claims import Claim, below, in_most, more_than, of_networks
+from ih_jax.claims import Claim, below, in_most, more_than, of_networks, yes
 from ih_jax.experiments.base import Experiment, Found, Options, Table, Training
 from ih_jax.experiments.drawing import tidy
 from ih_jax.measures.regression import against_the_best, with_answers
@@ -141,7 +141,7 @@ CLAIMS = (
     Claim(
         "the more tasks, the better on new ones",
         "Error on new tasks falls as the set grows.",
-        in_most("order", of_networks(ordered), lambda b: b.at_least(1)),
+        in_most("order", of_networks(ordered), yes),
         source=RAVENTOS,
         estimand="share of seeds in which it is lower for 16 tasks than for 4, for 64 than for 16, "
         "and without end than for 64",

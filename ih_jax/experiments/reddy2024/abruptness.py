@@ -10,14 +10,24 @@ model of three nested logits alike.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ih_jax.claims import Bounds, Claim, below, exactly, in_most, more_than, of_networks, ratio
+from ih_jax.claims import (
+    Bounds,
+    Claim,
+    at_least,
+    below,
+    exactly,
+    first_at,
+    in_most,
+    more_than,
+    of_networks,
+    ratio,
+)
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, curves, over_sequences, tidy
 from ih_jax.experiments.reddy2024 import minimal
@@ -104,25 +114,17 @@ def time_to_share(one: xr.Dataset, network: str, what: str, share: float) -> Bou
     curve = _curve(one.sel(network=network), what)
     x = one["checkpoint"].values
     way = (curve - curve[0]) / (curve[-1] - curve[0])
-    return _first(x, way >= share)
+    return first_at(x, way >= share)
 
 
 def time_to_half(one: xr.Dataset, network: str, labels: int) -> Bounds:
     """Sequences until accuracy on new classes is half-way from chance to 1."""
     curve = _curve(one.sel(network=network), "icl")
-    return _first(one["checkpoint"].values, curve >= (1 + 1 / labels) / 2)
+    return first_at(one["checkpoint"].values, curve >= (1 + 1 / labels) / 2)
 
 
 def _curve(one: xr.Dataset, what: str) -> np.ndarray:
     return (one["accuracy"].sel(asked=what) if what in SETS else one[what]).values
-
-
-def _first(x: np.ndarray, reached: np.ndarray) -> Bounds:
-    """When it first is so: after the look before, by this look."""
-    at = np.flatnonzero(reached)
-    if not len(at):
-        return Bounds(float(x[-1]), math.inf)
-    return Bounds(float(x[max(at[0] - 1, 0)]), float(x[at[0]]))
 
 
 def at_once(one: xr.Dataset) -> float:
@@ -162,14 +164,14 @@ def opposed(one: xr.Dataset) -> float:
     return float(cosine.isel(looked=slice(cosine.sizes["looked"] // 2, None)).mean())
 
 
-def flow_later(results: xr.Dataset) -> float:
+def flow_later(results: xr.Dataset) -> Bounds:
     """In the minimal model: time to half attention without spare labels over with."""
 
-    def half(flow: str) -> float:
+    def half(flow: str) -> Bounds:
         curve = results["flow_attention"].sel(flow=flow).values
-        return float(results["time"].values[np.argmax(curve > 0.5)])
+        return first_at(results["time"].values, curve > 0.5)
 
-    return half("no spare labels") / half("spare labels")
+    return ratio(half("no spare labels"), half("spare labels"))
 
 
 SOURCE = "section 3"
@@ -193,7 +195,7 @@ CLAIMS = (
     Claim(
         "previous token first",
         "The first layer's attention to the token before rises no later than in-context accuracy.",
-        in_most("sequences sooner", of_networks(before("previous")), lambda b: b.at_least(0)),
+        in_most("sequences sooner", of_networks(before("previous")), at_least(0)),
         source="section 3, fig. 4",
         estimand="sequences by which the measure is half-way of its rise before the accuracy is",
         primary=False,
@@ -201,7 +203,7 @@ CLAIMS = (
     Claim(
         "match first",
         "The second layer's attention to the right label rises no later than in-context accuracy.",
-        in_most("sequences sooner", of_networks(before("match")), lambda b: b.at_least(0)),
+        in_most("sequences sooner", of_networks(before("match")), at_least(0)),
         source="section 3, fig. 4",
         estimand="sequences by which the measure is half-way of its rise before the accuracy is",
         primary=False,

@@ -61,7 +61,7 @@ def loss(parameters: Sequence[float] | Floats, pairs: int, labels: int) -> float
     return float(-np.log(chosen).mean())
 
 
-def accuracy(parameters: Sequence[float] | Floats, pairs: int) -> float:
+def attention_to_right(parameters: Sequence[float] | Floats, pairs: int) -> float:
     """Attention to the right label, mean over which pair is asked for."""
     return float(np.diag(attention(parameters[0], parameters[1], pairs)[0]).mean())
 
@@ -124,5 +124,5 @@ def flow(
     path = np.stack(seen)
     found = {name: ("time", path[:, i]) for i, name in enumerate(PARAMETERS)}
     found["loss"] = ("time", np.array([loss(each, pairs, labels) for each in path]))
-    found["attention"] = ("time", np.array([accuracy(each, pairs) for each in path]))
+    found["attention"] = ("time", np.array([attention_to_right(each, pairs) for each in path]))
     return xr.Dataset(found, coords={"time": times})

@@ -21,7 +21,17 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import ih_jax as ih
-from ih_jax.claims import Bounds, Claim, Reported, in_most, more_than, of_networks, ratio, yes
+from ih_jax.claims import (
+    Bounds,
+    Claim,
+    Reported,
+    first_at,
+    in_most,
+    more_than,
+    of_networks,
+    ratio,
+    yes,
+)
 from ih_jax.experiments.base import Experiment, Found, Options, Table, Training
 from ih_jax.experiments.drawing import curves, over_sequences, tidy
 from ih_jax.experiments.singh2025 import trainings
@@ -89,10 +99,7 @@ def leaves(one: xr.Dataset, run: str) -> Bounds:
         return Bounds(math.nan, math.nan)
     curve, seen = reads(one, run), one["sequences"].values
     best = int(np.nanargmax(curve))
-    gone = best + np.flatnonzero(curve[best:] < 0.5 + MARGIN)
-    if not len(gone):
-        return Bounds(float(seen[-1]), math.inf)
-    return Bounds(float(seen[gone[0] - 1]), float(seen[gone[0]]))
+    return first_at(seen[best:], curve[best:] < 0.5 + MARGIN)
 
 
 def later(run: str, than: str) -> Callable[[xr.Dataset], Bounds]:

@@ -28,7 +28,9 @@ from ih_jax.claims import (
     at_most,
     below,
     exactly,
+    first_at,
     in_most,
+    more_than,
     of_networks,
     ratio,
     yes,
@@ -71,11 +73,7 @@ def share(one: xr.Dataset, variant: str, mechanism: str) -> np.ndarray:
 
 def time(one: xr.Dataset, variant: str, mechanism: str) -> Bounds:
     """Steps until a mechanism is learned, between two that were kept."""
-    curve, steps = share(one, variant, mechanism), one["step"].values
-    learned = np.flatnonzero(curve < LEARNED)
-    if not len(learned):
-        return Bounds(float(steps[-1]), math.inf)
-    return Bounds(float(steps[max(0, learned[0] - 1)]), float(steps[learned[0]]))
+    return first_at(one["step"].values, share(one, variant, mechanism) < LEARNED)
 
 
 def learns(one: xr.Dataset, variant: str) -> bool:
@@ -193,7 +191,7 @@ CLAIMS = (
         in_most(
             "quotient",
             of_other_draws(together_over_alone("first", "second taken away")),
-            lambda quotient: quotient.more_than(1),
+            more_than(1),
         ),
         source="ours",
         estimand=f"time of the first over that with d held at 0. {MARGIN}",
@@ -212,10 +210,13 @@ def tables(results: xr.Dataset) -> list[Table]:
             [share(one, variant, m)[-1] < LEARNED for m in ("first", "second")] for one in draws
         ]
         came = [time(one, variant, "first").high < math.inf for one in draws]
-        gone = [c and not first for c, (first, _) in zip(came, ends, strict=True)]
-        counts = (came, gone, *zip(*ends, strict=True))
+        lost = [
+            bool(c and share(one, variant, "first")[-1] > LOST)
+            for c, one in zip(came, draws, strict=True)
+        ]
+        counts = (came, lost, *zip(*ends, strict=True))
         rows.append((variant, *(f"{sum(each)} of {len(draws)}" for each in counts)))
-    header = ("variant", "first learned", "and gone", "first at the end", "second at the end")
+    header = ("variant", "first learned", "and lost", "first at the end", "second at the end")
     return [Table("What is learned, and what stays", header, rows)]
 
 
