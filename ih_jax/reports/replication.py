@@ -83,7 +83,7 @@ def page(title: str, lines: Sequence[Line], sets: DataSets, ran: Mapping[str, st
         parts += ["![Share of networks in which each statement is so](forest.png)"]
         parts += [
             "Left, the share of networks in which each statement is so, with its 95% interval; "
-            "right, intervals of what is pooled over heads, networks resampled (the line: no "
+            "right, estimates pooled over heads or networks, networks resampled (the line: no "
             "effect). Grey: networks of the authors' code."
         ]
     parts += _sections(papers, names)
@@ -197,12 +197,13 @@ def forest(lines: Sequence[Line], names: Sequence[str]) -> Figure:
         axes.grid(axis="y", color="0.95")
         axes.set_axisbelow(True)
     left.set(xlim=(-0.02, 1.02), xlabel="share of networks in which it is so")
-    right.set_xlabel("estimate, pooled over heads")
+    right.set_xlabel("estimate")
     tidy(left, "Statements over networks")
-    tidy(right, "Statements over heads")
+    tidy(right, "Estimates pooled over heads or networks")
     for number, name in enumerate(names):
         left.plot([], [], "o-", color=COLOURS[number % len(COLOURS)], ms=4, label=name)
-    left.plot([], [], "D", mfc="none", mec=QUIET, ms=4.5, label="authors' code")
+    if any(f is not None and "authors' code" in f.beside for line in lines for f in line[2]):
+        left.plot([], [], "D", mfc="none", mec=QUIET, ms=4.5, label="authors' code")
     left.legend(frameon=False, fontsize=8, loc="lower left")
     return figure
 
