@@ -10,6 +10,8 @@ prediction of y_k uses the examples before the k-th, so that the first uses none
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -17,6 +19,7 @@ from jax import Array
 from ih_jax.clamps.apply import apply
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Vectors
+from ih_jax.errors import UserError, unknown, whole
 from ih_jax.measures.base import measure
 from ih_jax.model.params import Params
 from ih_jax.tasks.regression import Regression, predictions
@@ -81,7 +84,13 @@ def with_answers(task: Regression, sequences: int, which: str = "train", seed: i
         sequences: B.
         which: "train", or "new": every w drawn anew.
         seed: of the sequences.
+
+    Raises:
+        UserError: the task has no such sequences, or there are none of them.
     """
+    if which not in task.evaluation_names:
+        raise unknown("evaluation set", which, task.evaluation_names)
+    sequences = whole("sequences", sequences, least=1)
     source = task.source(which)
     batch = task.sample(jax.random.key(seed), source, sequences)
     x, y = batch.vectors[:, ::2, 1:], batch.targets["y"]
@@ -110,7 +119,18 @@ def against_the_best(params: Params, clamp: Holds, batch: Vectors) -> dict[str, 
         distance [predictor, n]  mean over B of (prediction - the network's)^2; the network's own: 0
 
     By examples seen, 0 to n - 1. The probe is one of `with_answers`.
+
+    Raises:
+        UserError: the probe has no answers.
     """
+    targets = getattr(batch, "targets", None)
+    known = targets if isinstance(targets, Mapping) else {}
+    missing = [name for name in PREDICTORS[1:] if name not in known]
+    if missing:
+        raise UserError(
+            f"against_the_best: the probe has no answers of {', '.join(missing)}: give "
+            "probe=lambda task: with_answers(task, 1000)"
+        )
     network = predictions(apply(params, batch, clamp))
     told = jnp.stack([network, *(batch.targets[name] for name in PREDICTORS[1:])])
     return {

@@ -6,7 +6,13 @@ import pytest
 import scipy.integrate
 
 import ih_jax as ih
-from ih_jax.measures.regression import finite_set, least_squares, ridge, with_answers
+from ih_jax.measures.regression import (
+    against_the_best,
+    finite_set,
+    least_squares,
+    ridge,
+    with_answers,
+)
 
 B, N, D, NOISE = 3, 5, 2, 0.25
 
@@ -79,3 +85,18 @@ def test_each_is_best_where_it_is_bayes_answer():
             name: float(((targets[name] - targets["y"]) ** 2).mean()) for name in (best, other)
         }
         assert NOISE < error[best] < error[other]
+
+
+def test_sequences_that_a_task_does_not_have_are_refused():
+    task = ih.Regression(dimensions=D, examples=3)
+    with pytest.raises(ih.UserError, match=r"unknown evaluation set 'held_out': .*train, new"):
+        with_answers(task, 100, "held_out")
+    with pytest.raises(ih.UserError, match="sequences is 0: give a whole number from 1"):
+        with_answers(task, 0)
+
+
+@pytest.mark.parametrize("targets", [None, {"y": np.zeros((B, N)), "ridge": np.zeros((B, N))}])
+def test_a_probe_without_answers_is_refused(targets):
+    probe = ih.Vectors(np.zeros((B, 2 * N - 1, D + 1), np.float32), targets=targets)
+    with pytest.raises(ih.UserError, match=r"no answers of least_squares, .*with_answers"):
+        against_the_best(None, None, probe)
