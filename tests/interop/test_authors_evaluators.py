@@ -77,14 +77,15 @@ def test_the_four_sets_go_by_their_names_whatever_describes_them() -> None:
 
 
 def test_what_a_run_cannot_be_evaluated_on_is_left_out() -> None:
-    names = ["own", "longer", "unseen", "nowhere", "kept"]
+    names = ["own", "longer", "unseen", "nowhere", "kept", "crowded", "unswapped"]
     o = run_options(
         pe_names=names,
-        pe_classes=["train", "train", "test", "train", "test"],
-        pe_exemplars=["train", "train", "train", "test", "all"],
-        pe_burstiness=[1] * 5,
-        pe_fs_relabel_scheme=["None", "01", "None", "01", "01"],
-        pe_context_len=[2, 4, 2, 2, 2],
+        pe_classes=["train", "train", "test", "train", "test", "train", "train"],
+        pe_exemplars=["train", "train", "train", "test", "all", "train", "train"],
+        pe_burstiness=[1, 1, 1, 1, 1, 3, 1],
+        pe_distract=[1, 1, 1, 1, 1, 1, 0],
+        pe_fs_relabel_scheme=["None", "01", "None", "01", "01", "01", "flip"],
+        pe_context_len=[2, 4, 2, 2, 2, 2, 2],
     )
     assert task_of(o, DATA, evaluators.of_run(o, [], [])).evaluation_names == ("kept",)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from ih_jax.data.evaluations import EVALUATION_SETS, FIRST_TWO, STRATEGIES, EvaluationSet, named
 from ih_jax.data.fewshot import Burst, Scheme
+from ih_jax.errors import UserError
 from ih_jax.interop.icl_dynamics.options import RunOptions, each_of
 from ih_jax.tasks.fewshot import FewShot
 from ih_jax.tasks.fewshot_checks import of_split
@@ -98,10 +99,17 @@ def fitting(task: FewShot, sets: Sequence[EvaluationSet]) -> FewShot:
     for each in sets:
         classes = of_split(splits["classes"], each.classes)[: each.first_classes]
         exemplars = of_split(splits["exemplars"], each.exemplars)[: each.first_exemplars]
-        layout = each.layout(task.layout)
+        try:
+            layout = each.layout(task.layout)
+        except ValueError:  # such as more of the query's class than a context has places
+            continue
         needed = max(burst.classes(layout.pairs) for burst in layout.mixture)
         unknown = bool({"none", "flip"} & layout.schemes) and own[classes].max(initial=0)
         if len(classes) < needed or not len(exemplars) or unknown >= task.logits:
+            continue
+        try:
+            task.replace(evaluation_sets=(each,))
+        except UserError:  # what else a task asks of a set, such as enough other labels
             continue
         kept.append(next((plain for plain in EVALUATION_SETS if _same(task, each, plain)), each))
     return task.replace(evaluation_sets=tuple(kept)) if kept else task
