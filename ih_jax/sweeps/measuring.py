@@ -248,7 +248,8 @@ def labelled(
     """A measure's arrays [runs, steps, ...] with the study's axes, progress and their own dims.
 
     A dim that the measure names without labels is numbered from 0. A Dataset where the measure
-    gives a dict. Raises UserError where its dims are those of the study, or of two sizes.
+    gives a dict. Its dims are those that `check_dims` has passed. Raises UserError where the labels
+    of one are not as many as its size.
     """
     axes = {**axis_labels(study), study.task.unit: np.array(steps) * study.unit}
     labels = labels_of(function)
@@ -271,7 +272,6 @@ def labelled(
             _describe(arrays[name], name, labels)
     if list(arrays) == [VALUE]:
         return arrays[VALUE].rename(_called(function))
-    _refuse_two_sizes(function, arrays)
     return xr.Dataset(arrays)
 
 
@@ -293,6 +293,7 @@ def check_dims(
                 f"{_called(function)} has a dim {taken[0]!r}, which is an axis of the study: "
                 "give it another name"
             )
+    _refuse_two_sizes(function, arrays, dims)
     return dims
 
 
@@ -312,13 +313,15 @@ def _describe(array: xr.DataArray, name: str, labels: ArrayLabels) -> None:
             array.attrs[attribute] = text
 
 
-def _refuse_two_sizes(function: Measure, arrays: Mapping[str, xr.DataArray]) -> None:
+def _refuse_two_sizes(
+    function: Measure, arrays: Mapping[str, np.ndarray], dims: Mapping[str, tuple[str, ...]]
+) -> None:
     sizes: dict[str, int] = {}
-    for array in arrays.values():
-        for dim, size in array.sizes.items():
-            if sizes.setdefault(str(dim), size) != size:
+    for name, own in dims.items():
+        for dim, size in zip(own, arrays[name].shape, strict=True):
+            if sizes.setdefault(dim, size) != size:
                 raise UserError(
-                    f"{_called(function)} has arrays with {sizes[str(dim)]} and {size} along "
+                    f"{_called(function)} has arrays with {sizes[dim]} and {size} along "
                     f"{dim!r}: give the dim another name in one of them"
                 )
 

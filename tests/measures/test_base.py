@@ -10,6 +10,7 @@ import xarray as xr
 import ih_jax as ih
 from ih_jax.data.images.features import of_gaussian
 from ih_jax.measures import circuits, heads, performance
+from ih_jax.sweeps.measuring import check_dims
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,13 @@ def test_what_is_named_must_be_what_is_given(trained, dims, function, message):
 
     with pytest.raises(ih.UserError, match=message):
         trained.measure(ih.measure(dims=dims)(mine), sequences=4)
+
+
+def test_a_dim_of_two_sizes_is_refused_before_all_is_measured(trained):
+    mine = ih.measure(dims={"a": ("x",), "b": ("y", "x")})(lambda p, c, b: {})
+    arrays = {"a": np.zeros(5), "b": np.zeros((5, 16))}
+    with pytest.raises(ih.UserError, match="5 and 16 along 'x'"):
+        check_dims(trained.study, mine, arrays)
 
 
 @pytest.mark.parametrize(
