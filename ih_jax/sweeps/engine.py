@@ -222,6 +222,7 @@ def _train_blocks(
                                 return
                             # When sharing, do not read what another process has just written.
                             if share and _finished(folder, given):
+                                store.forget_states(folder, given.number)
                                 watch.skip(given, given.steps)
                                 continue
                             _train_block(study, given, programs, device, folder, saver, stop, watch)

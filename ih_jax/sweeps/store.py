@@ -257,7 +257,8 @@ def load_scores(path: Path) -> np.ndarray:
     manifest, scores = read_manifest(path), _scores_of(path)
     if not scores:  # of a folder of before they had a file of their own
         scores = load_part(path)[0]
-    _compare(path, {SCORES: scores[SCORES]}, {SCORES: manifest.checksums.get(SCORES, "")})
+    found = {name: values for name, values in scores.items() if name == SCORES}
+    _compare(path, found, {SCORES: manifest.checksums.get(SCORES, "")})
     return scores[SCORES]
 
 
@@ -268,7 +269,7 @@ def _scores_of(path: Path) -> dict[str, np.ndarray]:
         if not gate.is_there(file):
             return {}
         return {SCORES: next(array_files.npy_records(file, MOST_SCORES))}
-    except (UserError, StopIteration) as error:
+    except (UserError, OSError, StopIteration) as error:
         raise Damaged(f"{path} cannot be read ({gate.reason(error)})") from None
 
 
@@ -340,6 +341,12 @@ def forget_state(path: Path) -> None:
     """Drop a part's saved state: newer parts have one, and it is three times the weights."""
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(path)
+
+
+def forget_states(folder: Path, block: int) -> None:
+    """Drop what a process that died left of a block that is whole: states, and half a state."""
+    for path in part_path(folder, block, 0).parent.glob("state-*"):
+        forget_state(path)
 
 
 def forget(folder: Path, why: str) -> None:

@@ -56,6 +56,7 @@ class Writer:
             record = BlockRecord(self.folder, self.plan.number, self.plan.runs)
             with contextlib.suppress(store.Damaged):
                 if record.trained_to >= self.plan.steps:
+                    store.forget_states(self.folder, self.plan.number)
                     return None, self.plan.steps
         for part in reversed(range(len(parts))):
             try:

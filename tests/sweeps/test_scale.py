@@ -108,6 +108,33 @@ def test_scores_are_read_without_the_weights(tmp_path, monkeypatch: pytest.Monke
         store.load_scores(part)
 
 
+def test_scores_that_cannot_be_read_are_damage(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = store.part_path(tmp_path, 0, 0)
+    store.save_part(part, {}, {"score_steps": [0]})
+    with pytest.raises(store.Damaged, match="part-0000 is not what was written: scores"):
+        store.load_scores(part)
+    (part / "scores.npy").write_bytes(b"of a disk that fails")
+
+    def fails(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(store.array_files, "npy_records", fails)
+    with pytest.raises(store.Damaged, match=r"part-0000 cannot be read .Input/output error"):
+        store.load_scores(part)
+
+
+def test_a_whole_block_keeps_no_state(tmp_path) -> None:
+    """Not even where the process died after it had written the last part."""
+    plan = BlockPlan(number=0, group=0, members=(0,), runs=(0,), steps=10)
+    about = {"steps": [plan.steps], "score_steps": [], "diverged": [-1], "runs": [0]}
+    store.save_part(store.part_path(tmp_path, 0, 0), {}, about)
+    for name in ("state-0000", "state-0001.writing"):
+        store.part_path(tmp_path, 0, 0).with_name(name).mkdir()
+    with ThreadPoolExecutor(1) as saver:
+        assert Writer(tmp_path, plan, saver).last_good(None) == (None, plan.steps)
+    assert [path.name for path in tmp_path.glob("trajectory/*/*")] == ["part-0000"]
+
+
 def test_arrays_that_declare_more_than_memory_are_not_read(tmp_path, monkeypatch) -> None:
     part = store.part_path(tmp_path, 0, 0)
     store.save_part(part, {"params": {"W": np.ones((1, 3, 2), np.float32)}}, {"steps": [1]})
