@@ -29,13 +29,13 @@ import numpy as np
 import xarray as xr
 from jax import Array
 
-from ih_jax import platforms
+from ih_jax import errors, platforms
 from ih_jax.clamps import many
 from ih_jax.clamps.holds import Holds
 from ih_jax.clamps.many import ALL, WITH_HEADS, Metric
 from ih_jax.clamps.patching import INPUTS, checked_readers, count_of, refuse_other_size
 from ih_jax.data.batches import Batch, Sequences, Tokens
-from ih_jax.errors import UserError, unknown
+from ih_jax.errors import UserError, unknown, whole, wholes
 from ih_jax.measures.removal import Kind
 from ih_jax.model.activations import Activations
 from ih_jax.model.sites import GLOBAL_SITES, SITES, Sites, to_public
@@ -67,6 +67,19 @@ class _Difference:
     position: int
 
     def __call__(self, logits: Array, batch: Sequences) -> Array:
+        B, T, C = logits.shape
+        if not -T <= self.position < T:
+            raise UserError(
+                f"logit_difference: position is {self.position}: give one of {-T} to {T - 1}"
+            )
+        for name, each in (("right", self.right), ("wrong", self.wrong)):
+            if len(each) not in (1, B):
+                raise UserError(
+                    f"logit_difference: {name} has {len(each)} entries: give one, or one for each "
+                    f"of {B} sequences"
+                )
+            if max(each) >= C:
+                raise UserError(f"logit_difference: {name} is {max(each)}: give 0 to {C - 1}")
         at = logits[:, self.position]  # [B, C]
         right, wrong = (
             jnp.take_along_axis(at, jnp.broadcast_to(jnp.array(each), len(at))[:, None], axis=-1)
@@ -83,9 +96,17 @@ def logit_difference(
     Args:
         right, wrong: one for all sequences, or one for each.
         position: where, from the end if negative.
+
+    Raises:
+        UserError: these are no whole numbers; or, when measured, the network has no such token or
+            label, sequences no such position, or there are neither one nor B of them.
     """
-    each = [tuple(int(i) for i in np.atleast_1d(given)) for given in (right, wrong)]
-    return _Difference(each[0], each[1], position)
+    several = [np.atleast_1d(np.array(each, dtype=object)).tolist() for each in (right, wrong)]
+    return _Difference(
+        tuple(wholes("right", several[0])),
+        tuple(wholes("wrong", several[1])),
+        whole("position", position, least=-errors.LARGEST),
+    )
 
 
 # --- interventions ------------------------------------------------------------------------------

@@ -42,6 +42,31 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return ih.pretrained(plant(tmp_path_factory.mktemp("planted"), "llama"))
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "position", "message"),
+    [
+        (1.5, 5, -1, "one of right is 1.5: give a whole number"),
+        (3, [5, -1], -1, "one of wrong is -1: give a whole number from 0"),
+        (3, "and", -1, "one of wrong is 'and'"),
+        (3, 5, 0.5, "position is 0.5: give a whole number"),
+        (3, 5, 6, "position is 6: give one of -6 to 5"),
+        (3, 9, -1, "wrong is 9: give 0 to 8"),
+        ([3, 3, 3], 5, -1, "right has 3 entries: give one, or one for each of 2"),
+    ],
+)
+def test_a_difference_of_logits_that_are_not_there_is_refused(
+    right: Any, wrong: Any, position: Any, message: str
+) -> None:
+    with pytest.raises(ih.UserError, match=message):
+        logit_difference(right, wrong, position)(np.zeros((2, 6, 9)), None)
+
+
+def test_tokens_of_a_difference_may_be_arrays() -> None:
+    logits = np.arange(54.0).reshape(1, 6, 9).repeat(2, 0)
+    found = logit_difference(np.array([3, 4]), jnp.array(1), np.int64(-6))(logits, None)
+    assert found.tolist() == [2, 3]
+
+
 def test_heads_removed_together_are_those_removed_one_by_one(trained: Any) -> None:
     batch = tokens(trained.config)
     for kind, also in (("full", ih.Clamp()), ("patterns", ih.preserve("patterns"))):
