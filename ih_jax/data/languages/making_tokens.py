@@ -183,7 +183,7 @@ class _Side:
     def __init__(self, file: BinaryIO, tokenizer: Tokenizer, dtype: np.dtype[Any]) -> None:
         self.file, self.tokenizer, self.dtype = file, tokenizer, dtype
         self.digest, self.count = blake2b(), 0
-        self.waiting, self.begun = b"", False
+        self.waiting, self.begun = bytearray(), False
 
     def add(self, text: bytes) -> None:
         """Another document."""
@@ -195,8 +195,8 @@ class _Side:
 
     def encode(self, to: int) -> None:
         """What waits, up to there."""
-        tokens = self.tokenizer.encode(self.waiting[:to]).astype(self.dtype).tobytes()
-        self.waiting = self.waiting[to:]
+        tokens = self.tokenizer.encode(bytes(self.waiting[:to])).astype(self.dtype).tobytes()
+        del self.waiting[:to]
         self.file.write(tokens)
         self.digest.update(tokens)
         self.count += len(tokens) // self.dtype.itemsize
