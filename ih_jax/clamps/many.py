@@ -38,7 +38,7 @@ from ih_jax.model.sites import (
 ALL = -1  # every head, or every position
 WITH_HEADS = (*ATTENTION_SITES, *PAIRED_SITES, *HEAD_SITES)
 
-Kept = Literal["full", "patterns"]  # as `measures.removal.Kind`
+Kept = Literal["full", "patterns"]  # how a head is removed: `measures.removal.Kind`
 Metric = Callable[[Array, Any], Array]  # (logits [B, T, C], batch) -> [B]
 
 

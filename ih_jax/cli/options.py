@@ -10,6 +10,7 @@ from tyro.conf import Positional, UseAppendAction
 
 from ih_jax.bench import timing
 from ih_jax.data.images import encoders, omniglot
+from ih_jax.data.languages.text import Kind
 from ih_jax.experiments import networks
 
 
@@ -61,7 +62,7 @@ class Run:
     text: str | None = None
     """With olsson-text and olsson-lent: a file or folder of text, a folder that `ih-jax text` made,
     or "tfds:NAME"; by default Python's standard library."""
-    tokenizer: Literal["bytes", "characters", "bpe"] | None = None
+    tokenizer: Kind | None = None
     """With olsson-text and olsson-lent: how text is split into tokens; by default by a BPE trained
     on the text."""
     scale: float = 1.0
@@ -187,7 +188,7 @@ class Text:
     "tfds:NAME"."""
     out: Path | None = None
     """The folder to make; by default tokens/NAME."""
-    tokenizer: Literal["bytes", "characters", "bpe"] = "bpe"
+    tokenizer: Kind = "bpe"
     """How text is split into tokens."""
     vocabulary: int = 4096
     """With --tokenizer bpe: most tokens that it may have."""

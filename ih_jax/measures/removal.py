@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Literal, get_args
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ from jax import Array
 
 from ih_jax.clamps.apply import forward
 from ih_jax.clamps.holds import Hold, Holds
+from ih_jax.clamps.many import Kept
 from ih_jax.clamps.patching import still
 from ih_jax.data.batches import Tokens
 from ih_jax.errors import UserError
@@ -38,7 +39,7 @@ from ih_jax.model.params import Params
 from ih_jax.model.sites import ATTENTION_SITES, Sites
 from ih_jax.tasks.language import in_context_score, token_losses
 
-Kind = Literal["full", "patterns"]
+Kind = Kept
 Removed = Callable[[Params, Holds, Tokens], dict[str, Array]]
 
 
