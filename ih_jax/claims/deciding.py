@@ -95,6 +95,8 @@ class Claim:
         kind: a hypothesis is ours; a wrong one is a finding, not a failed replication.
         primary: one claim of a figure, or one for each of its distinct facts; the others show the
             same fact in another way, or lesser ones, and are not counted.
+        primary_since: the day on which it became primary, if networks had been judged by then: a
+            reader is told so.
         grade: the paper's grade for its own evidence, if it gives one.
     """
 
@@ -107,6 +109,7 @@ class Claim:
     estimand: str = ""
     kind: Kind = "replication"
     primary: bool = True
+    primary_since: str = ""
     grade: Grade | None = None
 
 

@@ -81,6 +81,7 @@ def _sentence(claim: Claim, finding: Finding) -> str:
     rule = claim.decide.words if isinstance(claim.decide, Rule) else ""
     said += [f"  - Estimated: {claim.estimand}; {rule}."] if claim.estimand else []
     said += [f"  - Evidence in the paper: {claim.grade}."] if claim.grade else []
+    said += [f"  - Secondary until {claim.primary_since}."] if claim.primary_since else []
     said += [f"  - {name}: {effect.show()}" for name, effect in finding.effects.items()]
     said += [
         f"  - By the same rule, {w}: {f.verdict}, {f.ours}." for w, f in finding.beside.items()

@@ -37,6 +37,11 @@ TO_READ = (
     "rule and its estimand were written before the runs that decide it; they stand on its "
     "figure's page."
 )
+LATER = "†"  # marks statements that were not primary from the start
+BECAME_PRIMARY = (
+    "Counted among the secondary statements until {days}, and primary since, each for a fact of "
+    "its own, whatever its verdict: networks that were trained before had been judged by then."
+)
 TO_READ_OWN = (
     "A line is a hypothesis of ours. It is *supported* where the 95% interval of the share of "
     "networks in which it is so lies above one half or above the rate that it names, or where the "
@@ -79,6 +84,9 @@ def page(title: str, lines: Sequence[Line], sets: DataSets, ran: Mapping[str, st
     parts += [TO_READ if papers else TO_READ_OWN]
     if papers:
         parts += ["## Statements", _table(papers, names)]
+    days = sorted({claim.primary_since for _, claim, _ in primary if claim.primary_since})
+    if days:
+        parts += [f"{LATER} {BECAME_PRIMARY.format(days=' and '.join(days))}"]
     if primary:
         parts += ["![Share of networks in which each statement is so](forest.png)"]
         parts += [
@@ -111,7 +119,8 @@ def _table(lines: Sequence[Line], names: Sequence[str]) -> str:
     rows = []
     for experiment, claim, findings in lines:
         n = claim.reported.networks if claim.reported else 0
-        row = [f"[{experiment}]({experiment}/README.md)", claim.name, claim.statement]
+        name = f"{claim.name} {LATER}" if claim.primary_since else claim.name
+        row = [f"[{experiment}]({experiment}/README.md)", name, claim.statement]
         row.append(f"{claim.paper} (n = {n})" if n else claim.paper)
         for finding in findings:
             if finding is None:

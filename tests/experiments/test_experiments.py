@@ -737,7 +737,7 @@ def test_every_claim_has_a_case_in_which_it_fails() -> None:
 @pytest.mark.parametrize("name", [*PAPER, *BEYOND])
 def test_a_claim_says_what_it_stands_for(name: str) -> None:
     claims = find(name).claims
-    assert sum(claim.primary for claim in claims) <= 4
+    assert sum(claim.primary for claim in claims) <= 6
     assert len({claim.name for claim in claims}) == len(claims)
     for claim in claims:
         assert claim.source

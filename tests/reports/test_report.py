@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,5 +139,17 @@ def test_the_page_of_a_set_says_what_replicates_on_which_data(tmp_path: Path) ->
     assert (ours / "forest.png").stat().st_size > 0
     alone = report.write_index(theirs, {"fig5b": fig5b}).read_text()
     assert "one subcircuit left: no plateau" in alone.split("## What fails")[1]
+    assert "†" not in alone
     with pytest.raises(UserError, match="has results of none of these: fig5b"):
         report.write_index(ours, {"fig5b": fig5b}, [tmp_path])
+
+
+def test_what_became_primary_after_networks_were_judged_is_marked(tmp_path: Path) -> None:
+    first, *others = find("fig5b").claims
+    later = replace(first, primary_since="2026-11-26")
+    fig5b = replace(find("fig5b"), claims=(later, *others))
+    report.write(tmp_path / "fig5b", fig5b, sweep(), CARD)
+    page = report.write_index(tmp_path, {"fig5b": fig5b}).read_text()
+    assert page.count(f"| {first.name} † |") == 1
+    assert "† Counted among the secondary statements until 2026-11-26" in page
+    assert "- Secondary until 2026-11-26." in (tmp_path / "fig5b/README.md").read_text()

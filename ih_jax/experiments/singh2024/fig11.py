@@ -184,7 +184,7 @@ CLAIMS = (
         source="appendix, fig. 11",
         estimand="(accuracy without it - .2) / (accuracy - .2), of the strongest induction head "
         "alone, values kept; more than half",
-        primary=False,
+        primary_since="2026-11-26",
     ),
     Claim(
         "not through values",
@@ -205,7 +205,7 @@ CLAIMS = (
         source="appendix, fig. 11",
         estimand="correlation, over all heads of layer 0 of all networks, of attention to the "
         "previous token with the composition score gained in training",
-        primary=False,
+        primary_since="2026-11-26",
     ),
     Claim(
         "V-composition grows with the others",

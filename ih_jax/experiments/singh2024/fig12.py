@@ -114,7 +114,7 @@ CLAIMS = (
         reported=Reported(values=(0.0016 / 0.104,)),
         source="appendix, fig. 12",
         estimand="loss added at the end over its most after 50,000 sequences; below half",
-        primary=False,
+        primary_since="2026-11-26",
     ),
     Claim(
         "its part fades, at equal loss",

@@ -95,7 +95,7 @@ CLAIMS = (
         reported=Reported(values=(0.032 / 0.117,)),
         source="appendix, fig. 14",
         estimand="loss with the six strongest of the others left over that with the strongest",
-        primary=False,
+        primary_since="2026-11-26",
     ),
     Claim(
         "the strongest is not made up for",

@@ -124,7 +124,7 @@ CLAIMS = (
         reported=Reported(values=(-1.0,)),
         source="appendix, fig. 15",
         estimand="rank correlation of strength, from .2 on, with the time to a loss of 0.4 ln 2",
-        primary=False,
+        primary_since="2026-11-26",
     ),
     Claim(
         "a weak clamp is worse than none",

@@ -138,7 +138,7 @@ CLAIMS = (
         reported=reported(_worst_labels, PAPER),
         source="appendix, fig. 16b and c",
         estimand="number of labels that are the worst one of some head, the strongest left out",
-        primary=False,
+        primary_since="2026-11-26",
     ),
     Claim(
         "what is copied wrongly is hard for all",

@@ -91,7 +91,7 @@ CLAIMS = (
         reported=Reported(values=(247 / 272,)),
         source="appendix, fig. 17",
         estimand="time of the quickest pair over that of all heads; within a factor of 1.5",
-        primary=False,
+        primary_since="2026-11-26",
     ),
 )
 

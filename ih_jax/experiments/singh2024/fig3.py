@@ -153,7 +153,7 @@ CLAIMS = (
         source="section 3.1, fig. 3a",
         estimand="accuracy among the two labels of the context where learning is slowest; within a "
         "twentieth of one half",
-        primary=False,
+        primary_since="2026-11-26",
     ),
     Claim(
         "learned by a million sequences",
@@ -220,7 +220,7 @@ CLAIMS = (
         reported=Reported(share=(5, 5)),
         source="section 3.1, fig. 3b",
         estimand="whether the same head is strongest at the end and where the loss is half of ln 2",
-        primary=False,
+        primary_since="2026-11-26",
     ),
     Claim(
         "held-out label pairs come later",
@@ -230,7 +230,7 @@ CLAIMS = (
         reported=Reported(values=tuple(RELABEL / ALL)),
         source="section 3.1, fig. 3a",
         estimand="times to a loss of 0.4 ln 2",
-        primary=False,
+        primary_since="2026-11-26",
     ),
 )
 

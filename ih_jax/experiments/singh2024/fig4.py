@@ -124,7 +124,7 @@ CLAIMS = (
         source="section 3.2, fig. 4a",
         estimand="(accuracy with it alone - .5) / (accuracy - .5), where .5 is a random label of "
         "the context; more than half",
-        primary=False,
+        primary_since="2026-11-26",
     ),
     Claim(
         "others make up for the strongest",

@@ -88,7 +88,13 @@ def times_as_long(slow: str, fast: str) -> Callable[[xr.Dataset], Bounds]:
 
 
 def _claim(
-    name: str, says: str, slow: str, fast: str, theirs: tuple[int, int], primary: bool
+    name: str,
+    says: str,
+    slow: str,
+    fast: str,
+    theirs: tuple[int, int],
+    primary: bool = True,
+    since: str = "",
 ) -> Claim:
     return Claim(
         name,
@@ -99,6 +105,7 @@ def _claim(
         source="appendix, fig. 8",
         estimand=f"time to a loss of 0.4 ln 2, {slow} over {fast}, within a network",
         primary=primary,
+        primary_since=since,
     )
 
 
@@ -125,7 +132,7 @@ CLAIMS = (
         "weakest",
         "strongest",
         (280, 216),
-        False,
+        since="2026-11-26",
     ),
     _claim(
         "three do better than one",
@@ -133,7 +140,7 @@ CLAIMS = (
         "strongest",
         "three strongest",
         (216, 186),
-        False,
+        since="2026-11-26",
     ),
     _claim(
         "all heads are too many",

@@ -96,7 +96,7 @@ CLAIMS = (
         reported=Reported(share=(1, 1)),
         source="appendix, fig. 9",
         estimand="the same of progress measure 2",
-        primary=False,
+        primary_since="2026-11-26",
     ),
     *(
         Claim(

@@ -71,7 +71,7 @@ CLAIMS = (
         source="appendix, table 2",
         estimand="share of the strongest's mistakes that a head gets right over its accuracy: "
         "median over the others; within a factor of 2 of 1, which is independence",
-        primary=False,
+        primary_since="2026-11-26",
     ),
 )
 
