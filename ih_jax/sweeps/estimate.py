@@ -1,34 +1,39 @@
 """How long training will take, said before it starts.
 
-A run of the few-shot paper's model (67,000 weights, sequences of five tokens, batch 32) costs the
-same for every step, so seconds follow from steps, evaluations and programs to compile. The cost of
-a language model is counted: 6 operations a weight and token, and attention. The constants are of a
-reference machine, two AVX-512 cores; another one is compared with it by half a second of matrix
-products. Blocks are laid over devices as the engine lays them, so that idle devices count.
+The operations of a step's products of matrices are counted. A step takes longer than these alone
+would, by factors that follow from what `ih-jax bench --bound` measured, and half a second of
+products says how quick this machine is. Blocks are laid over devices as the engine lays them, so
+that idle devices count.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 
+from ih_jax.model.params import Config, init
+from ih_jax.sweeps import arithmetic
 from ih_jax.sweeps.blocks import plan_blocks
 from ih_jax.sweeps.chunk import LONG
 from ih_jax.sweeps.loop import ALL_SETS, Program
 from ih_jax.sweeps.programs import workers
 from ih_jax.sweeps.study import Study
+from ih_jax.tasks.base import Task
 
-# Of the reference machine.
-GFLOPS = 100.0  # of products of matrices of 1,024, all cores together
-STEP_MILLISECONDS = 1.25  # of one run by 32 sequences on one core
-STEP_SEQUENCES = 32
+GFLOPS = 100.0  # of the reference machine: products of matrices of 1,024, all cores together
+# Operations that take as long as a step: so many for each of its products, and for each weight,
+# which Adam moves. Of models of language attention decides, whose exponentials stand for products.
+PRODUCT, WEIGHT = 2.3, 370.0
+PRODUCT_OF_LANGUAGE = 4.0
 BLOCK = 0.3  # what a step of a block costs beside its runs, in runs
 LOOK = 0.3  # what evaluating a sequence costs, in training by one
-LANGUAGE_GFLOPS = 36.0  # of a language model's step, on one core
-COMPILE_SECONDS = 12.0  # of a program, on each core that runs it
+COMPILE_SECONDS = 6.0  # of a program, on each core of the reference machine that runs it
 WIDTHS = (1, 2, 4, 8)
 TIMED_SECONDS = 0.5
 
@@ -83,22 +88,28 @@ def _seconds(study: Study, machine: Machine, width: int) -> float:
         program = study.groups[block.group].program
         idle = BLOCK if program.tokens <= LONG else 0.0
         steps = (width + idle) * block.steps * batch + width * looks
-        busy[device] += steps * _sequence_seconds(program)
+        busy[device] += steps * sequence_seconds(program, study.task)
         if block.group not in compiled[device]:
             compiled[device].add(block.group)
             busy[device] += COMPILE_SECONDS
     return max(busy)
 
 
-def _sequence_seconds(program: Program) -> float:
+def sequence_seconds(program: Program, task: Task) -> float:
     """Of training one run by one sequence, on one core of the reference machine."""
-    if program.tokens <= LONG:
-        return STEP_MILLISECONDS / 1000 / STEP_SEQUENCES
-    config = program.config
-    D, of_mlp = config.d_model, 2 * (config.mlp_ratio or 0)
-    weights = config.layers * D * D * (4 + of_mlp) + 2 * D * config.labels
-    attention = 12 * config.layers * D * program.tokens
-    return program.tokens * (6 * weights + attention) / (LANGUAGE_GFLOPS * 1e9)
+    needed = arithmetic.of_program(program, task).needed
+    if program.config.language:
+        operations = PRODUCT_OF_LANGUAGE * needed
+    else:
+        operations = PRODUCT * needed + WEIGHT * _weights(program.config)
+    return operations / program.batch / (GFLOPS / REFERENCE.devices * 1e9)
+
+
+@functools.cache
+def _weights(config: Config) -> int:
+    """How many a network has."""
+    shapes = jax.eval_shape(lambda: init(jax.random.key(0), config))
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
 
 def _looks(study: Study, steps: int) -> int:

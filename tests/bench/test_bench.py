@@ -5,6 +5,7 @@ import math
 import os
 import re
 from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,10 +18,13 @@ from ih_jax.data.batches import Batch
 from ih_jax.data.evaluations import EVALUATION_SETS
 from ih_jax.model.params import Config, init
 from ih_jax.model.transformer import forward
+from ih_jax.sweeps import arithmetic, estimate
 from ih_jax.sweeps.blocks import StepCost
 from ih_jax.sweeps.chunk import compiler_options
 from ih_jax.sweeps.programs import known_cost
 from ih_jax.tasks.fewshot import fewshot
+
+RESULTS = Path(__file__).parents[2] / "results" / "bench"
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +136,7 @@ def test_what_is_counted_is_what_a_step_is_compiled_to(rows, mlp_ratio):
         sites = forward(params, Batch(table, index, index), rows="query")
         return (sites["logits"][0] ** 2).sum()
 
-    counted = bound.count(config, 8, 5, rows, query_only=True)
+    counted = arithmetic.count(config, 8, 5, rows, query_only=True)
     # Columns of layer 0 beyond the 24 exemplars and 4 labels that are counted: those of a table
     # that is laid out as a whole, and of labels that are none; beyond 512, tokens themselves.
     columns = (8 * 5 if rows > 512 else rows + 5) - (min(rows, 24) + 4)
@@ -141,6 +145,20 @@ def test_what_is_counted_is_what_a_step_is_compiled_to(rows, mlp_ratio):
         more += 2 * 2 * 16 * 24 * (rows - 24)  # embedding the whole table
     found = dots(jax.grad(loss), params, index)
     assert found == counted.matrices + counted.laid_out + more
+
+
+def test_estimates_are_what_was_measured_within_a_factor_of_1_3():
+    """Of steps of other features, labels and tasks, in the committed measurement."""
+    measured = json.loads((RESULTS / "bound.json").read_text())
+    devices = measured["device"]["count"]
+    for setting, one in zip(bound.settings(16), measured["bounds"], strict=True):
+        assert setting.what == one["what"]
+        study = setting.study()
+        program, task = study.groups[0].program, study.runs[0].task
+        step = task.batch * estimate.sequence_seconds(program, task)  # of the reference machine
+        speed = estimate.Machine(devices, "cpu", one["peak_gflops"]).speed
+        found = 1e-3 * one["ms_per_step_per_run"] * devices  # of one device
+        assert 1 / 1.3 < step / speed / found < 1.3, setting.what
 
 
 def test_later_sweeps_know_the_cost(found):
