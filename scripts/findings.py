@@ -87,14 +87,17 @@ def _write(
         "numbers from": of,
     }
     report.write(out / experiment.name, experiment, made.drop_attrs(), said)
-    options = json.loads((REPLICATION / names[0] / "card.json").read_text())
-    kept = {k: options[k] for k in ("options", "trainings", "devices")}
+    read = [json.loads((REPLICATION / name / "card.json").read_text()) for name in names]
+    trainings = {each["name"]: each for one in read for each in one["trainings"]}
     store.write_card(
         out / experiment.name,
         {
             "experiment": experiment.name,
             "command": said["command"],
-            **kept,
+            "numbers from": of,
+            "options": read[0]["options"],
+            "trainings": list(trainings.values()),
+            "devices": read[0]["devices"],
             "versions": cards.versions("ih_jax", "jax", "jaxlib", "numpy"),
             "commit": cards.commit(),
             "finished": True,
