@@ -14,6 +14,7 @@ from ih_jax.experiments.olsson2022 import (
     heads,
     lent,
     lent_otherwise,
+    mixture,
     phase_change,
     repeats,
     scaling,
@@ -21,6 +22,7 @@ from ih_jax.experiments.olsson2022 import (
     smoke,
     text,
     universality,
+    widths,
 )
 from ih_jax.experiments.reddy2024 import abruptness, phase_diagram
 from ih_jax.experiments.singh2023 import transience
@@ -84,7 +86,9 @@ SETS: dict[str, tuple[Experiment, ...]] = {
             ablations,
             heads,
             behaviours,
+            mixture,
             scaling,
+            widths,
             universality,
             clamped,
             repeats,

@@ -20,6 +20,7 @@ from ih_jax.data.images.features import of_file
 from ih_jax.data.languages import (
     Bigrams,
     Markov,
+    Mixture,
     RandomRepeats,
     Repeats,
     Templates,
@@ -107,7 +108,7 @@ def test_settings_of_the_few_shot_task(settings: dict[str, Any]) -> None:
 
 
 RECIPES = st.sampled_from(
-    [ih.language, Bigrams, Markov, RandomRepeats, Repeats, Templates, Translations]
+    [ih.language, Bigrams, Markov, Mixture, RandomRepeats, Repeats, Templates, Translations]
 )
 
 

@@ -267,6 +267,26 @@ def what_they_are_good_for() -> xr.Dataset:
     )
 
 
+def of_a_mixture() -> xr.Dataset:
+    """One head of layer 1 does all three; it is another one in each seed."""
+    names, parts = ["2L"], ["repeats", "translations", "templates"]
+
+    def some(*strengths: float, other: float) -> np.ndarray:
+        each = heads(strengths, other, other, names, 2)[0]
+        return np.stack([each] * len(parts), axis=1)
+
+    dims, numbers = ("init", "part", "layer", "head"), np.ones((len(INITS), len(parts)))
+    return xr.Dataset(
+        {
+            "loss": (("init", "part"), 0.3 * numbers),
+            "accuracy": (("init", "part"), 0.9 * numbers),
+            "removed": (dims, some(2.0, 0.5, other=0.01)),
+            "attends": (dims, some(0.8, 0.4, other=0.02)),
+        },
+        {"init": INITS, "part": parts},
+    )
+
+
 def sizes(before: float = -1, after: float = 1) -> xr.Dataset:
     """The deeper, the slower (-1) or the faster (1) the loss falls, before and after the change."""
     deeper = np.array([int(name[0]) for name in EVERY])[:, None, None]
@@ -283,6 +303,26 @@ def sizes(before: float = -1, after: float = 1) -> xr.Dataset:
             "curve": (CURVE, score(EVERY)),
         },
         along(checkpoint=SPARSE),
+    )
+
+
+def widths(before: float = -1, after: float = 1) -> xr.Dataset:
+    """The wider, the slower (-1) or the faster (1) the loss falls, before and after the change."""
+    wider, names = np.array([1, 2, 3])[:, None, None], ["2L"] * 3
+    early, late = (0.05 * (4 + sign * wider) for sign in (before, after))
+    falls = early * np.log(np.minimum(TOKENS, 1.4e6) / 1e6 + 0.1)
+    falls = falls + late * np.log(np.maximum(TOKENS, 1.8e6) / 1.8e6)
+    dims = ("width", "init", "tokens")
+    looks = ("width", "init", "checkpoint")
+    done = changed(names, KEPT)
+    return xr.Dataset(
+        {
+            "loss": (dims, 2.8 - falls - 0.3 * changed(names, TOKENS)),
+            "score": (dims, score(names)),
+            "previous_token": (looks, 0.1 + 0.8 * done),
+            "prefix_matching": (looks, 0.03 + 0.8 * done),
+        },
+        {"width": [32, 48, 64], "init": INITS, "tokens": TOKENS, "checkpoint": KEPT},
     )
 
 
@@ -415,7 +455,9 @@ GOOD: dict[str, Callable[[], xr.Dataset]] = {
     "olsson-ablations": removals,
     "olsson-heads": what_heads_do,
     "olsson-behaviours": what_they_are_good_for,
+    "olsson-mixture": of_a_mixture,
     "olsson-scaling": sizes,
+    "olsson-widths": widths,
     "olsson-universality": universal,
     "olsson-clamped": clamped,
     "olsson-repeats": repeats,

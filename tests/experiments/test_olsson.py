@@ -19,7 +19,7 @@ from wrong_olsson import Change, one_seed, still
 import ih_jax as ih
 from ih_jax.cli.main import main
 from ih_jax.experiments.base import Options
-from ih_jax.experiments.olsson2022 import ablations, behaviours, models, phase_change
+from ih_jax.experiments.olsson2022 import ablations, behaviours, mixture, models, phase_change
 from ih_jax.experiments.olsson2022 import trainings as olsson
 from ih_jax.experiments.register import SETS, choose, find
 from ih_jax.reports import running
@@ -95,8 +95,9 @@ def smallest(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (models, "LOOKED_AT"),
             (ablations, "QUICK_EXAMPLES"),
             (behaviours, "SEQUENCES"),
+            (mixture, "SEQUENCES"),
             (phase_change, "QUICK_BY_INDEX"),
-            (olsson, "LENT_EVALUATED"),
+            (olsson, "EVALUATED"),
         ):
             patch.setattr(module, name, 4)
         options = Options(
@@ -130,7 +131,7 @@ def test_made_up_results_have_the_shapes_of_measured_ones(smallest: Path, name: 
     made = GOOD[name]()
     with xr.open_dataset(smallest / name / "results.nc") as measured:
         assert {n: v.dims for n, v in measured.items()} == {n: v.dims for n, v in made.items()}
-        for dim in ("language", "pair", "clamp", "input", "reference", "after", "back"):
+        for dim in ("language", "pair", "part", "clamp", "input", "reference", "after", "back"):
             if dim in made.dims:
                 assert measured[dim].values.tolist() == made[dim].values.tolist()
         for dim in ("repeat", "offset_back", "index", "component"):

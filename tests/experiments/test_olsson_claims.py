@@ -80,6 +80,9 @@ ALSO: dict[str, set[str]] = {
     },
     "back along the change": {"furthest back"},
     "matched heads are alike": {"their numbers say nothing"},
+    "the order inverts": {"before: narrow ones fall faster", "after: wide ones"},
+    "before: narrow ones fall faster": {"the order inverts"},
+    "after: wide ones": {"the order inverts"},
     "second language: a previous-token head": {"second language: others do not"},
 }
 

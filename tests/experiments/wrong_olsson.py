@@ -11,7 +11,19 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from made_up_olsson import AT_LOOKS, DEEP, FOUR, INITS, KEPT, SPARSE, TOKENS, rise, score, sizes
+from made_up_olsson import (
+    AT_LOOKS,
+    DEEP,
+    FOUR,
+    INITS,
+    KEPT,
+    SPARSE,
+    TOKENS,
+    rise,
+    score,
+    sizes,
+    widths,
+)
 
 from ih_jax.experiments.olsson2022 import models
 
@@ -237,8 +249,33 @@ BAD: list[tuple[str, str, Change]] = [
     ("olsson-behaviours", "patterns are learned", at("match_accuracy", 0.4)),
     ("olsson-behaviours", "patterns: where it looks", times("match_attention", 0.5)),
     ("olsson-behaviours", "the same heads match prefixes", times("match_prefix_matching", 0.5)),
+    *(
+        ("olsson-mixture", f"{part} are learned", at("accuracy", 0.3, part=part))
+        for part in ("repeats", "translations", "templates")
+    ),
+    (
+        "olsson-mixture",
+        "the head that translates matches prefixes",
+        at("attends", 0.95, part="translations", layer=0, head=0),
+    ),
+    (
+        "olsson-mixture",
+        "the head for patterns matches prefixes",
+        at("attends", 0.95, part="templates", layer=0, head=0),
+    ),
+    (
+        "olsson-mixture",
+        "one head serves all three",
+        lambda d: d.assign(
+            removed=d["removed"].where(d["part"] != "templates", d["removed"].roll(head=1))
+        ),
+    ),
     ("olsson-scaling", "before: small ones fall faster", lambda d: sizes(before=1)),
     ("olsson-scaling", "after: large ones", lambda d: sizes(after=-1)),
+    ("olsson-widths", "every width changes", times("prefix_matching", 0.5)),
+    ("olsson-widths", "the order inverts", lambda d: widths(before=1, after=-1)),
+    ("olsson-widths", "before: narrow ones fall faster", lambda d: widths(before=1)),
+    ("olsson-widths", "after: wide ones", lambda d: widths(after=-1)),
     (
         "olsson-universality",
         "the circuit is everywhere",

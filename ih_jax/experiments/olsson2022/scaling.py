@@ -12,13 +12,12 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import stats
 
 from ih_jax.claims import Claim, below, in_most, more_than, of_networks
 from ih_jax.claims import phase_change as changes
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, HEAD_COLOURS, over_sequences, tidy
-from ih_jax.experiments.olsson2022 import models
+from ih_jax.experiments.olsson2022 import falls, models
 from ih_jax.experiments.olsson2022.models import deep
 from ih_jax.experiments.olsson2022.told_of_heads import SCORES, at_the_end
 from ih_jax.experiments.olsson2022.trainings import DEPTHS, SMEARED
@@ -40,41 +39,17 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     return results.merge(models.curves(found, every, loss="loss", curve="in_context_score"))
 
 
-def windows(seed: xr.Dataset) -> tuple[float, float] | None:
-    """The first start and the last end of the windows of attention-only deep models."""
-    found = [models.window_of(seed, n, "curve") for n in deep(seed) if "MLP" not in n]
-    known = [each for each in found if each is not None]
-    if len(known) < len(found):
-        return None
-    return min(each.start for each in known), max(each.end for each in known)
-
-
-def _fall(seed: xr.Dataset, name: str, begin: float, end: float) -> float:
-    """By how much the loss falls per unit of ln(tokens), between two numbers of tokens."""
-    loss = seed["loss"].sel(model=name)
-    a, b = (float(loss.interp(tokens=each)) for each in (begin, end))
-    return (a - b) / float(np.log(end / begin))
-
-
 def order(seed: xr.Dataset, after: bool) -> float:
     """Rank correlation of layers with how fast the loss falls, attention-only models.
 
     Before: over the half of ln(tokens) before the first window; after: from the last window's end
     to the end of training.
     """
-    found = windows(seed)
+    attention_only = [n for n in deep(seed) if "MLP" not in n]
+    found = falls.windows(seed["curve"].sel(model=attention_only), "model")
     names = [str(n) for n in seed["model"].values if "MLP" not in str(n) and "smear" not in str(n)]
-    if found is None or len(names) < 3:
-        return float("nan")
-    start, end = found
-    last = float(seed["tokens"][-1])
-    if after and end >= 0.9 * last:
-        return float("nan")
-    span = (end, last) if after else (start / 2, start)
-    if not span[0] > 0:
-        return float("nan")  # it changes from the first look on
-    falls = [_fall(seed, name, *span) for name in names]
-    return float(stats.spearmanr([int(n[0]) for n in names], falls)[0])
+    between = falls.span(found, float(seed["tokens"][-1]), after)
+    return falls.order(seed["loss"], {name: int(name[0]) for name in names}, between, "model")
 
 
 CLAIMS = (

@@ -14,6 +14,7 @@ from typing import Any
 import ih_jax as ih
 from ih_jax.data.languages import token_files
 from ih_jax.data.languages.behaviours import Templates, Translations
+from ih_jax.data.languages.mixture import Mixture
 from ih_jax.data.languages.recipe import Recipe
 from ih_jax.data.languages.synthetic import Bigrams, Markov, RandomRepeats, Repeats
 from ih_jax.data.languages.text import Text
@@ -25,10 +26,11 @@ STEP = 32 * 64  # tokens
 TEXT_BATCH = 8
 TEXT_STEP = TEXT_BATCH * 128
 LENT_HEADS = 2
-LENT_EVALUATED = 256  # sequences
+EVALUATED = 256  # sequences
 LAYERS = (1, 2, 3, 4, 5, 6)
 QUICK_LAYERS = (1, 2)
 MLP = 4.0  # hidden units of an MLP, in d_model
+WIDTHS, QUICK_WIDTHS = (32, 48, 64), (32, 48)
 PULSES = (0, 200, 400, 800)  # steps
 
 
@@ -64,6 +66,28 @@ def depths(options: Options, found: Found) -> ih.Sweep:
         4_000,
         layers=list(QUICK_LAYERS if quick else LAYERS),
         mlp_ratio=[None] if quick else [None, MLP],
+    )
+
+
+def widths(options: Options, found: Found) -> ih.Sweep:
+    """Three layers of 32, 48 and 64 dimensions on the bigrams of `depths`, 2.9 million tokens.
+
+    Batches of 8 at 6e-3: with batches of 32 at 3e-3, where 64 dimensions change by
+    2.6 million tokens, 24 do not within 4 and 32 not within 3; in these 32 did after 2.0 (tried on
+    init seed 0). Two layers would take twice the tokens. Evaluated 100 times on 256 sequences, kept
+    20 times.
+    """
+    horizon = options.horizon(5_600 * 8 * 64)
+    return ih.sweep(
+        ih.language(Bigrams(), batch=8, evaluation_sequences=EVALUATED),
+        name="olsson_widths",
+        init=options.inits,
+        tokens=horizon,
+        evaluate=evenly(horizon, 100),
+        checkpoints=evenly(horizon, 20),
+        layers=3,
+        d_model=list(QUICK_WIDTHS if options.quick else WIDTHS),
+        learning_rate=6e-3,
     )
 
 
@@ -140,6 +164,25 @@ def templates(options: Options, found: Found) -> ih.Sweep:
     return _sweep(options, "templates", Templates(), 6_000, layers=2, mlp_ratio=MLP)
 
 
+def mixture(options: Options, found: Found) -> ih.Sweep:
+    """Repeated blocks, translations and templates in one language: two layers with MLPs.
+
+    12,000 steps, in which it reads as many translations as `translations` does, and two thirds of
+    the templates of `templates`. Not tried before. Evaluated 100 times, kept 20 times.
+    """
+    horizon = options.horizon(12_000 * STEP)
+    return ih.sweep(
+        ih.language(Mixture(), batch=32),
+        name="olsson_mixture",
+        init=options.inits,
+        tokens=horizon,
+        evaluate=evenly(horizon, 100),
+        checkpoints=evenly(horizon, 20),
+        layers=2,
+        mlp_ratio=MLP,
+    )
+
+
 def text(options: Options, found: Found) -> ih.Sweep:
     """Real text (by default Python's standard library): one and two layers, two with smeared keys.
 
@@ -202,7 +245,7 @@ def _lending(options: Options, name: str, clamp: Mapping[str, ih.Clamp | None]) 
     """Evaluated every 200 steps, kept every 100."""
     horizon = options.horizon(3_200 * TEXT_STEP)
     return ih.sweep(
-        ih.language(_real_text(options), batch=TEXT_BATCH, evaluation_sequences=LENT_EVALUATED),
+        ih.language(_real_text(options), batch=TEXT_BATCH, evaluation_sequences=EVALUATED),
         name=f"olsson_{name}",
         clamp=clamp,
         init=options.inits,
@@ -242,12 +285,14 @@ SMOKE = Training("olsson_smoke", smoke)
 CHAINS_TRAINED = Training("olsson_chains", chains)
 DEPTHS = Training("olsson_depths", depths)
 SMEARED = Training("olsson_smeared", smeared)
+WIDTHS_TRAINED = Training("olsson_widths", widths)
 HELD = Training("olsson_held", held)
 REPEATS = Training("olsson_repeats", repeats)
 SPANS_TRAINED = Training("olsson_spans", spans)
 RANDOM_REPEATS = Training("olsson_random_repeats", random_repeats)
 TRANSLATIONS = Training("olsson_translations", translations)
 TEMPLATES = Training("olsson_templates", templates)
+MIXTURE = Training("olsson_mixture", mixture)
 TEXT = Training("olsson_text", text)
 LENT = Training("olsson_lent", lent)
 LENT_OTHERWISE = Training("olsson_lent_otherwise", lent_otherwise)
