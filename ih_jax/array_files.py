@@ -15,8 +15,9 @@ import h5py
 import numpy as np
 import xarray as xr
 
+from ih_jax import memory
 from ih_jax.errors import UserError
-from ih_jax.gate import check_memory, reason, regular, shown_path
+from ih_jax.paths import reason, regular, shown_path
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -50,7 +51,7 @@ def hdf5_dataset(file: h5py.File, name: str) -> h5py.Dataset:
         raise UserError(f"{where} is stored in another file: copy it into this one")
     # HDF5 unpacks whole chunks, whatever is asked for.
     chunk = int(np.prod(found.chunks or (1,), dtype=object)) * found.dtype.itemsize
-    check_memory(chunk, f"{where}: a chunk of it")
+    memory.check(chunk, f"{where}: a chunk of it")
     return found
 
 
@@ -59,7 +60,7 @@ def hdf5_array(file: h5py.File, name: str) -> np.ndarray:
     than is free."""
     found = hdf5_dataset(file, name)
     needed = int(np.prod(found.shape, dtype=object)) * found.dtype.itemsize
-    check_memory(needed, f"{shown_path(Path(file.filename))}: {name}")
+    memory.check(needed, f"{shown_path(Path(file.filename))}: {name}")
     return np.asarray(found[()])
 
 
@@ -110,7 +111,7 @@ def read_netcdf(path: Path) -> xr.Dataset:
             raise
         except Exception as error:
             raise UserError(f"{shown_path(path)} is damaged ({reason(error)})") from None
-    check_memory(needed, shown_path(path))
+    memory.check(needed, shown_path(path))
     try:
         return xr.load_dataset(path, engine="h5netcdf")
     except Exception as error:  # h5netcdf and HDF5 raise many kinds

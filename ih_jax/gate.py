@@ -1,17 +1,14 @@
-"""The gate for what comes from outside: files, JSON and numbers, checked before they are used.
+"""The gate for what files say: JSON and numbers, checked before anything is computed from them.
 
-What a file says is compared with a declared model (a `msgspec.Struct` whose fields have ranges)
-before anything is computed from it. Every refusal is a `UserError` of one line that names the
-field, what it holds and what it may hold.
+JSON is compared with a declared model, a `msgspec.Struct` whose fields have ranges. Every refusal
+is a `UserError` of one line that names the field, what it holds and what it may hold. What stands
+under a path is for `paths` to say, whether it fits into memory for `memory`.
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import re
-import stat
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -20,9 +17,9 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
-import psutil
 from msgspec import inspect
 
+from ih_jax import paths
 from ih_jax.errors import UserError
 
 MOST_BYTES = 64 * 2**20  # of a JSON file
@@ -42,178 +39,12 @@ Seen = Annotated[float, msgspec.Meta(ge=0, le=1e15)]  # sequences or tokens
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 
 
-# --- files --------------------------------------------------------------------------------------
-
-
-def path(name: str, given: object) -> Path:
-    """A path that a user gave. Raises UserError where it is empty or no text."""
-    if isinstance(given, str | os.PathLike):
-        text = os.fspath(given)
-        if isinstance(text, str) and text and "\0" not in text:
-            return Path(text)
-    raise UserError(f"{name} is {shown(given)}: give the path of a file or folder")
-
-
-def regular(path: Path) -> Path:
-    """The path, if it is a file that can be read to its end.
-
-    Raises:
-        UserError: there is none, or it is a folder, a pipe, a socket or a device.
-    """
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        raise UserError(f"there is no {shown_path(path)}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{shown_path(path)} cannot be read ({reason(error)})") from None
-    if not stat.S_ISREG(mode):
-        raise UserError(f"{shown_path(path)} is {kind_of(mode)}: a regular file is needed")
-    return path
-
-
-def is_there(path: Path) -> bool:
-    """Whether there is anything under a name; False also for a link to nothing.
-
-    Raises:
-        UserError: the system cannot say: the name is too long, or links go round in a circle.
-    """
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except (OSError, ValueError) as error:
-        raise UserError(f"{shown_path(path)} cannot be read ({reason(error)})") from None
-    return True
-
-
-# How files begin that commands write, after so many other bytes.
-BEGINNINGS = {
-    "PNG picture": (0, b"\x89PNG"),
-    "web page": (0, b"<!doctype html>"),
-    "safetensors file": (8, b"{"),
-    "HDF5 file": (0, b"\x89HDF"),
-}
-
-
-def new_file(path: Path, kind: str) -> Path:
-    """The path, if a file can be written under it, in place of one of its kind or of nothing.
-
-    Args:
-        path: the file.
-        kind: one of `BEGINNINGS`: what will be written.
-
-    Raises:
-        UserError: something else is there, or what should be its folder is none.
-    """
-    if not is_there(path):
-        _writable_above(path)
-        return path
-    skipped, beginning = BEGINNINGS[kind]
-    try:
-        with open(regular(path), "rb") as file:
-            found = file.read(skipped + len(beginning))
-    except OSError as error:
-        raise UserError(f"{shown_path(path)} cannot be read ({reason(error)})") from None
-    if found and found[skipped:] != beginning:
-        raise UserError(
-            f"{shown_path(path)} is there and is no {kind}: give another file, or remove that one"
-        )
-    return path
-
-
-def results_folder(path: Path) -> Path:
-    """The path, if it is a folder or one can be made under it.
-
-    Raises:
-        UserError: something else is there, or what should be its folder is none.
-    """
-    if is_there(path):
-        if not path.is_dir():
-            what = kind_of(path.stat().st_mode)
-            raise UserError(
-                f"cannot write results to {shown_path(path)}, which is {what}: give a folder that "
-                "is writable"
-            )
-        return path
-    _writable_above(path)
-    return path
-
-
-def _writable_above(path: Path) -> None:
-    above = next((each for each in path.absolute().parents if is_there(each)), Path("/"))
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        what = "no folder" if not above.is_dir() else "not writable"
-        raise UserError(f"cannot write {shown_path(path)}: {shown_path(above)} is {what}")
-
-
-def kind_of(mode: int) -> str:
-    """What something is that is no regular file, in words."""
-    kinds = {
-        stat.S_IFREG: "a file",
-        stat.S_IFDIR: "a folder",
-        stat.S_IFIFO: "a pipe (FIFO)",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFCHR: "a device",
-        stat.S_IFBLK: "a device",
-    }
-    return kinds.get(stat.S_IFMT(mode), "no file")
-
-
-def read_bytes(path: Path, most: int) -> bytes:
-    """A whole regular file of at most `most` bytes. Raises UserError."""
-    size = regular(path).stat().st_size
-    if size > most:
-        raise UserError(
-            f"{shown_path(path)} has {size:,} bytes: at most {most:,} are read of such a file"
-        )
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{shown_path(path)} cannot be read ({reason(error)})") from None
-
-
-MENDABLE = (
-    errno.ENOENT,
-    errno.EISDIR,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.ENOTEMPTY,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENAMETOOLONG,
-    errno.ELOOP,
-    errno.EINVAL,
-    errno.ENXIO,
-)
-
-
-def is_mendable(error: BaseException) -> bool:
-    """Whether what the system says is for a user to put right: a name, a kind of file, a right.
-
-    Everything else, such as a full disk, is the machine's.
-    """
-    return isinstance(error, OSError) and error.errno in MENDABLE
-
-
-def shown_path(path: Path) -> str:
-    """A path that can be printed, whatever bytes its name is made of."""
-    return os.fsencode(path).decode("utf-8", "replace")
-
-
-def reason(error: BaseException) -> str:
-    """What an error says, in one short line."""
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).split(". ")[0][:200].rstrip(".")
-
-
 # --- JSON ---------------------------------------------------------------------------------------
 
 
 def read_json(path: Path, model: type[T]) -> T:
     """The JSON of a file as an instance of `model`, a `msgspec.Struct`. Raises UserError."""
-    return checked(parse_json(path), model, shown_path(path))
+    return checked(parse_json(path), model, paths.shown_path(path))
 
 
 def parse_json(path: Path, most: int = MOST_BYTES) -> Any:
@@ -226,17 +57,17 @@ def parse_json(path: Path, most: int = MOST_BYTES) -> Any:
             `MOST_DEPTH`.
     """
     too_deep = UserError(
-        f"{shown_path(path)} is nested deeper than {MOST_DEPTH} levels: that is none of the "
+        f"{paths.shown_path(path)} is nested deeper than {MOST_DEPTH} levels: that is none of the "
         "files that are read here"
     )
     try:
-        found = json.loads(read_bytes(path, most))
+        found = json.loads(paths.read_bytes(path, most))
     except RecursionError:
         raise too_deep from None
     except UserError:
         raise
     except ValueError as error:
-        raise UserError(f"{shown_path(path)} is not JSON ({reason(error)})") from None
+        raise UserError(f"{paths.shown_path(path)} is not JSON ({paths.reason(error)})") from None
     level = [found]
     for _ in range(MOST_DEPTH):
         for each in _strings(level):
@@ -244,7 +75,7 @@ def parse_json(path: Path, most: int = MOST_BYTES) -> Any:
                 each.encode()
             except UnicodeEncodeError:
                 raise UserError(
-                    f"{shown_path(path)} holds {shown(each)}, which is no text"
+                    f"{paths.shown_path(path)} holds {shown(each)}, which is no text"
                 ) from None
         level = [
             inner
@@ -414,28 +245,6 @@ def _length(kind: Any, unit: str) -> str:
         return f" of {least} {unit}"
     said = [f"at least {least}"] * (least is not None) + [f"at most {most}"] * (most is not None)
     return f" of {' and '.join(said)} {unit}" if said else ""
-
-
-# --- sizes and numbers --------------------------------------------------------------------------
-
-
-def check_memory(needed: int, what: str) -> None:
-    """Raise UserError where something would take more memory than is free here now.
-
-    Args:
-        needed: bytes.
-        what: the subject of the message, such as "config.json: a network of 10 layers".
-    """
-    free = psutil.virtual_memory().available
-    if needed > free:
-        raise UserError(
-            f"{what} takes {_gigabytes(needed)} GB of memory, and {_gigabytes(free)} GB are free "
-            "here: take a machine with more, or correct what was declared"
-        )
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:,.1f}" if count >= 1e8 else f"{count / 1e9:.2g}"
 
 
 def finite(array: np.ndarray, what: str) -> np.ndarray:

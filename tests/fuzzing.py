@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from ih_jax import gate
+from ih_jax import memory
 from ih_jax.errors import UserError
 from ih_jax.sweeps.store import Damaged
 
@@ -91,7 +91,7 @@ def result_or_line(read: Callable[[], Any]) -> Any:
     signal.alarm(SECONDS)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(gate.psutil, "virtual_memory", _Memory)
+            patch.setattr(memory.psutil, "virtual_memory", _Memory)
             return read()
     except (UserError, Damaged) as error:
         said = str(error)

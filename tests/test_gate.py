@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from ih_jax import array_files, gate
+from ih_jax import array_files, gate, memory
 from ih_jax.errors import UserError
 
 
@@ -113,10 +113,10 @@ def test_more_than_the_free_memory_is_refused_with_both_numbers(
     class Free:
         available = 3 * 10**9
 
-    monkeypatch.setattr(gate.psutil, "virtual_memory", Free)
-    said = refusal(gate.check_memory, 10**30, "a network of 10 layers")
+    monkeypatch.setattr(memory.psutil, "virtual_memory", Free)
+    said = refusal(memory.check, 10**30, "a network of 10 layers")
     assert "1,000,000,000,000,000,000,000.0 GB" in said and "3.0 GB are free" in said
-    gate.check_memory(2 * 10**9, "another")
+    memory.check(2 * 10**9, "another")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

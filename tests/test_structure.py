@@ -10,6 +10,8 @@ ROOT = Path(ih_jax.__file__).parent
 # From upstream to downstream: folders of the package, and the files beside them.
 ROOMS = [
     "errors",
+    "paths",
+    "memory",
     "gate",
     "array_files",
     "files",

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ih_jax import gate
+from ih_jax import memory
 from ih_jax.errors import UserError
 
 MOST_PAIRS = 1_000
@@ -54,7 +54,7 @@ def effort(widths: Sequence[int], pairs: int, seconds: float = Effort.seconds) -
         raise UserError(f"--widths is {list(widths)}: give numbers of runs, each 1 or more")
     if not 1 <= pairs <= MOST_PAIRS:
         raise UserError(f"--pairs is {pairs}: give 1 to {MOST_PAIRS:,}")
-    gate.check_memory(RUN_BYTES * max(widths), f"--widths: a block of {max(widths):,} runs")
+    memory.check(RUN_BYTES * max(widths), f"--widths: a block of {max(widths):,} runs")
     return Effort(tuple(sorted(set(widths))), pairs, seconds)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ih_jax import files, gate
+from ih_jax import files, paths
 from ih_jax.bench import contexts, costs, timing
 from ih_jax.bench import report as bench_report
 from ih_jax.cli.options import Bench, Export, Heads, Import
@@ -29,7 +29,7 @@ def measure_costs(command: Bench) -> None:
         raise UserError("--quick has widths and pairs of its own: leave out --widths and --pairs")
     if command.contexts and command.bound:
         raise UserError("each is a measurement of its own: give one of --contexts and --bound")
-    gate.results_folder(command.out)
+    paths.results_folder(command.out)
     if command.contexts:
         measure_contexts(command)
         return
@@ -77,7 +77,7 @@ def import_run(command: Import) -> None:
 
 def export_network(command: Export) -> None:
     """Write one network as safetensors."""
-    gate.new_file(command.out, "safetensors file")
+    paths.new_file(command.out, "safetensors file")
     trajectories = load(command.folder)
     if command.names == "own":
         step = max(trajectories.steps(command.run)) if command.step is None else command.step
@@ -115,7 +115,7 @@ def measure_heads(command: Heads) -> None:
         series = len(places) > 1
         name = _series_name(command.model, places) if series else places[0].name
         folder = command.out or Path("results") / f"heads-{name}"
-        gate.results_folder(folder)
+        paths.results_folder(folder)
         head_report.check_free(reading.all_hashes(places), folder)
         if series:
             found = head_scores.measure_series(models, name, command.seed, tell, **asked)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
-from ih_jax import files, gate
+from ih_jax import files, paths
 from ih_jax.cli.options import Data, MakeFeatures, Run, Text
 from ih_jax.data.images import contact, encoders, glyphs, omniglot
 from ih_jax.data.images.features import of_file, of_glyphs
@@ -42,7 +42,7 @@ def make_features(command: MakeFeatures) -> None:
 
 def show_data(command: Data) -> None:
     """Describe a data set, and draw a picture of it."""
-    gate.new_file(command.out, "PNG picture")
+    paths.new_file(command.out, "PNG picture")
     engine.use_compilation_cache()
     data = file_of(command)
     features = of_glyphs() if data is None else of_file(data, command.data_key)

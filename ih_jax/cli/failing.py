@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from ih_jax import files, gate
+from ih_jax import files, paths
 from ih_jax.sweeps import cards
 
 USERS, MACHINE, OURS = 2, 1, 70  # exit codes; 70 is EX_SOFTWARE of sysexits.h
@@ -25,16 +25,16 @@ def end(error: Exception, said: Callable[[str, int], int]) -> int:
         error: anything but a `UserError`.
         said: prints a line and gives the exit code that goes with it.
     """
-    if gate.is_mendable(error):
+    if paths.is_mendable(error):
         assert isinstance(error, OSError)
-        where = "" if error.filename is None else f"{gate.shown_path(Path(str(error.filename)))}: "
-        return said(f"{where}{gate.reason(error)}: give another file or folder", USERS)
+        where = "" if error.filename is None else f"{paths.shown_path(Path(str(error.filename)))}: "
+        return said(f"{where}{paths.reason(error)}: give another file or folder", USERS)
     kept = "everything saved so far is kept: fix the problem, then rerun with --resume"
     if isinstance(error, OSError):
         return said(f"{error}; {kept}", MACHINE)
     if isinstance(error, MemoryError) or any(word in str(error) for word in NO_MEMORY):
-        return said(f"this machine's memory is full ({gate.reason(error)}); {kept}", MACHINE)
-    kind = f"{type(error).__name__}: {gate.reason(error)}"
+        return said(f"this machine's memory is full ({paths.reason(error)}); {kept}", MACHINE)
+    kind = f"{type(error).__name__}: {paths.reason(error)}"
     return said(
         f"this is a fault of ih-jax, not yours ({kind}): please send {report(error)} with what you "
         "did to those who maintain it",

@@ -6,7 +6,7 @@ import webbrowser
 
 from rich.console import Console
 
-from ih_jax import gate
+from ih_jax import paths
 from ih_jax.cli.options import View
 from ih_jax.interop import head_page
 from ih_jax.reports.viewer import viewing
@@ -19,8 +19,8 @@ def write_page(command: View) -> None:
     """Write the page of a run, and open it if asked to."""
     engine.use_compilation_cache()
     path = command.out or command.folder / "view.html"
-    if command.out is not None or gate.is_there(command.folder):
-        gate.new_file(path, "web page")
+    if command.out is not None or paths.is_there(command.folder):
+        paths.new_file(path, "web page")
     with Console(quiet=command.quiet, stderr=True).status("reading") as status:
         if head_page.is_one(command.folder):
             found = head_page.view(command.folder)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from ih_jax import gate
+from ih_jax import paths
 from ih_jax.cli import options
 from ih_jax.errors import UserError, nearest, real, whole
 
@@ -68,7 +68,7 @@ def parse(arguments: Sequence[str] | None, about: str) -> Any:
     except ValueError as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{gate.reason(error)}: see ih-jax --help") from None
+        raise UserError(f"{paths.reason(error)}: see ih-jax --help") from None
     raise UserError(_in_one_line(said.getvalue(), words)) from None
 
 

@@ -11,7 +11,7 @@ from typing import cast
 from rich.console import Console
 from rich.table import Table
 
-from ih_jax import gate
+from ih_jax import paths
 from ih_jax.cli.data import file_of
 from ih_jax.cli.options import List, Plot, Run
 from ih_jax.errors import UserError
@@ -91,7 +91,7 @@ def show_experiments(command: List) -> None:
 def plot(command: Plot) -> None:
     """Redraw one results folder, or all those inside a folder and then their index."""
     folder = command.folder
-    if gate.is_there(folder / "results.nc") or not list(folder.glob("*/results.nc")):
+    if paths.is_there(folder / "results.nc") or not list(folder.glob("*/results.nc")):
         if command.beside:
             raise UserError(f"{folder} holds one experiment: --beside is for a folder of several")
         print(tables.of_claims(_redraw(folder, command.file), console.is_terminal, console.width))
@@ -120,7 +120,7 @@ def _redraw(folder: Path, file: Path | None) -> tables.Findings:
             raise
         raise UserError(
             f"{folder}/results.nc is not what this version of {experiment.name} measures "
-            f"({type(error).__name__}: {gate.reason(error)}): run the experiment again"
+            f"({type(error).__name__}: {paths.reason(error)}): run the experiment again"
         ) from None
 
 

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ih_jax import gate
+from ih_jax import paths
 from ih_jax.errors import UserError
 from ih_jax.interop.pretrained.layout import Config
 from ih_jax.interop.pretrained.reading import Pretrained
@@ -166,7 +166,7 @@ def _size(
 
 def _text(path: Path, vocabulary: int, room: int) -> tuple[Array | None, str]:
     """A text as tokens [1, T], and what it is; None where there is no tokenizer."""
-    if not gate.is_there(path):
+    if not paths.is_there(path):
         return None, f"{EXAMPLES} sequences of random tokens, since there is no {path.name}"
     try:
         reader = tokenizer(path, "remove it to measure on random tokens")

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from ih_jax import array_files, files, gate
+from ih_jax import array_files, files, paths
 from ih_jax.errors import UserError
 from ih_jax.experiments.drawing import FAINT, QUIET, tidy
 from ih_jax.interop import head_series
@@ -45,7 +45,7 @@ def write(found: xr.Dataset, folder: Path) -> None:
 def check_free(sha256: dict[str, str], folder: Path) -> None:
     """Raise UserError where a folder holds scores of other weights, which are never overwritten."""
     path = folder / "heads.nc"
-    if not gate.is_there(path):
+    if not paths.is_there(path):
         return
     try:
         before = array_files.read_netcdf(path).attrs.get("sha256")

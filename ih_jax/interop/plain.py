@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from ih_jax import files, gate
+from ih_jax import files, gate, memory, paths
 from ih_jax.errors import UserError
 from ih_jax.model.params import Config, Params, init
 
@@ -57,9 +57,9 @@ def load(path: str | Path) -> Params:
     """
     path = Path(path)
     try:
-        opened = safe_open(gate.regular(path), framework="numpy")
+        opened = safe_open(paths.regular(path), framework="numpy")
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is no whole safetensors file ({gate.reason(error)})") from None
+        raise UserError(f"{path} is no whole safetensors file ({paths.reason(error)})") from None
     with opened as file:
         told = file.metadata() or {}
         if told.get("format") != FORMAT:
@@ -100,7 +100,7 @@ def _named(params: Params) -> dict[str, Any]:
 
 
 def _config(told: dict[str, str], path: Path) -> Config:
-    where = f"{gate.shown_path(path)}: config in its metadata"
+    where = f"{paths.shown_path(path)}: config in its metadata"
     try:
         given = json.loads(told.get("config", ""))
     except (ValueError, RecursionError):
@@ -109,5 +109,5 @@ def _config(told: dict[str, str], path: Path) -> Config:
     config = Config(**msgspec.structs.asdict(found))  # type: ignore[arg-type]
     size = config.layers * (4 + 2 * (config.mlp_ratio or 0)) * config.d_model**2
     size += (config.features + 2 * config.labels + config.max_positions) * config.d_model
-    gate.check_memory(int(4 * size), where)
+    memory.check(int(4 * size), where)
     return config

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ih_jax import files, gate
+from ih_jax import files, paths
 from ih_jax.errors import UserError
 from ih_jax.reports.planning import Planned
 from ih_jax.sweeps import store
@@ -52,7 +52,7 @@ def say_finished(folder: Path) -> None:
 def look(folder: Path) -> Told:
     """What a folder is about. Raises UserError where it holds neither a sweep nor an experiment."""
     begun = folder / BEGUN
-    card = store.read_card(folder, BEGUN) if gate.is_there(begun) else _read_card(folder)
+    card = store.read_card(folder, BEGUN) if paths.is_there(begun) else _read_card(folder)
     if "trainings" not in card:
         done, command = bool(card.get("finished")), card.get("command")
         return Told(folder.name, False, done, command, (folder,), ())

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from ih_jax import gate
+from ih_jax import paths
 from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment, Found, Options, Training
 from ih_jax.sweeps import store
@@ -84,7 +84,7 @@ def look(training: Training, options: Options, found: Found, folder: Path) -> Pl
             return Planned(training.name, None, None)
     study = training.study(options, found)
     folder = folder / f"{training.name}-{digest(study)}"
-    begun = gate.is_there(folder / "card.json")
+    begun = paths.is_there(folder / "card.json")
     done = begun and bool(store.read_card(folder).get("finished"))
     trajectories = Trajectories(folder, study) if done else None
     return Planned(training.name, study, folder, begun, trajectories)

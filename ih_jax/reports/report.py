@@ -16,7 +16,7 @@ import matplotlib
 import numpy as np
 import xarray as xr
 
-from ih_jax import array_files, files, gate
+from ih_jax import array_files, files, paths
 from ih_jax.claims import decide
 from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment
@@ -64,7 +64,7 @@ def write(
 def read(folder: str | os.PathLike[str]) -> xr.Dataset:
     """The results in a folder. Raises UserError if there are none."""
     path = Path(folder) / "results.nc"
-    if not gate.is_there(path):
+    if not paths.is_there(path):
         raise UserError(f"{folder} has no results.nc: give the folder of a finished experiment")
     return array_files.read_netcdf(path)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ih_jax import gate
+from ih_jax import paths
 from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment, Options, Training
 from ih_jax.reports import (
@@ -70,11 +70,11 @@ def run(experiments: Sequence[Experiment], options: Options, how: How) -> dict[s
     own_folders = {each.name: how.folder(each, len(experiments) > 1) for each in experiments}
     _check_share(how)
     for experiment in experiments:
-        gate.results_folder(own_folders[experiment.name])
+        paths.results_folder(own_folders[experiment.name])
         _refuse_another(own_folders[experiment.name], experiment)
     trainings = planning.trainings_of(experiments)
     kept = how.trainings or (how.out or RESULTS) / "trainings"
-    gate.results_folder(kept)
+    paths.results_folder(kept)
     every = [options] if how.share else parts.divide(experiments, options, how.disk)
     if len(every) > 1:
         with contextlib.ExitStack() as stack:
@@ -280,7 +280,7 @@ def _refuse_unfinished(planned: Planned, how: How) -> None:
 
 
 def _refuse_another(folder: Path, experiment: Experiment) -> None:
-    if not gate.is_there(folder / "card.json"):
+    if not paths.is_there(folder / "card.json"):
         return
     theirs = store.read_card(folder).get("experiment")
     if theirs != experiment.name:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ih_jax import gate
+from ih_jax import paths
 from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment
 from ih_jax.experiments.register import find, registry
@@ -39,9 +39,9 @@ def load(path: Path) -> Source:
         UserError: there is no such file, its code raises (with the line where it does), or it
             defines neither `study` nor `experiment`, or both.
     """
-    if not gate.is_there(path):
+    if not paths.is_there(path):
         raise UserError(f"no file {path}: give a Python file that defines `study` or `experiment`")
-    gate.read_bytes(path, MOST_BYTES)
+    paths.read_bytes(path, MOST_BYTES)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -83,7 +83,7 @@ def own_errors(path: Path, always: bool = False) -> Iterator[None]:
     except MemoryError:
         raise  # the machine failed, not the file
     except (Interrupted, OSError) as error:
-        if not gate.is_mendable(error):
+        if not paths.is_mendable(error):
             raise  # the machine failed, not the file
         raise _located(error, path) from error
     except UserError as error:

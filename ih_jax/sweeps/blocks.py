@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 from dataclasses import dataclass
 
-from ih_jax import gate
+from ih_jax import memory
 from ih_jax.sweeps.study import Study
 
 MOST_AT_ONCE = 64  # runs that train side by side, as `estimate_bytes` counts
@@ -61,7 +61,7 @@ def choose_width(study: Study, devices: int, cost: StepCost) -> int:
 def check_width(study: Study, width: int) -> None:
     """Raises UserError for blocks of more runs than fit in memory."""
     each = 16 * max(group.program.config.weights for group in study.groups)
-    gate.check_memory(width * each, f"a block of {width:,} runs")
+    memory.check(width * each, f"a block of {width:,} runs")
 
 
 def plan_blocks(study: Study, width: int) -> tuple[BlockPlan, ...]:

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ih_jax import files, gate
+from ih_jax import files, paths
 from ih_jax.errors import UserError, whole
 from ih_jax.sweeps import cards, sharing, store
 from ih_jax.sweeps.blocks import BlockPlan, Plan, check_width, estimate_bytes, plan_blocks
@@ -94,7 +94,7 @@ class Sweep(Study):
                 another study.
             Interrupted: Ctrl-C was pressed; everything so far has been saved.
         """
-        folder = gate.results_folder(gate.path("folder", folder))
+        folder = paths.results_folder(paths.path("folder", folder))
         if width is not None:
             whole("width", width, least=1)
         mine = None if share is None else sharing.read_share(share)
@@ -160,7 +160,7 @@ def _begin(
     checked, and whatever is damaged is trained again). Raises UserError if the folder holds
     something else, or the sweep does not fit in memory or on disk.
     """
-    if not gate.is_there(folder / "card.json"):
+    if not paths.is_there(folder / "card.json"):
         _refuse_full_disk(study, folder)
         programs = fitting_programs(study, width)
         plan = Plan(programs.width, plan_blocks(study, programs.width), 0.0)
@@ -179,7 +179,7 @@ def _begin(
 def _end(study: Study, plan: Plan, folder: Path, seconds: float) -> None:
     """Write the labelled results, if all blocks are done and no process has written them yet."""
     card = store.read_card(folder)
-    if card.get("finished") and gate.is_there(folder / "results.nc"):
+    if card.get("finished") and paths.is_there(folder / "results.nc"):
         return
     if all(_finished(folder, block) for block in plan.blocks):
         save_results(assemble(study, Trajectories(folder, study).blocks), folder / "results.nc")

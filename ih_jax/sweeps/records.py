@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ih_jax import gate
+from ih_jax import gate, paths
 from ih_jax.errors import UserError
 from ih_jax.sweeps import store
 
@@ -30,7 +30,7 @@ class BlockRecord:
         found: list[tuple[Path, dict[str, Any]]] = []
         while True:
             path = store.part_path(self.folder, self.number, len(found))
-            if not gate.is_there(path / "manifest.json"):
+            if not paths.is_there(path / "manifest.json"):
                 return found
             before = found[-1][1] if found else None
             found.append((path, about_part(path, self.runs, before)))

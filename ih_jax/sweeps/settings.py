@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from ih_jax import gate
+from ih_jax import memory
 from ih_jax.errors import LARGEST, UserError, given, real, unknown, whole
 from ih_jax.model.params import Config
 from ih_jax.sweeps.loop import Optimiser, Schedule
@@ -111,7 +111,7 @@ def check_runs(count: int, what: str) -> None:
     """
     if count > MOST_RUNS:
         raise UserError(f"{what}: give at most {MOST_RUNS:,} runs, or make several studies")
-    gate.check_memory(RUN_BYTES * count, what)
+    memory.check(RUN_BYTES * count, what)
 
 
 def plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ih_jax import array_files, gate
+from ih_jax import array_files, paths
 from ih_jax.errors import UserError
 from ih_jax.sweeps import presence, store
 from ih_jax.sweeps.presence import Presence
@@ -84,7 +84,7 @@ def status(folder: str | Path, check: bool = False) -> Status:
         total += longest * len(block.runs) * a_step
         losses[list(block.runs)] = _last_losses(folder, block, parts)
     done = bool(card.get("finished"))
-    if done and gate.is_there(folder / "results.nc"):
+    if done and paths.is_there(folder / "results.nc"):
         losses = _of_results(folder / "results.nc", losses)
     now: State = "training" if alive else "done" if done else "stopped"
     return Status(
@@ -129,8 +129,8 @@ def _parts(folder: Path, block: BlockRecord) -> list[dict[str, Any]]:
 def _damage(folder: Path, blocks: list[BlockRecord], check: bool) -> Iterator[str]:
     for block in blocks:
         own = store.part_path(folder, block.number, 0).parent
-        paths = sorted(own.glob("part-????"))
-        for number, path in enumerate(paths):
+        parts = sorted(own.glob("part-????"))
+        for number, path in enumerate(parts):
             if path != store.part_path(folder, block.number, number):
                 yield f"{store.part_path(folder, block.number, number)} is missing"
                 break

@@ -36,7 +36,7 @@ import msgspec
 import numpy as np
 import orbax.checkpoint as ocp
 
-from ih_jax import array_files, files, gate
+from ih_jax import array_files, files, gate, memory, paths
 from ih_jax.errors import UserError
 
 LAYOUT_VERSION = 1
@@ -119,7 +119,7 @@ def new_folder(folder: Path) -> Iterator[None]:
         if inside:
             raise
         raise UserError(
-            f"cannot write results to {gate.shown_path(folder)} ({gate.reason(error)}): give a "
+            f"cannot write results to {paths.shown_path(folder)} ({paths.reason(error)}): give a "
             "folder that is writable"
         ) from None
 
@@ -127,12 +127,12 @@ def new_folder(folder: Path) -> Iterator[None]:
 def read_card(folder: Path, name: str = "card.json") -> dict[str, Any]:
     """The run card. Raises UserError where there is none or it cannot be read."""
     path = folder / name
-    if not gate.is_there(path):
+    if not paths.is_there(path):
         raise UserError(
-            f"{gate.shown_path(folder)} holds no run card (card.json): give the folder of a sweep"
+            f"{paths.shown_path(folder)} holds no run card (card.json): give the folder of a sweep"
         )
     card: dict[str, Any] = gate.parse_json(path)
-    gate.checked(card, _Card, gate.shown_path(path))
+    gate.checked(card, _Card, paths.shown_path(path))
     return card
 
 
@@ -266,11 +266,11 @@ def _scores_of(path: Path) -> dict[str, np.ndarray]:
     """What is in a part's file of scores, under its name; nothing where there is none."""
     file = path / f"{SCORES}.npy"
     try:
-        if not gate.is_there(file):
+        if not paths.is_there(file):
             return {}
         return {SCORES: next(array_files.npy_records(file, MOST_SCORES))}
     except (UserError, OSError, StopIteration) as error:
-        raise Damaged(f"{path} cannot be read ({gate.reason(error)})") from None
+        raise Damaged(f"{path} cannot be read ({paths.reason(error)})") from None
 
 
 def _check_sizes(metadata: Any, path: Path) -> None:
@@ -282,7 +282,7 @@ def _check_sizes(metadata: Any, path: Path) -> None:
         numbers = max(int(np.prod(shape, dtype=object)) for shape in (each.shape, chunk))
         sizes.append(numbers * np.dtype(each.dtype).itemsize)
     try:
-        gate.check_memory(sum(sizes), f"{path}: its arrays")
+        memory.check(sum(sizes), f"{path}: its arrays")
     except UserError as error:
         raise Damaged(str(error)) from None
 

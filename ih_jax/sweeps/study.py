@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ih_jax import gate
+from ih_jax import gate, memory, paths
 from ih_jax.clamps import per_seed
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.data.registered import for_card, tuples
@@ -328,7 +328,7 @@ class Study:
             # What is deep in a card is for the classes of a task to know, a user's own included.
             raise UserError(
                 "card.json: its study cannot be made again "
-                f"({type(error).__name__}: {gate.reason(error)})"
+                f"({type(error).__name__}: {paths.reason(error)})"
             ) from None
 
 
@@ -350,12 +350,12 @@ def _check_size(config: Config, task: Task) -> None:
     if not config.language:
         what += f" on {config.features:,} features"
     # Weights, two moments and gradients; the stream and what attention reads of it, layer by layer.
-    gate.check_memory(16 * config.weights, f"training {what}")
+    memory.check(16 * config.weights, f"training {what}")
     numbers = task.batch * task.context_length * config.d_model * (1 + 4 * config.layers)
-    gate.check_memory(4 * numbers, f"a batch of {task.batch:,} sequences in {what}")
+    memory.check(4 * numbers, f"a batch of {task.batch:,} sequences in {what}")
     sequences = task.evaluation_sequences
     numbers = sequences * task.context_length
-    gate.check_memory(4 * numbers, f"an evaluation set of {sequences:,} sequences")
+    memory.check(4 * numbers, f"an evaluation set of {sequences:,} sequences")
 
 
 def _shown(labels: Sequence[Any], most: int = 4) -> str:

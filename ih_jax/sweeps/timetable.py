@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 
-from ih_jax import gate
+from ih_jax import memory
 from ih_jax.errors import UserError, real
 from ih_jax.errors import given as shown
 from ih_jax.sweeps.loop import ALL_SETS, TRAIN_SET
@@ -50,7 +50,7 @@ class Progress:
         if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
             raise UserError(f"{what} is {shown(given)}: give a list of {self.name} seen")
         if isinstance(given, Sized):
-            gate.check_memory(ENTRY_BYTES * len(given), f"{what}: {len(given):,} of them")
+            memory.check(ENTRY_BYTES * len(given), f"{what}: {len(given):,} of them")
         seen = [real(what, each, least=0) for each in given]
         if not seen:
             raise UserError(f"{what} is {shown(given)}: give {self.name} seen, one or more")

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from ih_jax import array_files, gate
+from ih_jax import array_files, memory, paths
 from ih_jax.data.batches import Sequences
 from ih_jax.errors import UserError, given, unknown, whole, wholes
 from ih_jax.model.params import Config, Params, init
@@ -47,7 +47,7 @@ class Trajectories:
     view: ClassVar[Callable[..., Any]]
 
     def __init__(self, folder: str | Path, study: Study | None = None) -> None:
-        self.folder = gate.path("folder", folder)
+        self.folder = paths.path("folder", folder)
         self.card = store.read_card(self.folder)
         if not self.card.get("study") or not self.card.get("blocks"):
             raise UserError(
@@ -95,7 +95,7 @@ class Trajectories:
     def results(self) -> xr.Dataset:
         """Curves by axis, evaluation set and sequences seen (see `assemble`)."""
         path = self.folder / "results.nc"
-        if gate.is_there(path):
+        if paths.is_there(path):
             return array_files.read_netcdf(path)
         return assemble(self.study, self.blocks)
 
@@ -254,7 +254,7 @@ class Trajectories:
                 f"probe is {given(probe)}: give what a task's sample draws, or a dict of such"
             )
         length = self.study.task.context_length
-        gate.check_memory(
+        memory.check(
             4 * whole("sequences", sequences, least=1, most=10**30) * length,
             f"a probe of {given(sequences)} sequences",
         )
@@ -278,7 +278,7 @@ class Trajectories:
             if not filled:
                 check_dims(self.study, function, arrays)  # said before all is measured
                 shape = (len(self.study.runs), len(chosen))
-                gate.check_memory(
+                memory.check(
                     4 * math.prod(shape) * sum(value.size for value in arrays.values()),
                     f"the measure of {shape[0]:,} runs at {shape[1]:,} checkpoints",
                 )

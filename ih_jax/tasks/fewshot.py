@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
-from ih_jax import gate
+from ih_jax import memory
 from ih_jax.data import evaluations
 from ih_jax.data.batches import Batch
 from ih_jax.data.evaluations import EVALUATION_SETS, EvaluationSet
@@ -186,7 +186,7 @@ class FewShot(Task):
         """Label pairs by split; none where no sequence is relabelled by them."""
         if not uses_label_pairs(self):
             return dict.fromkeys(evaluations.SPLITS, np.zeros((0, 2), np.int32))
-        gate.check_memory(
+        memory.check(
             PAIR_BYTES * self.logits * (self.logits - 1) // 2,
             f"a table of pairs of {self.logits:,} labels",
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ih_jax import gate
+from ih_jax import memory
 from ih_jax.data.evaluations import FIRST_TWO, EvaluationSet
 from ih_jax.data.fewshot import Burst
 from ih_jax.data.images.features import Features
@@ -84,4 +84,4 @@ def check_tables(task: Any) -> None:
         exemplars = of_split(splits["exemplars"], each.exemplars)[: each.first_exemplars]
         numbers += task.data.features * len(classes) * len(exemplars)
     # Read, as the program takes them, and on a device.
-    gate.check_memory(3 * 4 * numbers, f"{task.data.name}: the features of {len(sets)} sets")
+    memory.check(3 * 4 * numbers, f"{task.data.name}: the features of {len(sets)} sets")

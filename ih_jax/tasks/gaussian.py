@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ih_jax import gate
+from ih_jax import memory
 from ih_jax.data.batches import Vectors
 from ih_jax.errors import UserError, real, whole
 from ih_jax.model.activations import Activations
@@ -125,7 +125,7 @@ class GaussianClasses(Task):
                 f"classes is {self.classes:,}, most_classes {self.most_classes:,}: "
                 "raise most_classes"
             )
-        gate.check_memory(8 * self.most_classes * self.dimensions, "a table of classes")
+        memory.check(8 * self.most_classes * self.dimensions, "a table of classes")
 
     @property
     def outputs(self) -> int:

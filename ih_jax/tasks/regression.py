@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ih_jax import gate
+from ih_jax import memory
 from ih_jax.data.batches import Vectors
 from ih_jax.errors import UserError, real, whole
 from ih_jax.model.activations import Activations
@@ -69,7 +69,7 @@ class Regression(Task):
         whole("tasks_seed", self.tasks_seed)
         real("noise", self.noise, above=0)
         whole("most_tasks", self.most_tasks, least=1)
-        gate.check_memory(8 * self.most_tasks * self.dimensions, "a set of tasks")
+        memory.check(8 * self.most_tasks * self.dimensions, "a set of tasks")
         if whole("tasks", self.tasks) > self.most_tasks:
             raise UserError(
                 f"tasks is {self.tasks:,}, most_tasks {self.most_tasks:,}: raise most_tasks"

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ih_jax import gate
+from ih_jax import memory, paths
 from ih_jax.errors import UserError
 
 MOST_BYTES = 2**20  # of one drawing, unpacked; Omniglot's have a few hundred
@@ -44,7 +44,7 @@ class Drawings:
         return tuple(dict.fromkeys(name.split("/")[0] for name in self.characters))
 
 
-def read(*paths: str | Path) -> Drawings:
+def read(*sources: str | Path) -> Drawings:
     """All distinct characters of folders and archives, in the order of their names.
 
     A character that several hold, such as Omniglot's two small sets, is taken once. Where
@@ -56,7 +56,7 @@ def read(*paths: str | Path) -> Drawings:
     """
     found: dict[str, dict[str, tuple[str, NDArray[np.uint8]]]] = {}
     count = held = 0
-    for path in [gate.path("images", each) for each in paths]:
+    for path in [paths.path("images", each) for each in sources]:
         begun = count
         for where, content in _members(path):
             parts = _parts(where)
@@ -76,7 +76,7 @@ def read(*paths: str | Path) -> Drawings:
                     f"most {MOST_HELD / 1e9:.1f} GB"
                 )
             if count % 256 == 0:
-                gate.check_memory(held, f"{path}: what it holds after {count:,} drawings")
+                memory.check(held, f"{path}: what it holds after {count:,} drawings")
             own = found.setdefault(f"{alphabet}/{character}", {})
             own.setdefault(drawing, (f"{path}: {where}", image))
             count += 1
@@ -121,10 +121,10 @@ def turned(images: NDArray[np.uint8], turns: Sequence[int], flips: bool) -> NDAr
 
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:
     """(name, content) of every drawing in a folder or archive."""
-    if gate.is_there(path) and path.is_dir():
+    if paths.is_there(path) and path.is_dir():
         for file in sorted(path.rglob("*")):
             where = file.relative_to(path).as_posix()
-            if _is_ignored(where) or not gate.is_there(file) or file.is_dir():
+            if _is_ignored(where) or not paths.is_there(file) or file.is_dir():
                 continue
             if not file.resolve().is_relative_to(path.resolve()):
                 raise UserError(
@@ -132,11 +132,11 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
                 )
             _refuse_other(path, where, file.stat().st_size)
             # The folder itself may be the alphabet's parent's name: keep what is below it.
-            yield f"{path.name}/{where}", gate.read_bytes(file, MOST_BYTES)
+            yield f"{path.name}/{where}", paths.read_bytes(file, MOST_BYTES)
         return
-    if not gate.is_there(path):
+    if not paths.is_there(path):
         raise UserError(f"{path} does not exist: give Omniglot's folders or zip archives")
-    gate.regular(path)
+    paths.regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
@@ -154,7 +154,7 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
         raise
     except Exception as error:  # zipfile and what unpacks its members raise many kinds
         raise UserError(
-            f"{path} is no whole zip archive ({gate.reason(error)}): load it again"
+            f"{path} is no whole zip archive ({paths.reason(error)}): load it again"
         ) from None
 
 
@@ -191,4 +191,4 @@ def _decode(path: str | Path, where: str, content: bytes) -> NDArray[np.uint8]:
     except UserError:
         raise
     except Exception as error:  # Pillow raises many kinds, and warns of bombs by one of them
-        raise UserError(f"{path}: {where!r} is no PNG image ({gate.reason(error)})") from None
+        raise UserError(f"{path}: {where!r} is no PNG image ({paths.reason(error)})") from None

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 from safetensors.numpy import load_file
 
-from ih_jax import gate
+from ih_jax import gate, paths
 from ih_jax.data.images import glyphs
 from ih_jax.errors import UserError, unknown
 
@@ -170,16 +170,16 @@ def read_resnet(path: Path) -> tuple[Any, str]:
         UserError: the file is missing or no safetensors file, or its tensors are another model's;
             the line says which differ.
     """
-    if not gate.is_there(path):
+    if not paths.is_there(path):
         raise UserError(f"there are no weights at {path}: give a safetensors file of a ResNet-18")
-    size = gate.regular(path).stat().st_size
+    size = paths.regular(path).stat().st_size
     if size > MOST_BYTES:
         raise UserError(f"{path} has {size:,} bytes, a ResNet-18 at most {MOST_BYTES:,}")
     try:
         arrays = load_file(path)
     except Exception as error:
         raise UserError(
-            f"{path} is no whole safetensors file ({gate.reason(error)}): PyTorch's own "
+            f"{path} is no whole safetensors file ({paths.reason(error)}): PyTorch's own "
             ".pth files are pickles, which are not read; save the state dict with safetensors"
         ) from None
     named = {_torchvision_name(name): np.asarray(array) for name, array in arrays.items()}

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ih_jax import array_files, gate
+from ih_jax import array_files, memory, paths
 from ih_jax.data.images import glyphs
 from ih_jax.errors import UserError, real, whole
 
@@ -96,14 +96,14 @@ def of_array(values: ArrayLike, name: str = "array") -> Features:
     """Features given as an array [C, E, F]."""
     try:
         given = values if isinstance(values, np.ndarray) else np.asarray(values)
-        gate.check_memory(4 * given.size, f"{name}: features of shape {given.shape}")
+        memory.check(4 * given.size, f"{name}: features of shape {given.shape}")
         with np.errstate(over="ignore"):  # infinity is refused by `select`
             array = np.asarray(given, np.float32)
     except (TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(
-            f"{name}: features are no array of numbers ({gate.reason(error)})"
+            f"{name}: features are no array of numbers ({paths.reason(error)})"
         ) from None
     if array.ndim != 3 or 0 in array.shape:
         raise UserError(f"features have shape {array.shape}: give [classes, exemplars, features]")
@@ -114,7 +114,7 @@ def of_array(values: ArrayLike, name: str = "array") -> Features:
 def of_one_hot(classes: int) -> Features:
     """One-hot classes with one exemplar each. Raises UserError for more than memory holds."""
     whole("classes", classes, least=1)
-    gate.check_memory(8 * classes**2, f"{classes:,} one-hot classes")
+    memory.check(8 * classes**2, f"{classes:,} one-hot classes")
     made = of_array(np.eye(classes, dtype=np.float32)[:, None], f"one-hot:{classes}")
     return replace(made, origin={"kind": "one_hot", "classes": classes})
 
@@ -131,7 +131,7 @@ def of_gaussian(
         whole(size, value, least=1)
     whole("seed", seed)
     real("spread", spread, least=0)
-    gate.check_memory(24 * math.prod(sizes.values()), f"{classes:,} Gaussian classes")
+    memory.check(24 * math.prod(sizes.values()), f"{classes:,} Gaussian classes")
     rng = np.random.default_rng(seed)
     means = rng.standard_normal((classes, 1, features))
     values = means + spread * rng.standard_normal((classes, exemplars, features))
@@ -141,13 +141,13 @@ def of_gaussian(
 
 def find_file(path: str | Path) -> Path:
     """The file, or the one of that name in the folder IH_JAX_DATA_DIR. Raises UserError."""
-    path = gate.path("data", path)
+    path = paths.path("data", path)
     folder = os.environ.get("IH_JAX_DATA_DIR")
     for candidate in (path, Path(folder) / path if folder else path):
-        if gate.is_there(candidate):
-            return gate.regular(candidate)
+        if paths.is_there(candidate):
+            return paths.regular(candidate)
     also = f" nor in IH_JAX_DATA_DIR ({folder})" if folder else ""
-    shown = gate.shown_path(path)
+    shown = paths.shown_path(path)
     raise UserError(f"no feature file at {shown}{also}: give an HDF5 file, or leave out --data")
 
 
@@ -173,7 +173,7 @@ def of_file(path: str | Path, key: str | None = None) -> Features:
         key = _choose_key(path, key, shapes)
         C, E, F = shapes[key]
         # What is kept of each class while classes are split.
-        gate.check_memory(CLASS_BYTES * C, f"{path}: {key}: the order of {C:,} classes")
+        memory.check(CLASS_BYTES * C, f"{path}: {key}: the order of {C:,} classes")
         array_files.hdf5_dataset(file, key)[-1, -1, -1]  # a truncated file fails here, not in a run
         groups = _groups(path, file, C)
 
@@ -184,7 +184,7 @@ def of_file(path: str | Path, key: str | None = None) -> Features:
             c, e = np.asarray(classes), np.asarray(exemplars)
             span = (int(np.ptp(c)) + 1) * (int(np.ptp(e)) + 1)
             needed = F * (span * found.dtype.itemsize + 8 * len(c) * len(e))
-            gate.check_memory(needed, f"{path}: {key}: reading {len(c):,} of {C:,} classes")
+            memory.check(needed, f"{path}: {key}: reading {len(c):,} of {C:,} classes")
             values = found[c.min() : c.max() + 1, e.min() : e.max() + 1]
             with np.errstate(over="ignore"):  # infinity is refused by `select`
                 return np.asarray(values[np.ix_(c - c.min(), e - e.min())], np.float32)
@@ -202,7 +202,7 @@ def _readable(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # h5py and HDF5 raise many kinds
         raise UserError(
-            f"{path} cannot be read whole ({gate.reason(error)}): is it a damaged HDF5 file?"
+            f"{path} cannot be read whole ({paths.reason(error)}): is it a damaged HDF5 file?"
         ) from None
 
 

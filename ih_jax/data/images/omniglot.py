@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ih_jax import array_files, files, gate
+from ih_jax import array_files, files, memory, paths
 from ih_jax.data.images import drawings as images_
 from ih_jax.data.images.drawings import Drawings
 from ih_jax.data.images.encoders import Encoder
@@ -107,19 +107,19 @@ def from_tfds(folder: Path) -> Drawings:
     return Drawings(tuple(names), images, digest.hexdigest()[:16])
 
 
-def drawings_of(paths: Sequence[str | Path], cache: Path, download: bool = False) -> Drawings:
+def drawings_of(sources: Sequence[str | Path], cache: Path, download: bool = False) -> Drawings:
     """Of these folders and archives; of none: of a download, or of those in IH_JAX_DATA_DIR.
 
     A folder may be one of drawings or one that holds Omniglot's archives.
     """
-    if download and not paths:
+    if download and not sources:
         return from_tfds(cache / "tensorflow-datasets")
-    found = [each for path in paths for each in archives_in(Path(path)) or [Path(path)]]
+    found = [each for path in sources for each in archives_in(Path(path)) or [Path(path)]]
     return images_.read(*(found or find_archives()))
 
 
 def prepare(
-    paths: Sequence[str | Path],
+    sources: Sequence[str | Path],
     encoder: Encoder,
     cache: Path,
     *,
@@ -133,14 +133,14 @@ def prepare(
     """The file of features of these drawings, made where it is not in the cache.
 
     Args:
-        paths: folders and archives; none: see `drawings_of`.
+        sources: folders and archives; none: see `drawings_of`.
         encoder: from drawings to features.
         cache: a folder for files of features.
         variants: four quarter turns of every character and of its mirror image, as classes.
         kept: drawings of each character; all where there are fewer than `KEPT`.
         seed: of the order of classes.
         out: write here instead of the cache.
-        download: where no paths are given, load the drawings with tensorflow-datasets.
+        download: where no sources are given, load the drawings with tensorflow-datasets.
         progress: show a bar.
 
     Raises:
@@ -150,10 +150,10 @@ def prepare(
     whole("drawings", kept, least=1)
     whole("seed", seed)
     if out is not None:
-        gate.new_file(out, "HDF5 file")
-    if download and paths:
+        paths.new_file(out, "HDF5 file")
+    if download and sources:
         raise UserError("both drawings and a download are asked for: give either")
-    drawings = drawings_of(paths, cache, download)
+    drawings = drawings_of(sources, cache, download)
     there = drawings.images.shape[1]
     if kept > max(there, KEPT):
         raise UserError(f"drawings is {kept:,}, and characters have {there} here: give fewer")
@@ -184,7 +184,7 @@ def _write(
     each = len(turns) * (1 + flips)
     few = drawings.images[:, : made_of["kept"]]
     # Turned one by one, put together, and once more in the order of classes.
-    gate.check_memory(3 * each * few.nbytes, f"{few.shape[0] * each:,} turned characters")
+    memory.check(3 * each * few.nbytes, f"{few.shape[0] * each:,} turned characters")
     features = encoder(images_.turned(few, turns, flips), progress)
     classes = np.arange(len(features))
     order = np.random.default_rng(made_of["seed"]).permutation(classes)

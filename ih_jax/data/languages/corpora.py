@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from hashlib import blake2b
 from pathlib import Path
 
-from ih_jax import gate
+from ih_jax import paths
 from ih_jax.errors import UserError
 
 Document = tuple[str, bytes]  # its name, what it holds
@@ -57,10 +57,10 @@ def one_by_one(corpus: str | Path, limit: int, download: bool = False) -> Iterat
 def find(corpus: str | Path) -> Path:
     """The file or folder, or that of the same name in IH_JAX_DATA_DIR. Raises UserError."""
     folder = os.environ.get("IH_JAX_DATA_DIR")
-    path = gate.path("corpus", corpus).expanduser()
+    path = paths.path("corpus", corpus).expanduser()
     for candidate in (path, *([Path(folder) / path] if folder else [])):
-        if gate.is_there(candidate):
-            return candidate if candidate.is_dir() else gate.regular(candidate)
+        if paths.is_there(candidate):
+            return candidate if candidate.is_dir() else paths.regular(candidate)
     also = f" nor in IH_JAX_DATA_DIR ({folder})" if folder else ""
     raise UserError(
         f"no text at {str(corpus)!r}{also}: give a file, a folder, {PYTHON!r} or '{TFDS}NAME'"

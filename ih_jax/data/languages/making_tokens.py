@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 import msgspec
 import numpy as np
 
-from ih_jax import files, gate
+from ih_jax import files, paths
 from ih_jax.data.languages import corpora, tokenizing
 from ih_jax.data.languages.corpora import SEPARATOR
 from ih_jax.data.languages.text import Kind, check_settings, cut, held_out_of
@@ -68,9 +68,9 @@ def make(corpus: Corpus, out: Path, told: Told = lambda stage, done, of: None) -
             is there or cannot be made, or a package is missing.
     """
     check_settings(corpus.tokenizer, corpus.vocabulary_size, corpus.limit, corpus.held_out)
-    if gate.is_there(out):
-        raise UserError(f"{gate.shown_path(out)} is there already: give another folder")
-    gate.results_folder(out)
+    if paths.is_there(out):
+        raise UserError(f"{paths.shown_path(out)} is there already: give another folder")
+    paths.results_folder(out)
     seen = _look(corpus, told)
     out_of_training = held_out_of([*seen.names], corpus.held_out) if len(seen.names) > 1 else set()
     tokenizer = _tokenizer(corpus, seen, out_of_training, told)

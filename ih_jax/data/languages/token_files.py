@@ -31,7 +31,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from ih_jax import gate
+from ih_jax import gate, paths
 from ih_jax.data.batches import Tokens
 from ih_jax.data.languages import corpora, tokenizing
 from ih_jax.data.languages.recipe import Recipe, recipe, with_bos
@@ -214,15 +214,15 @@ def _opened(folder: Path) -> Contents:
     """The files of a folder, checked where no living recipe has them. Raises UserError."""
     if not _are_in(folder):
         raise UserError(
-            f"{gate.shown_path(folder)} holds no token files: give a folder that ih-jax text made"
+            f"{paths.shown_path(folder)} holds no token files: give a folder that ih-jax text made"
         )
-    paths = [folder / name for name in (CARD, *map(file_of, SIDES))]
-    stats = [gate.regular(path).stat() for path in paths]
+    three = [folder / name for name in (CARD, *map(file_of, SIDES))]
+    stats = [paths.regular(path).stat() for path in three]
     key = folder.resolve(), *((s.st_size, s.st_mtime_ns, s.st_ino) for s in stats)
     found = _KNOWN.get(key)
     if found is not None:
         return found
-    card = gate.read_json(paths[0], Card)
+    card = gate.read_json(three[0], Card)
     sides = {side: _mapped(folder / file_of(side), side, card) for side in SIDES}
     made = Contents(card, _tokenizer(folder, card), sides["train"], sides["held_out"])
     return _KNOWN.setdefault(key, made)
@@ -234,18 +234,18 @@ def _mapped(path: Path, side: str, card: Card) -> NDArray[Any]:
     size = path.stat().st_size
     if size != count * dtype.itemsize:
         raise UserError(
-            f"{gate.shown_path(path)} has {size:,} bytes, its card says {count:,} tokens of "
+            f"{paths.shown_path(path)} has {size:,} bytes, its card says {count:,} tokens of "
             f"{dtype.itemsize} bytes: {AGAIN}"
         )
     if count > MOST:
-        raise UserError(f"{gate.shown_path(path)} has {count:,} tokens: give at most {MOST:,}")
+        raise UserError(f"{paths.shown_path(path)} has {count:,} tokens: give at most {MOST:,}")
     digest, highest = blake2b(), -1
     with path.open("rb") as file:
         while some := file.read(AT_ONCE):
             digest.update(some)
             highest = max(highest, int(np.frombuffer(some, dtype).max()))
     if digest.hexdigest() != card.checksums.get(path.name) or highest >= card.vocabulary:
-        raise UserError(f"{gate.shown_path(path)} is not what its card describes: {AGAIN}")
+        raise UserError(f"{paths.shown_path(path)} is not what its card describes: {AGAIN}")
     return np.memmap(path, dtype, "r") if count else np.zeros(0, dtype)
 
 
@@ -258,10 +258,10 @@ def _tokenizer(folder: Path, card: Card) -> Tokenizer:
         elif card.tokenizer == "characters":
             made = tokenizing.of_characters([b"".join(pieces)])
         else:
-            merges = gate.read_bytes(folder / MERGES, gate.MOST_BYTES)
+            merges = paths.read_bytes(folder / MERGES, gate.MOST_BYTES)
             if blake2b(merges).hexdigest() != card.checksums.get(MERGES):
                 raise UserError(
-                    f"{gate.shown_path(folder / MERGES)} is not what its card describes: {AGAIN}"
+                    f"{paths.shown_path(folder / MERGES)} is not what its card describes: {AGAIN}"
                 )
             made = tokenizing.of_merges(merges.decode())
         if made.pieces == pieces:
@@ -270,5 +270,5 @@ def _tokenizer(folder: Path, card: Card) -> Tokenizer:
         if isinstance(error, UserError):
             raise
     raise UserError(
-        f"{gate.shown_path(folder)}: the tokenizer is not what its card describes: {AGAIN}"
+        f"{paths.shown_path(folder)}: the tokenizer is not what its card describes: {AGAIN}"
     )

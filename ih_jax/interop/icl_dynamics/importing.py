@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from ih_jax import files, gate
+from ih_jax import files, paths
 from ih_jax.data.evaluations import EvaluationSet
 from ih_jax.data.fewshot import Burst
 from ih_jax.data.images.features import Features, of_file
@@ -61,13 +61,13 @@ def write(
         UserError: the folder holds something already or is not writable, or the features are not
             those that the run's weights take.
     """
-    folder = gate.path("out", folder).absolute()
+    folder = paths.path("out", folder).absolute()
     if data.features != run.config.features:
         raise UserError(
             f"{data.name} has {data.features} features, the run's weights take "
             f"{run.config.features}: give the features that it was trained on"
         )
-    if gate.is_there(folder) and (not folder.is_dir() or any(folder.iterdir())):
+    if paths.is_there(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty: give a new folder with --out")
     studies = {each: study_of(run, data, each) for each in get_args(Generator)}
     split = split_of(run, studies, label_generator)

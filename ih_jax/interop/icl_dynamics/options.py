@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from ih_jax import gate
+from ih_jax import gate, paths
 from ih_jax.errors import UserError, unknown
 from ih_jax.model.params import Positions
 
@@ -186,15 +186,15 @@ def read_run_options(path: Path) -> tuple[RunOptions, ClampOptions, dict[str, An
     Raises:
         UserError: there is no such file, or a field is missing, of another type, or out of range.
     """
-    if not gate.is_there(path):
+    if not paths.is_there(path):
         raise UserError(f"there is no {path}: give the folder of a run of the authors' code")
     found = gate.parse_json(path, most=2**20)
-    options = gate.checked(found, RunOptions, gate.shown_path(path))
+    options = gate.checked(found, RunOptions, paths.shown_path(path))
     clamp_options = checked_clamp_options(
         {name: value for name, value in found.items() if name.startswith("opto_")},
-        gate.shown_path(path),
+        paths.shown_path(path),
     )
-    _check_together(options, gate.shown_path(path))
+    _check_together(options, paths.shown_path(path))
     return options, clamp_options, found
 
 

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from ih_jax import array_files, gate
+from ih_jax import array_files, gate, memory, paths
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.data.evaluations import EVALUATION_SETS, STRATEGIES, EvaluationSet
 from ih_jax.errors import UserError
@@ -70,8 +70,8 @@ def read(folder: str | Path) -> AuthorsRun:
             f"{folder}: its copy reads a pass with {translation.base.describe()}, which no one "
             "clamp says: measure its checkpoints with read_checkpoint and passes of your own"
         )
-    whole = sum(gate.regular(file).stat().st_size for file in files)
-    gate.check_memory(whole, f"{folder}/checkpoints: what its {len(files)} files hold")
+    whole = sum(paths.regular(file).stat().st_size for file in files)
+    memory.check(whole, f"{folder}/checkpoints: what its {len(files)} files hold")
     checkpoints: dict[int, Params] = {}
     before: tuple[Path, int] | None = None
     for file in files:
@@ -117,7 +117,7 @@ def read_checkpoint(file: Path, options: RunOptions) -> tuple[int, Params]:
     Raises:
         UserError: it is no checkpoint of that model, or a weight is NaN or infinite.
     """
-    gate.check_memory(bytes_of(options), f"config.json: a network of depth {options.depth:,}")
+    memory.check(bytes_of(options), f"config.json: a network of depth {options.depth:,}")
     records = list(array_files.npy_records(file, MOST_BYTES))
     if not records or records[0].shape or records[0].dtype.kind not in "iu" or records[0] < 0:
         raise UserError(f"{file} does not begin with the number of sequences seen")
@@ -184,7 +184,7 @@ def read_log(file: Path, sets: Sequence[str] = ()) -> xr.Dataset:
             as many rows of scores for each.
     """
     try:
-        with h5py.File(gate.regular(file), "r") as log:
+        with h5py.File(paths.regular(file), "r") as log:
             seen = array_files.hdf5_array(log, "eval_iter")
             if seen.ndim != 1 or seen.dtype.kind not in "iu" or not len(seen):
                 raise UserError(f"{file}: eval_iter has no whole numbers of sequences")
@@ -207,7 +207,7 @@ def read_log(file: Path, sets: Sequence[str] = ()) -> xr.Dataset:
     except UserError:
         raise
     except Exception as error:  # h5py and HDF5 raise many kinds for damaged files
-        raise UserError(f"{file} is no log of the authors' code ({gate.reason(error)})") from None
+        raise UserError(f"{file} is no log of the authors' code ({paths.reason(error)})") from None
     return xr.Dataset(
         {metric: (("sequences", "set"), each) for metric, each in values.items()},
         {"sequences": seen, "set": names},

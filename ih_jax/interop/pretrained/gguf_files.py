@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ih_jax import gate
+from ih_jax import paths
 from ih_jax.errors import UserError, unknown
 
 SUFFIX = ".gguf"
@@ -60,14 +60,14 @@ class Opened:
                 f"to read {path}, pip install gguf (or ih_jax[gguf]); or give a folder with "
                 "config.json and model.safetensors"
             ) from None
-        gate.regular(path)
+        paths.regular(path)
         self.path, self.package = path, gguf
         try:
             self.reader: Any = gguf.GGUFReader(path)
             self.tensors = {_renamed(each.name): each for each in self.reader.tensors}
         except Exception as error:  # the package raises whatever NumPy and struct do
             raise UserError(
-                f"{path} is no whole GGUF file ({gate.reason(error)}): download it again"
+                f"{path} is no whole GGUF file ({paths.reason(error)}): download it again"
             ) from None
 
     def __enter__(self) -> Opened:
@@ -92,7 +92,7 @@ class Opened:
         except Exception as error:
             raise UserError(
                 f"{self.path}: {held.name} is of kind {held.tensor_type.name}, which cannot be "
-                f"unpacked ({gate.reason(error)}): give a file quantised in another way"
+                f"unpacked ({paths.reason(error)}): give a file quantised in another way"
             ) from None
         whole = np.asarray(found, np.float32).reshape(self.get_slice(name).shape)
         turned = re.search(r"\.(attn_[qk])\.", held.name)

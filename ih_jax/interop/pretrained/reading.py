@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from ih_jax import gate
+from ih_jax import gate, paths
 from ih_jax.errors import UserError, unknown
 from ih_jax.interop.pretrained import (
     bloom,
@@ -158,7 +158,7 @@ def step_of(name: str) -> int | None:
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder that holds no network itself, in the order of their steps."""
-    if not folder.is_dir() or gate.is_there(folder / "config.json"):
+    if not folder.is_dir() or paths.is_there(folder / "config.json"):
         return []
     inside = [each for each in sorted(folder.iterdir()) if (each / "config.json").is_file()]
     numbered = [(step_of(each.name), each) for each in inside]
@@ -185,15 +185,15 @@ def _described(place: Place) -> tuple[Family, Any, Config]:
     folder = place.folder
     if place.gguf is not None:
         with gguf_files.Opened(place.gguf) as opened:
-            return _fields(opened.config(), gate.shown_path(place.gguf))
+            return _fields(opened.config(), paths.shown_path(place.gguf))
     path = folder / "config.json"
-    if not gate.is_there(path):
+    if not paths.is_there(path):
         inside = [each.name for each in checkpoints(folder)]
         raise UserError(
             f"{folder} holds no config.json: give the whole folder of the network"
             + f", such as one of {', '.join(inside[:4])} in it" * bool(inside)
         )
-    return _fields(gate.parse_json(path), gate.shown_path(path))
+    return _fields(gate.parse_json(path), paths.shown_path(path))
 
 
 def _fields(given: Any, where: str) -> tuple[Family, Any, Config]:
@@ -208,8 +208,8 @@ def _fields(given: Any, where: str) -> tuple[Family, Any, Config]:
 def _gguf(path: Path) -> Path | None:
     """The GGUF file that this is, or the only one in a folder without config.json."""
     if path.suffix == gguf_files.SUFFIX and not path.is_dir():
-        return gate.regular(path)
-    if path.is_dir() and not gate.is_there(path / "config.json"):
+        return paths.regular(path)
+    if path.is_dir() and not paths.is_there(path / "config.json"):
         inside = sorted(path.glob(f"*{gguf_files.SUFFIX}"))
         if len(inside) > 1:
             names = ", ".join(each.name for each in inside[:4])
@@ -223,18 +223,18 @@ def _files(place: Place) -> list[Path]:
     if place.gguf is not None:
         return [place.gguf]
     folder = place.folder
-    if gate.is_there(folder / WEIGHTS):
-        return [gate.regular(folder / WEIGHTS)]
+    if paths.is_there(folder / WEIGHTS):
+        return [paths.regular(folder / WEIGHTS)]
     index = folder / INDEX
-    if gate.is_there(index):
+    if paths.is_there(index):
         placed = gate.read_json(index, _Index).weight_map
         files = [folder / Path(name).name for name in sorted(set(placed.values()))]
-        absent = [file.name for file in files if not gate.is_there(file)]
+        absent = [file.name for file in files if not paths.is_there(file)]
         if absent:
             raise UserError(
                 f"{index}: {', '.join(absent[:3])} of it is missing: download the weights again"
             )
-        return [gate.regular(file) for file in files]
+        return [paths.regular(file) for file in files]
     raise UserError(
         f"{folder} holds no {WEIGHTS}, nor shards with their index; pickles (pytorch_model.bin) "
         "are not read: convert them, with transformers, by "
@@ -259,7 +259,7 @@ def _from_hub(repository: str, revision: str | None) -> Path:
     except Exception as error:
         # The hub's client and what it is built on raise many kinds; each means: not downloaded.
         raise UserError(
-            f"{HUB}{repository} could not be downloaded ({gate.reason(error)}): is it OWNER/NAME "
+            f"{HUB}{repository} could not be downloaded ({paths.reason(error)}): is it OWNER/NAME "
             "or OWNER/NAME@REVISION, and is there an internet connection?"
         ) from None
     return Path(found)

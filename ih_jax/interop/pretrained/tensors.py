@@ -17,7 +17,7 @@ from jax import Array
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from ih_jax import gate
+from ih_jax import gate, memory, paths
 from ih_jax.errors import UserError
 from ih_jax.interop.pretrained import gguf_files
 from ih_jax.interop.pretrained.family import Family, Source
@@ -57,7 +57,7 @@ def read_weights(
             or take more memory than is free.
     """
     folder = files[0].parent
-    gate.check_memory(bytes_of(config), f"{folder / 'config.json'}: a network of that size")
+    memory.check(bytes_of(config), f"{folder / 'config.json'}: a network of that size")
     outer = dict(family.outer(config, found))
     inner = family.inner(config, found)
     with contextlib.ExitStack() as stack:
@@ -134,12 +134,12 @@ def _open(file: Path) -> Any:
     if file.suffix == gguf_files.SUFFIX:
         return gguf_files.Opened(file)
     try:
-        return safe_open(gate.regular(file), framework="numpy")
+        return safe_open(paths.regular(file), framework="numpy")
     except UserError:
         raise
     except (SafetensorError, OSError) as error:
         raise UserError(
-            f"{file} is no whole safetensors file ({gate.reason(error)}): download it again, and "
+            f"{file} is no whole safetensors file ({paths.reason(error)}): download it again, and "
             "not as a pointer of Git LFS"
         ) from None
 

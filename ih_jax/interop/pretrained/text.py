@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ih_jax import gate
+from ih_jax import paths
 from ih_jax.errors import UserError
 
 
@@ -24,12 +24,12 @@ def tokenizer(path: Path, remedy: str) -> Any:
     from tokenizers import Tokenizer
 
     try:
-        return Tokenizer.from_file(str(gate.regular(path)))
+        return Tokenizer.from_file(str(paths.regular(path)))
     except UserError:
         raise
     except Exception as error:  # whatever its parser, in Rust, raises
         raise UserError(
-            f"{path} cannot be read ({gate.reason(error)}): download it again, or {remedy}"
+            f"{path} cannot be read ({paths.reason(error)}): download it again, or {remedy}"
         ) from None
 
 
@@ -39,7 +39,7 @@ def encode(path: Path, lines: Sequence[str], bos: int | None) -> list[list[int]]
     Raises:
         UserError: the file is missing or cannot be read, or numbers of tokens differ.
     """
-    if not gate.is_there(path):
+    if not paths.is_there(path):
         raise UserError(f"there is no {path}: put it there, or give tokens")
     made = tokenizer(path, "give tokens")
     first = [] if bos is None else [bos]
