@@ -47,6 +47,8 @@ from ih_jax.experiments.singh2024 import (
     table1,
     table2,
 )
+from ih_jax.experiments.singh2025 import clamped as singh2025_clamped
+from ih_jax.experiments.singh2025 import grafts as singh2025_grafts
 from ih_jax.experiments.singh2025 import main as singh2025_main
 from ih_jax.experiments.singh2025 import toy as singh2025_toy
 
@@ -98,7 +100,9 @@ SETS: dict[str, tuple[Experiment, ...]] = {
         )
     ),
     "transience": (transience.experiment,),
-    "coopetition": tuple(m.experiment for m in (singh2025_main, singh2025_toy)),
+    "coopetition": tuple(
+        m.experiment for m in (singh2025_main, singh2025_grafts, singh2025_clamped, singh2025_toy)
+    ),
     "reddy2024": tuple(m.experiment for m in (phase_diagram, abruptness)),
     "garg2022": (diversity.experiment,),
 }

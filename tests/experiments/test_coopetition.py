@@ -12,7 +12,15 @@ import xarray as xr
 import ih_jax as ih
 from ih_jax.claims import decide
 from ih_jax.experiments.base import Options
-from ih_jax.experiments.singh2025 import main, strategies, toy, toy_model, trainings
+from ih_jax.experiments.singh2025 import (
+    clamped,
+    grafts,
+    main,
+    strategies,
+    toy,
+    toy_model,
+    trainings,
+)
 from ih_jax.experiments.singh2025.toy_model import Variant
 
 FAST = {"xla_backend_optimization_level": 0}
@@ -156,13 +164,31 @@ def scores(**flips: str) -> xr.Dataset:
 
 
 def verdicts(results: xr.Dataset) -> dict[str, str]:
-    return {claim.name: finding.verdict for claim, finding in decide(main.CLAIMS, results)}
+    return {
+        claim.name: finding.verdict
+        for module in (main, grafts, clamped)
+        for claim, finding in decide(module.CLAIMS, results)
+    }
 
 
 def test_networks_as_the_paper_says_replicate() -> None:
     assert set(verdicts(scores()).values()) == {"replicates"}
     assert main.tables(scores())[0].rows[0][:3] == ("main", "0.90 at 1,000", "0.10")
-    assert len(main.draw(scores()).axes) == 3
+
+
+def test_each_figure_has_its_runs() -> None:
+    of_main = ["main", *trainings.CLAMPS, "match given at first"]
+    runs = {
+        main: ["main", "matched"],
+        grafts: [r for r in RUNS if r not in ("main", "matched", "ciwl_only")],
+        clamped: of_main,
+    }
+    for module, names in runs.items():
+        figure = module.draw(scores().sel(run=names))
+        assert set(names) <= {t.get_text() for ax in figure.axes for t in ax.get_legend().texts} | {
+            "main",
+            "matched",
+        }
 
 
 @pytest.mark.parametrize(

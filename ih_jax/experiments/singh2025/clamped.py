@@ -1,0 +1,105 @@
+"""What makes in-context learning stay? Subcircuits given, denied, or given for a while.
+
+Ours, beside Singh et al. 2023 and 2025. Command: ih-jax run singh2025-clamps. On 2 CPU
+cores: 5 minutes a network (five runs, of which one is that of singh2025).
+Expected: without attention to the previous token in-context learning never comes; previous-token
+heads that are given do not keep it; a match that is given does, for as long as it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from ih_jax.claims import Claim, Rule, in_most, of_networks, yes
+from ih_jax.experiments.base import Experiment, Found, Options, Table
+from ih_jax.experiments.drawing import curves, over_sequences, tidy
+from ih_jax.experiments.singh2025 import runs
+from ih_jax.experiments.singh2025.strategies import FLIP, READS, comes, wins
+from ih_jax.experiments.singh2025.trainings import CLAMPED, DIFFERS, MAIN
+
+RUNS = {"main": MAIN, "clamps": CLAMPED}
+COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7")
+
+
+def measure(options: Options, found: Found) -> xr.Dataset:
+    """Scores on every evaluation set, [run, init, set, sequences]."""
+    return runs.gather(found, RUNS)
+
+
+def _share(what: str, value: Callable[[xr.Dataset], bool | None]) -> Rule:
+    return in_most(what, of_networks(value), yes)
+
+
+CLAIMS = (
+    Claim(
+        "no previous token, no in-context learning",
+        "Without attention to the previous token in layer 0 in-context learning never comes.",
+        _share("never", lambda one: not comes("previous token denied")(one)),
+        source="ours",
+        estimand=f"share of networks at chance throughout: {READS}",
+        kind="hypothesis",
+    ),
+    Claim(
+        "a previous-token head does not keep it",
+        "Given previous-token heads do not make in-context learning stay.",
+        _share("goes", wins("previous token given", "weights")),
+        source="ours",
+        estimand=f"share of networks in which weights win at the end: {FLIP}",
+        kind="hypothesis",
+    ),
+    Claim(
+        "a given match keeps it",
+        "Two heads of layer 1 that are given the match make in-context learning stay.",
+        _share("stays", wins("match given", "context")),
+        source="ours",
+        estimand=f"share of networks in which the context wins at the end: {FLIP}",
+        kind="hypothesis",
+    ),
+    Claim(
+        "but only while it is given",
+        "A match that is given for the first quarter only does not make it stay.",
+        _share("goes", wins("match given at first", "weights")),
+        source="ours",
+        estimand=f"share of networks in which weights win at the end: {FLIP}",
+        kind="hypothesis",
+    ),
+)
+
+
+def tables(results: xr.Dataset) -> list[Table]:
+    """Medians over networks, by run."""
+    return [runs.ends(results)]
+
+
+def draw(results: xr.Dataset) -> Figure:
+    """Whether new labels are read from the context, and who wins on exchanged ones."""
+    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+    titles = {"icl": "New labels read from the context", "flip_icl": "Context (1) or weights (0)"}
+    scores = results["eval_in_context_accuracy"]
+    for axes, (name, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+        for run, colour in zip(results["run"].values.tolist(), COLOURS, strict=True):
+            curves(axes, scores.sel(run=run, set=name, drop=True), colour, run)
+        axes.axhline(0.5, ls="--", lw=0.8, color="0.7", zorder=0)
+        axes.set(ylim=(0, 1.02), ylabel=f"in-context accuracy on {name}")
+        over_sequences(axes)
+        axes.legend(frameon=False, fontsize=8)
+        tidy(axes, title)
+    return figure
+
+
+experiment = Experiment(
+    name="singh2025-clamps",
+    title="What makes in-context learning stay",
+    paper="ours, beside Singh et al. 2023 and 2025",
+    summary="The main run's data, with attention to the previous token given to two heads of layer "
+    "0 or denied to all, or with the match given to two heads of layer 1, throughout or at first.",
+    trainings=tuple(RUNS.values()),
+    measure=measure,
+    claims=CLAIMS,
+    draw=draw,
+    tables=tables,
+    differs=DIFFERS,
+)

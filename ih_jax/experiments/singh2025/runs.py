@@ -1,0 +1,50 @@
+"""The runs of several trainings side by side, by name, and what is tabled of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+
+from ih_jax.experiments.base import Found, Table, Training
+from ih_jax.experiments.singh2025.strategies import METRICS, SETS
+
+
+def gather(found: Found, trainings: Mapping[str, Training]) -> xr.Dataset:
+    """Scores on every evaluation set, [run, init, set, sequences].
+
+    Args:
+        found: trained networks.
+        trainings: {name: training}; a run is called by the name of its training, or, where a
+            training has several clamps, by that of the clamp.
+    """
+    parts = []
+    for name, training in trainings.items():
+        results = found[training.name].results[list(METRICS)].rename(eval_sequences="sequences")
+        clamps = results["clamp"].values.tolist()
+        parts.append(
+            results.rename(clamp="run").assign_coords(run=clamps if len(clamps) > 1 else [name])
+        )
+    return xr.concat(parts, dim="run").transpose("run", "init", "set", "sequences")
+
+
+def ends(results: xr.Dataset) -> Table:
+    """Medians over networks, by run: the context's best, its end, and the other sets' ends."""
+    rows = []
+    for run in results["run"].values.tolist():
+        one = results.sel(run=run).median("init")
+        row = [run]
+        for name in ("icl", "flip_icl"):
+            curve = one["eval_in_context_accuracy"].sel(set=name).values
+            best = int(np.nanargmax(curve))
+            row += [f"{curve[best]:.2f} at {int(one['sequences'][best]):,}", f"{curve[-1]:.2f}"]
+        last = one["eval_accuracy"].isel(sequences=-1)
+        rows.append((*row, *(f"{float(last.sel(set=name)):.2f}" for name in OTHERS)))
+    header = ("run", "icl, best", "icl, end", "flip_icl, best", "flip_icl, end")
+    others = [f"{name}, end" for name in OTHERS]
+    title = "Accuracy (on icl and flip_icl: in context), medians over networks"
+    return Table(title, (*header, *others), rows)
+
+
+OTHERS = [name for name in SETS if name not in ("icl", "flip_icl")]
