@@ -12,6 +12,8 @@ from ih_jax.experiments.olsson2022 import phase_change
 
 INITS = [5, 6, 7, 8, 9]  # five that agree decide
 EVERY = ("1L", "2L", "3L", "1L MLP", "2L MLP", "1L smeared", "2L smeared")
+DEEPER = ("6L", "4L MLP", "6L MLP")  # of which the paper's curiosities are told
+REMOVED = (*EVERY, *DEEPER)
 FOUR = ("1L", "2L", "1L smeared", "2L smeared")
 DEEP = ["2L", "3L", "2L MLP"]
 TOKENS = np.arange(0, 8_000_001, 80_000)
@@ -25,6 +27,7 @@ MIDDLE = {
     "2L": 1.6e6,
     "3L": 1.4e6,
     "2L MLP": 1.5e6,
+    **dict.fromkeys(DEEPER, 1.4e6),
     "1L smeared": 1.0e6,
     "2L smeared": 0.9e6,
     "2L, repeats": 1.6e6,
@@ -34,11 +37,15 @@ INDUCTION = {
     "2L": [(1, 0), (1, 2)],
     "3L": [(2, 0), (2, 1), (1, 3)],
     "2L MLP": [(1, 1), (1, 2)],
+    "6L": [(5, 0), (5, 1), (4, 2)],
+    "4L MLP": [(3, 0), (3, 1), (2, 2)],
+    "6L MLP": [(5, 0), (5, 1), (4, 2)],
     "1L smeared": [(0, 0), (0, 2)],
     "2L smeared": [(1, 3), (1, 0), (0, 1)],
     "2L, repeats": [(1, 0), (1, 2)],
 }
 PREVIOUS = {"2L": (0, 1), "3L": (0, 2), "2L MLP": (0, 3), "2L, repeats": (0, 1)}
+PREVIOUS |= dict.fromkeys(DEEPER, (0, 0))
 
 
 def rise(n: np.ndarray, middle: float, width: float = 60e3) -> np.ndarray:
@@ -189,37 +196,48 @@ def smeared() -> xr.Dataset:
 
 
 def removals() -> xr.Dataset:
-    effect = heads([0.4, 0.2, 0.15], 0.5, -0.01)
-    projection = heads([-3.0, -2.0, -1.0], -0.5, 0.05)
-    projection[[name not in MIDDLE for name in EVERY]] = np.nan
-    changes = np.array([name in MIDDLE for name in EVERY])[:, None] * np.ones(len(INITS))
+    """Previous-token heads count for nothing where patterns are kept."""
+
+    def of(*strengths: float, previous: float, other: float) -> np.ndarray:
+        return heads(strengths, previous, other, REMOVED, 6)
+
+    effect = of(0.4, 0.2, 0.15, previous=0.02, other=-0.01)
+    effect[REMOVED.index("6L"), :, 1, 3] = 0.12  # matters and is no induction head
+    flat = REMOVED.index("4L MLP")
+    effect[flat, :, 2:4] = np.where(effect[flat, :, 2:4] > 0, 0.2, -0.01)
+    lone = effect[REMOVED.index("6L MLP")]
+    lone[lone == 0.15] = -0.05
+    full = effect + np.where(effect == 0.02, 0.5, 0.0)
+    projection = of(-3.0, -2.0, -1.0, previous=-0.5, other=0.05)
+    projection[[name not in MIDDLE for name in REMOVED]] = np.nan
+    changes = np.array([name in MIDDLE for name in REMOVED])[:, None] * np.ones(len(INITS))
     return xr.Dataset(
         {
-            "curve": (CURVE, score(EVERY)),
-            "score": (AT_LOOKS, grown(effect, EVERY, SPARSE, 0.05)),
-            "loss": (AT_LOOKS, grown(effect / 3, EVERY, SPARSE)),
-            "projection": (AT_LOOKS, grown(projection, EVERY, SPARSE)),
-            "full_score": (HEAD, effect),
-            "previous_token": (HEAD, looking_back()),
-            "prefix_matching": (HEAD, matching()),
-            "whole": (CURVE[:2], score(EVERY)[..., -1]),
+            "curve": (CURVE, score(REMOVED)),
+            "score": (AT_LOOKS, grown(effect, REMOVED, SPARSE, 0.05)),
+            "loss": (AT_LOOKS, grown(effect / 3, REMOVED, SPARSE)),
+            "projection": (AT_LOOKS, grown(projection, REMOVED, SPARSE)),
+            "full_score": (HEAD, full),
+            "previous_token": (HEAD, looking_back(REMOVED, 6)),
+            "prefix_matching": (HEAD, matching(REMOVED, 6)),
+            "whole": (CURVE[:2], score(REMOVED)[..., -1]),
             "joint_patterns": (CURVE[:2], 0.7 * changes),
             "joint_full": (CURVE[:2], 0.75 * changes),
         },
-        along(checkpoint=SPARSE),
+        along(REMOVED, checkpoint=SPARSE),
     )
 
 
-def scores_of_heads() -> dict[str, np.ndarray]:
+def scores_of_heads(names: Sequence[str] = EVERY, layers: int = LAYERS) -> dict[str, np.ndarray]:
     """What `heads.at_the_end` tells."""
     return {
-        "previous_token": looking_back(),
-        "prefix_matching": matching(),
-        "copying": heads([0.9, 0.8, 0.7], 0.1, 0.02),
-        "copying_logits": heads([5.0, 4.0, 3.0], 0.3, 0.1),
-        "ov": heads([0.95, 0.9, 0.85], 0.1, 0.05),
-        "trace": heads([9.0, 8.0, 7.0], 0.4, 0.1),
-        "cosine": heads([0.9, 0.8, 0.7], 0.05, 0.01),
+        "previous_token": looking_back(names, layers),
+        "prefix_matching": matching(names, layers),
+        "copying": heads([0.9, 0.8, 0.7], 0.1, 0.02, names, layers),
+        "copying_logits": heads([5.0, 4.0, 3.0], 0.3, 0.1, names, layers),
+        "ov": heads([0.95, 0.9, 0.85], 0.1, 0.05, names, layers),
+        "trace": heads([9.0, 8.0, 7.0], 0.4, 0.1, names, layers),
+        "cosine": heads([0.9, 0.8, 0.7], 0.05, 0.01, names, layers),
     }
 
 
@@ -289,20 +307,23 @@ def of_a_mixture() -> xr.Dataset:
 
 def sizes(before: float = -1, after: float = 1) -> xr.Dataset:
     """The deeper, the slower (-1) or the faster (1) the loss falls, before and after the change."""
-    deeper = np.array([int(name[0]) for name in EVERY])[:, None, None]
+    names = (*EVERY, "6L MLP")
+    deeper = np.array([int(name[0]) for name in names])[:, None, None]
     early, late = (0.05 * (4 + sign * deeper) for sign in (before, after))
     falls = early * np.log(np.minimum(TOKENS, 1.4e6) / 1e6 + 0.1)
     falls = falls + late * np.log(np.maximum(TOKENS, 1.8e6) / 1.8e6)
+    made = 2.8 - falls - 0.3 * changed(names, TOKENS)
+    made[-1, :, 70] += 0.5  # a spike
     return xr.Dataset(
         {
             **{
-                name: (AT_LOOKS, grown(values, EVERY, SPARSE))
-                for name, values in scores_of_heads().items()
+                name: (AT_LOOKS, grown(values, names, SPARSE))
+                for name, values in scores_of_heads(names, 6).items()
             },
-            "loss": (CURVE, 2.8 - falls - 0.3 * changed(EVERY, TOKENS)),
-            "curve": (CURVE, score(EVERY)),
+            "loss": (CURVE, made),
+            "curve": (CURVE, score(names)),
         },
-        along(checkpoint=SPARSE),
+        along(names, checkpoint=SPARSE),
     )
 
 

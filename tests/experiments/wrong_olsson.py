@@ -14,6 +14,7 @@ import xarray as xr
 from made_up_olsson import (
     AT_LOOKS,
     DEEP,
+    DEEPER,
     FOUR,
     INITS,
     KEPT,
@@ -190,13 +191,17 @@ BAD: list[tuple[str, str, Change]] = [
     (
         "olsson-ablations",
         "induction heads carry it: attention only",
-        at("joint_patterns", 0.2, model=["2L", "3L"]),
+        at("joint_patterns", 0.2, model=["2L", "3L", "6L"]),
     ),
-    ("olsson-ablations", "the same, all recomputed", at("joint_full", 0.2, model=["2L", "3L"])),
+    (
+        "olsson-ablations",
+        "the same, all recomputed",
+        at("joint_full", 0.2, model=["2L", "3L", "6L"]),
+    ),
     (
         "olsson-ablations",
         "induction heads carry it: with MLPs",
-        at("joint_patterns", 0.2, model="2L MLP"),
+        at("joint_patterns", 0.2, model=["2L MLP", "4L MLP", "6L MLP"]),
     ),
     (
         "olsson-ablations",
@@ -208,13 +213,43 @@ BAD: list[tuple[str, str, Change]] = [
     (
         "olsson-ablations",
         "furthest back",
-        at("projection", -9.0, model=DEEP, layer=0, head=[0, 1, 2, 3]),
+        at("projection", -9.0, model=[*DEEP, *DEEPER], layer=0, head=[0, 1, 2, 3]),
     ),
     ("olsson-ablations", "the opposite sign", lambda d: d.assign(score=abs(d["score"]))),
     (
         "olsson-ablations",
         "not before the window",
-        at("score", 0.4, model=DEEP, checkpoint=SPARSE[0], layer=1, head=0),
+        at("score", 0.4, model=[*DEEP, *DEEPER], checkpoint=SPARSE[0], layer=1, head=0),
+    ),
+    (
+        "olsson-ablations",
+        "by type: induction heads",
+        lambda d: d.assign(score=d["score"].where(d["prefix_matching"] < 0.5, -0.05)),
+    ),
+    (
+        "olsson-ablations",
+        "by type: previous-token heads",
+        lambda d: d.assign(score=d["score"].where(~(d["previous_token"] > 0.5), 0.3)),
+    ),
+    (
+        "olsson-ablations",
+        "by type: previous-token heads, recomputed",
+        lambda d: d.assign(full_score=d["score"].isel(checkpoint=-1) - 0.01),
+    ),
+    (
+        "olsson-ablations",
+        "curiosity: six layers",
+        at("score", 0.02, model="6L", layer=1, head=3, checkpoint=SPARSE[-1]),
+    ),
+    (
+        "olsson-ablations",
+        "curiosity: four layers with MLPs",
+        at("score", 3.0, model="4L MLP", layer=1, head=0, checkpoint=SPARSE[-1]),
+    ),
+    (
+        "olsson-ablations",
+        "curiosity: six layers with MLPs",
+        lambda d: d.assign(score=d["score"].where(d["score"] > -0.02, 0.1)),
     ),
     (
         "olsson-heads",
@@ -271,6 +306,7 @@ BAD: list[tuple[str, str, Change]] = [
         ),
     ),
     ("olsson-scaling", "before: small ones fall faster", lambda d: sizes(before=1)),
+    ("olsson-scaling", "curiosity: a spike", at("loss", 3.0, model="6L MLP")),
     ("olsson-scaling", "after: large ones", lambda d: sizes(after=-1)),
     ("olsson-widths", "every width changes", times("prefix_matching", 0.5)),
     ("olsson-widths", "the order inverts", lambda d: widths(before=1, after=-1)),

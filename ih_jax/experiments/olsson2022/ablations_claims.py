@@ -18,6 +18,7 @@ from ih_jax.claims import (
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.models import INDUCTION, of_models
 
+MATTERS, NOISE = 0.1, 0.01  # shares of the score: of a head that matters; that say nothing
 PREVIOUS = 0.5  # attention to the previous token from which on a head is called one for it
 
 
@@ -114,7 +115,67 @@ def matters(seed: xr.Dataset, name: str) -> int:
     """Heads that take a tenth of the score with them and are not induction heads."""
     score, _, prefix, _ = _end(seed, name)
     share = score / -_whole(seed, name)
-    return int(((share >= 0.1) & (prefix < INDUCTION)).sum())
+    return int(((share >= MATTERS) & (prefix < INDUCTION)).sum())
+
+
+def _by_type(seed: xr.Dataset, name: str, full: bool = False) -> dict[str, np.ndarray]:
+    """Shares of the score lost with each head, by type; one that is both is an induction head."""
+    share, prefix, previous = _shares(seed, name)
+    if full:
+        own = seed["full_score"].sel(model=name).values.ravel()
+        share = own[np.isfinite(own)] / -models.enough(_whole(seed, name))
+    induction = prefix >= INDUCTION
+    back = (previous >= PREVIOUS) & ~induction
+    return {
+        "induction": share[induction],
+        "previous": share[back],
+        "neither": share[~induction & ~back],
+    }
+
+
+def _mean(shares: np.ndarray) -> float:
+    return float(shares.mean()) if shares.size else float("nan")
+
+
+def _more_than_neither(seed: xr.Dataset, name: str) -> float:
+    """Mean share of induction heads, less that of heads of neither type."""
+    shares = _by_type(seed, name)
+    return _mean(shares["induction"]) - _mean(shares["neither"])
+
+
+def _previous(seed: xr.Dataset, name: str) -> float:
+    """Mean share of previous-token heads."""
+    return _mean(_by_type(seed, name)["previous"])
+
+
+def _previous_recomputed(seed: xr.Dataset, name: str) -> float:
+    """Mean share of previous-token heads with all recomputed, less that with patterns kept."""
+    return _mean(_by_type(seed, name, full=True)["previous"]) - _previous(seed, name)
+
+
+def _matters_most(seed: xr.Dataset, name: str) -> float:
+    """The largest share of a head of neither type."""
+    found = _by_type(seed, name)["neither"]
+    return float(found.max()) if found.size else float("nan")
+
+
+def _most_opposite(seed: xr.Dataset, name: str) -> float:
+    """The lowest share of an induction head: below 0, its removal strengthens the score."""
+    found = _by_type(seed, name)["induction"]
+    return float(found.min()) if found.size else float("nan")
+
+
+def _peaked(seed: xr.Dataset, name: str) -> float:
+    """How peaked effects are, less the mean of other models of two layers or more with MLPs."""
+    others = [peak(seed, other) for other in names_of(seed, mlp=True) if other != name]
+    if not others or not np.isfinite(models.enough(_whole(seed, name))):
+        return float("nan")
+    return peak(seed, name) - float(np.mean(others))
+
+
+def _one(name: str) -> Callable[[xr.Dataset], list[str]]:
+    """This model alone, if it is there."""
+    return lambda results: [each for each in _all(results) if each == name]
 
 
 def _attention_only(results: xr.Dataset) -> list[str]:
@@ -130,6 +191,8 @@ def _all(results: xr.Dataset) -> list[str]:
 
 
 SOURCE = "argument 3 (direct ablation)"
+CURIOSITIES = "unexplained curiosities"
+SEEN = "stated after init seeds 5 to 9 had been seen"
 CLAIMS = (
     Claim(
         "induction heads carry it: attention only",
@@ -225,5 +288,70 @@ CLAIMS = (
         "largest at the end, below one half",
         primary=False,
         grade="strong",
+    ),
+    Claim(
+        "by type: induction heads",
+        "An induction head costs more than a head that is neither that nor a previous-token head.",
+        in_most("difference", of_models(_all, _more_than_neither), more_than(0)),
+        paper="induction heads stand out",
+        source=SOURCE,
+        estimand="mean share of the score lost with one of a network's induction heads, less that "
+        f"with one of its heads of neither type, patterns preserved; {SEEN}",
+        primary=False,
+        grade="strong",
+    ),
+    Claim(
+        "by type: previous-token heads",
+        "A previous-token head costs little while the patterns that rest on it are kept.",
+        in_most("share", of_models(_all, _previous), below(MATTERS)),
+        paper="about 0",
+        source=SOURCE,
+        estimand="mean share of the score lost with one of a network's previous-token heads, "
+        f"patterns preserved, below a tenth; {SEEN}",
+        primary=False,
+        grade="strong",
+    ),
+    Claim(
+        "by type: previous-token heads, recomputed",
+        "It costs more when patterns are computed anew.",
+        in_most("difference", of_models(_all, _previous_recomputed), more_than(0)),
+        paper="not shown",
+        estimand="the same share with everything after the head computed anew, less that with "
+        f"patterns preserved; {SEEN}",
+        kind="hypothesis",
+        primary=False,
+    ),
+    Claim(
+        "curiosity: six layers",
+        "In the six-layer attention-only model a head matters that is no induction head.",
+        in_most("share", of_models(_one("6L"), _matters_most), more_than(MATTERS)),
+        paper="one such head (n = 1)",
+        source=CURIOSITIES,
+        estimand="largest share of the score lost with a head of neither type, above a tenth; "
+        f"{SEEN}",
+        primary=False,
+        grade="weak",
+    ),
+    Claim(
+        "curiosity: four layers with MLPs",
+        "In the four-layer model with MLPs no heads stand out as in other models.",
+        in_most("difference", of_models(_one("4L MLP"), _peaked), below(0)),
+        paper="not peaked (n = 1)",
+        source=CURIOSITIES,
+        estimand="largest effect on the score over the sum of all that serve it, less the mean of "
+        f"that over other models of two layers or more with MLPs of the same seed; {SEEN}",
+        primary=False,
+        grade="weak",
+    ),
+    Claim(
+        "curiosity: six layers with MLPs",
+        "In the six-layer model with MLPs an induction head has the opposite effect.",
+        in_most("lowest share", of_models(_one("6L MLP"), _most_opposite), below(-NOISE)),
+        paper="one such head (n = 1)",
+        source=CURIOSITIES,
+        estimand="lowest share of the score lost with an induction head, below -.01: its removal "
+        f"strengthens the score by more than rounding and chance; {SEEN}",
+        primary=False,
+        grade="weak",
     ),
 )
