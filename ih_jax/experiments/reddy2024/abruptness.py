@@ -247,7 +247,7 @@ def tables(results: xr.Dataset) -> list[Table]:
         rows.append(
             (
                 name,
-                *(f"{np.median(each) / 1000:.0f}k" for each in times),
+                *(_thousands(float(np.median(each))) for each in times),
                 *(f"{float(last.sel(asked=which)):.2f}" for which in ("icl", "iwl")),
             )
         )
@@ -266,6 +266,10 @@ def tables(results: xr.Dataset) -> list[Table]:
             [[f"{float(cosine.sel(group=group)):.2f}" for group in groups]],
         ),
     ]
+
+
+def _thousands(sequences: float) -> str:
+    return f"{sequences / 1000:.0f}k" if np.isfinite(sequences) else "held"
 
 
 def draw(results: xr.Dataset) -> Figure:
@@ -314,6 +318,11 @@ experiment = Experiment(
     draw=draw,
     tables=tables,
     differs="The setting is that of reddy-phase-diagram. The equations of the minimal model are "
-    "derived here from the paper's description; its own may be arranged otherwise.",
+    "derived here from the paper's description; its own may be arranged otherwise. Accuracy on new "
+    "classes rises in two steps here, as the figure shows: slowly to about .4 with attention to "
+    "labels at all, which is guessing among those of the context, and then with the previous-token "
+    "head and the match. Counted from chance to the end, the rise is therefore no abrupt one, and is "
+    "half-way before either of them. With as many labels as pairs guessing among them is chance, "
+    "and the wait that the minimal model shows is not seen.",
     seconds=lambda options: 40.0,
 )
