@@ -118,7 +118,7 @@ def matters(seed: xr.Dataset, name: str) -> int:
     return int(((share >= MATTERS) & (prefix < INDUCTION)).sum())
 
 
-def _by_type(seed: xr.Dataset, name: str, full: bool = False) -> dict[str, np.ndarray]:
+def by_type(seed: xr.Dataset, name: str, full: bool = False) -> dict[str, np.ndarray]:
     """Shares of the score lost with each head, by type; one that is both is an induction head."""
     share, prefix, previous = _shares(seed, name)
     if full:
@@ -133,35 +133,35 @@ def _by_type(seed: xr.Dataset, name: str, full: bool = False) -> dict[str, np.nd
     }
 
 
-def _mean(shares: np.ndarray) -> float:
+def mean_share(shares: np.ndarray) -> float:
     return float(shares.mean()) if shares.size else float("nan")
 
 
 def _more_than_neither(seed: xr.Dataset, name: str) -> float:
     """Mean share of induction heads, less that of heads of neither type."""
-    shares = _by_type(seed, name)
-    return _mean(shares["induction"]) - _mean(shares["neither"])
+    shares = by_type(seed, name)
+    return mean_share(shares["induction"]) - mean_share(shares["neither"])
 
 
 def _previous(seed: xr.Dataset, name: str) -> float:
     """Mean share of previous-token heads."""
-    return _mean(_by_type(seed, name)["previous"])
+    return mean_share(by_type(seed, name)["previous"])
 
 
 def _previous_recomputed(seed: xr.Dataset, name: str) -> float:
     """Mean share of previous-token heads with all recomputed, less that with patterns kept."""
-    return _mean(_by_type(seed, name, full=True)["previous"]) - _previous(seed, name)
+    return mean_share(by_type(seed, name, full=True)["previous"]) - _previous(seed, name)
 
 
 def _matters_most(seed: xr.Dataset, name: str) -> float:
     """The largest share of a head of neither type."""
-    found = _by_type(seed, name)["neither"]
+    found = by_type(seed, name)["neither"]
     return float(found.max()) if found.size else float("nan")
 
 
 def _most_opposite(seed: xr.Dataset, name: str) -> float:
     """The lowest share of an induction head: below 0, its removal strengthens the score."""
-    found = _by_type(seed, name)["induction"]
+    found = by_type(seed, name)["induction"]
     return float(found.min()) if found.size else float("nan")
 
 
@@ -192,7 +192,7 @@ def _all(results: xr.Dataset) -> list[str]:
 
 SOURCE = "argument 3 (direct ablation)"
 CURIOSITIES = "unexplained curiosities"
-SEEN = "stated after init seeds 5 to 9 had been seen"
+AFTER = " (Stated after init seeds 5 to 9 had been seen.)"
 CLAIMS = (
     Claim(
         "induction heads carry it: attention only",
@@ -291,66 +291,66 @@ CLAIMS = (
     ),
     Claim(
         "by type: induction heads",
-        "An induction head costs more than a head that is neither that nor a previous-token head.",
+        "An induction head costs more than a head that is neither that nor a previous-token head."
+        + AFTER,
         in_most("difference", of_models(_all, _more_than_neither), more_than(0)),
         paper="induction heads stand out",
         source=SOURCE,
         estimand="mean share of the score lost with one of a network's induction heads, less that "
-        f"with one of its heads of neither type, patterns preserved; {SEEN}",
+        "with one of its heads of neither type, patterns preserved",
         primary=False,
         grade="strong",
     ),
     Claim(
         "by type: previous-token heads",
-        "A previous-token head costs little while the patterns that rest on it are kept.",
+        "A previous-token head costs little while the patterns that rest on it are kept." + AFTER,
         in_most("share", of_models(_all, _previous), below(MATTERS)),
         paper="about 0",
         source=SOURCE,
         estimand="mean share of the score lost with one of a network's previous-token heads, "
-        f"patterns preserved, below a tenth; {SEEN}",
+        "patterns preserved, below a tenth",
         primary=False,
         grade="strong",
     ),
     Claim(
         "by type: previous-token heads, recomputed",
-        "It costs more when patterns are computed anew.",
+        "A previous-token head costs more when patterns are computed anew." + AFTER,
         in_most("difference", of_models(_all, _previous_recomputed), more_than(0)),
         paper="not shown",
         estimand="the same share with everything after the head computed anew, less that with "
-        f"patterns preserved; {SEEN}",
+        "patterns preserved",
         kind="hypothesis",
         primary=False,
     ),
     Claim(
         "curiosity: six layers",
-        "In the six-layer attention-only model a head matters that is no induction head.",
+        "In the six-layer attention-only model a head matters that is no induction head." + AFTER,
         in_most("share", of_models(_one("6L"), _matters_most), more_than(MATTERS)),
         paper="one such head (n = 1)",
         source=CURIOSITIES,
-        estimand="largest share of the score lost with a head of neither type, above a tenth; "
-        f"{SEEN}",
+        estimand="largest share of the score lost with a head of neither type, above a tenth",
         primary=False,
         grade="weak",
     ),
     Claim(
         "curiosity: four layers with MLPs",
-        "In the four-layer model with MLPs no heads stand out as in other models.",
+        "In the four-layer model with MLPs no heads stand out as in other models." + AFTER,
         in_most("difference", of_models(_one("4L MLP"), _peaked), below(0)),
         paper="not peaked (n = 1)",
         source=CURIOSITIES,
         estimand="largest effect on the score over the sum of all that serve it, less the mean of "
-        f"that over other models of two layers or more with MLPs of the same seed; {SEEN}",
+        "that over other models of two layers or more with MLPs of the same seed",
         primary=False,
         grade="weak",
     ),
     Claim(
         "curiosity: six layers with MLPs",
-        "In the six-layer model with MLPs an induction head has the opposite effect.",
+        "In the six-layer model with MLPs an induction head has the opposite effect." + AFTER,
         in_most("lowest share", of_models(_one("6L MLP"), _most_opposite), below(-NOISE)),
         paper="one such head (n = 1)",
         source=CURIOSITIES,
         estimand="lowest share of the score lost with an induction head, below -.01: its removal "
-        f"strengthens the score by more than rounding and chance; {SEEN}",
+        "strengthens the score by more than rounding and chance",
         primary=False,
         grade="weak",
     ),
