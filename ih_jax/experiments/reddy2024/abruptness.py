@@ -322,7 +322,7 @@ experiment = Experiment(
     "classes rises in two steps here, as the figure shows: slowly to about .4 with attention to "
     "labels at all, which is guessing among those of the context, and then with the previous-token "
     "head and the match. Counted from chance to the end, the rise is therefore no abrupt one, and "
-    "is half-way before either of them. With as many labels as pairs guessing among them is chance, "
-    "and the wait that the minimal model shows is not seen.",
+    "is half-way before either of them. With as many labels as pairs guessing among them is "
+    "chance, and the wait that the minimal model shows is not seen.",
     seconds=lambda options: 40.0,
 )
