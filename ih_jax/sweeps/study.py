@@ -37,7 +37,7 @@ from ih_jax.sweeps.settings import (
     refuse_unknown,
     run_settings,
 )
-from ih_jax.sweeps.timetable import Progress, timetable
+from ih_jax.sweeps.timetable import GRID, Progress, default_looks, timetable
 from ih_jax.tasks.base import Task, of_card
 
 Clamps = Mapping[str, Clamp | Mapping[int, Clamp] | per_seed.PerSeed | None] | Clamp | None
@@ -50,8 +50,10 @@ class Study:
         task: what is learned: `fewshot(...)`, `language(...)` or a task of one's own.
         clamp: {name: Clamp}, an axis of its own; one Clamp or None is named "none". A clamp that
             differs between networks is {init: Clamp}.
-        evaluate: when runs are evaluated, in sequences seen (language: tokens): a list, or None for
-            a geometric grid.
+        evaluate: when runs are evaluated, in sequences seen (language: tokens): a list, "grid" for
+            a geometric grid, or None: that grid, but for runs on fewer than 100,000 sequences as
+            many evaluations as cost at most a fifth of training, and on fewer sequences where the
+            task has its own default of `evaluation_sequences` (see `timetable.default_looks`).
         checkpoints: when weights are kept: a list, or None for every eighth evaluation.
         name: what results are called on the card.
         settings: settings of runs (`RUN_SETTINGS`), of the model (fields of `Config`) and of the
@@ -71,7 +73,7 @@ class Study:
         task: Task,
         *,
         clamp: Clamps = None,
-        evaluate: Sequence[float] | None = None,
+        evaluate: Sequence[float] | str | None = None,
         checkpoints: Sequence[float] | None = None,
         name: str = "study",
         **settings: Any,
@@ -103,6 +105,11 @@ class Study:
         count = math.prod(self.shape)
         check_runs(count, f"a study of {count:,} runs")
         self.horizons = fixed.pop(task.unit, run_settings(task)[task.unit])
+        if evaluate is None:
+            named = {*fixed, *self.axes, *self.paired}
+            each, evaluate = default_looks(self.task, self.horizons, named)
+            if each != self.task.evaluation_sequences:
+                self.task = self.task.replace(evaluation_sequences=each)
         self.commons: tuple[Common, ...]
         self.runs, self.commons = self._make_runs(fixed)
         self._timetables: dict[int, list[tuple[int, int, bool]]] = {}  # by the horizon of a block
@@ -110,7 +117,9 @@ class Study:
         progress = self._progress()
         self.evaluations = progress.evaluations(evaluate)
         self.checkpoints = progress.checkpoints(checkpoints, self.evaluations)
-        self.schedule_given = {"evaluate": evaluate, "checkpoints": checkpoints}
+        # The grid is what no card of before there were other defaults names.
+        listed = None if isinstance(evaluate, str) else evaluate
+        self.schedule_given = {"evaluate": listed, "checkpoints": checkpoints}
 
     def _check_axes(self) -> None:
         """Raises UserError for an axis whose name would stand for something else in results."""
@@ -317,7 +326,7 @@ class Study:
             return cls(
                 task,
                 clamp={name: per_seed.from_json(text) for name, text in said.clamps.items()},
-                evaluate=said.evaluate,
+                evaluate=GRID if said.evaluate is None else said.evaluate,
                 checkpoints=said.checkpoints,
                 name=said.name,
                 **{k: task.setting_of_card(k, v) for k, v in said.settings.items()},

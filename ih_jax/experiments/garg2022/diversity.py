@@ -47,6 +47,7 @@ def trained(options: Options, found: Found) -> ih.Sweep:
         learning_rate=3e-3,
         d_model=32,
         sequences=seen,
+        evaluate="grid",
         checkpoints=sorted({0, seen // 4, seen // 2, seen}),
     )
 

@@ -46,6 +46,7 @@ def of(options: Options, name: str, clamp: Any = None, **settings: Any) -> ih.Sw
         learning_rate=3e-3,
         d_model=32,
         sequences=seen,
+        evaluate="grid",
         checkpoints=sorted({int(n) for n in np.linspace(0, seen, LOOKS + 1)}),
         **settings,
     )
