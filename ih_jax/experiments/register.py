@@ -25,7 +25,7 @@ from ih_jax.experiments.olsson2022 import (
     widths,
 )
 from ih_jax.experiments.reddy2024 import abruptness, phase_diagram
-from ih_jax.experiments.singh2023 import transience
+from ih_jax.experiments.singh2023 import lasting, transience
 from ih_jax.experiments.singh2024 import (
     fig3,
     fig4,
@@ -48,8 +48,10 @@ from ih_jax.experiments.singh2024 import (
     table2,
 )
 from ih_jax.experiments.singh2025 import clamped as singh2025_clamped
+from ih_jax.experiments.singh2025 import exemplars as singh2025_exemplars
 from ih_jax.experiments.singh2025 import grafts as singh2025_grafts
 from ih_jax.experiments.singh2025 import main as singh2025_main
+from ih_jax.experiments.singh2025 import matched as singh2025_matched
 from ih_jax.experiments.singh2025 import toy as singh2025_toy
 
 SETS: dict[str, tuple[Experiment, ...]] = {
@@ -99,9 +101,17 @@ SETS: dict[str, tuple[Experiment, ...]] = {
             lent_otherwise,
         )
     ),
-    "transience": (transience.experiment,),
+    "transience": tuple(m.experiment for m in (transience, lasting)),
     "coopetition": tuple(
-        m.experiment for m in (singh2025_main, singh2025_grafts, singh2025_clamped, singh2025_toy)
+        m.experiment
+        for m in (
+            singh2025_main,
+            singh2025_exemplars,
+            singh2025_matched,
+            singh2025_grafts,
+            singh2025_clamped,
+            singh2025_toy,
+        )
     ),
     "reddy2024": tuple(m.experiment for m in (phase_diagram, abruptness)),
     "garg2022": (diversity.experiment,),

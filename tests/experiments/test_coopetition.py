@@ -14,8 +14,10 @@ from ih_jax.claims import decide
 from ih_jax.experiments.base import Options
 from ih_jax.experiments.singh2025 import (
     clamped,
+    exemplars,
     grafts,
     main,
+    matched,
     strategies,
     toy,
     toy_model,
@@ -138,7 +140,7 @@ FLIP = {  # the context comes and goes; it comes and stays; it never comes
 
 def scores(**flips: str) -> xr.Dataset:
     """Made-up results of six networks, all as the paper says but for these runs."""
-    whole = {"main": "goes", "matched": "stays", "previous token denied": "never"}
+    whole = {"main": "goes", "matched": "stays"}
     whole |= {
         "previous token given": "goes",
         "match given": "stays",
@@ -166,7 +168,7 @@ def scores(**flips: str) -> xr.Dataset:
 def verdicts(results: xr.Dataset) -> dict[str, str]:
     return {
         claim.name: finding.verdict
-        for module in (main, grafts, clamped)
+        for module in (main, matched, grafts, clamped)
         for claim, finding in decide(module.CLAIMS, results)
     }
 
@@ -179,16 +181,32 @@ def test_networks_as_the_paper_says_replicate() -> None:
 def test_each_figure_has_its_runs() -> None:
     of_main = ["main", *trainings.CLAMPS, "match given at first"]
     runs = {
-        main: ["main", "matched"],
-        grafts: [r for r in RUNS if r not in ("main", "matched", "ciwl_only")],
+        matched: ["main", "matched"],
+        grafts: [run for run in RUNS if run not in ("main", "matched", "ciwl_only")],
         clamped: of_main,
     }
     for module, names in runs.items():
-        figure = module.draw(scores().sel(run=names))
-        assert set(names) <= {t.get_text() for ax in figure.axes for t in ax.get_legend().texts} | {
-            "main",
-            "matched",
-        }
+        texts = [
+            text
+            for axes in module.draw(scores().sel(run=names)).axes
+            for text in (
+                axes.get_title(loc="left"),
+                *(t.get_text() for t in axes.get_legend().texts),
+            )
+        ]
+        assert module is matched or set(names) <= set(texts)
+    assert len(main.draw(scores()).axes) == 2
+
+
+@pytest.mark.parametrize("kind", ["goes", "stays", "never"])
+def test_twenty_exemplars_are_asked_the_same(kind: str) -> None:
+    both = scores(main=kind).sel(run=["matched", "main"])
+    both = both.assign_coords(run=[exemplars.FOUR, exemplars.MANY])
+    found = {claim.name: finding for claim, finding in decide(exemplars.CLAIMS, both)}
+    assert (found["in-context learning comes"].verdict == "replicates") == (kind != "never")
+    assert (found["and goes"].verdict == "replicates") == (kind == "goes")
+    assert (found["and weights decide"].verdict == "replicates") == (kind != "stays")
+    assert len(exemplars.draw(both).axes) == 2
 
 
 @pytest.mark.parametrize(
@@ -197,7 +215,7 @@ def test_each_figure_has_its_runs() -> None:
         ({"main": "stays"}, {"and goes", "and weights decide"}),
         ({"main": "never"}, {"in-context learning comes", "and goes"}),
         ({"matched": "goes"}, {"with the query's own exemplar it stays"}),
-        ({"previous token denied": "goes"}, {"no previous token, no in-context learning"}),
+        ({"previous token given": "never"}, {"a previous-token head brings it"}),
         ({"previous token given": "stays"}, {"a previous-token head does not keep it"}),
         ({"match given": "goes"}, {"a given match keeps it"}),
         ({"match given at first": "stays"}, {"but only while it is given"}),

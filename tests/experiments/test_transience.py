@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from ih_jax.claims import decide
-from ih_jax.experiments.singh2023 import transience
+from ih_jax.experiments.singh2023 import lasting, transience
 from ih_jax.experiments.singh2025.strategies import METRICS, SETS
 
 SEEN = np.arange(6) * 1000
@@ -28,8 +28,8 @@ AS_THE_PAPER = {"a quarter of the classes": "soon", "main": "goes"} | {
 
 def scores(**flips: str) -> xr.Dataset:
     """Made-up results of six networks."""
-    shape = (len(transience.NAMES), 6, len(SETS), len(SEEN))
-    coords = {"run": transience.NAMES, "init": range(6), "set": list(SETS), "sequences": SEEN}
+    shape = (len(lasting.NAMES), 6, len(SETS), len(SEEN))
+    coords = {"run": lasting.NAMES, "init": range(6), "set": list(SETS), "sequences": SEEN}
     dims = tuple(coords)
     found = xr.Dataset({name: (dims, np.full(shape, 0.5)) for name in METRICS}, coords)
     for run, kind in (AS_THE_PAPER | flips).items():
@@ -41,13 +41,14 @@ def scores(**flips: str) -> xr.Dataset:
 
 
 def verdicts(results: xr.Dataset) -> dict[str, str]:
-    return {claim.name: finding.verdict for claim, finding in decide(transience.CLAIMS, results)}
+    claims = (*transience.CLAIMS, *lasting.CLAIMS)
+    return {claim.name: finding.verdict for claim, finding in decide(claims, results)}
 
 
 def test_networks_as_the_paper_says_replicate() -> None:
     assert set(verdicts(scores()).values()) == {"replicates"}
-    assert transience.tables(scores())[0].rows[2][:3] == ("main", "0.90 at 2,000", "0.10")
-    assert len(transience.draw(scores()).axes) == 3
+    assert lasting.tables(scores())[0].rows[2][:3] == ("main", "0.90 at 2,000", "0.10")
+    assert len(lasting.draw(scores()).axes) == 3
 
 
 @pytest.mark.parametrize(
@@ -66,10 +67,10 @@ def test_statements_fail_on_networks_that_do_otherwise(flips: dict, failing: set
 
 def test_when_the_context_stops_winning() -> None:
     one = scores(**{"weight decay 0.01": "never"}).sel(init=0)
-    assert transience.leaves(one, "main") == (3000, 4000)
-    assert transience.leaves(one, "weight decay 0.1") == (5000, math.inf)
-    assert math.isnan(transience.leaves(one, "weight decay 0.01").low)
-    assert math.isnan(transience.later("main", "weight decay 0.01")(one).low)
+    assert lasting.leaves(one, "main") == (3000, 4000)
+    assert lasting.leaves(one, "weight decay 0.1") == (5000, math.inf)
+    assert math.isnan(lasting.leaves(one, "weight decay 0.01").low)
+    assert math.isnan(lasting.later("main", "weight decay 0.01")(one).low)
 
 
 def test_weights_that_forget_fail() -> None:

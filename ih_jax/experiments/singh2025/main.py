@@ -1,9 +1,9 @@
-"""Figures 1, 2 and 6: in-context learning comes, goes, and stays where the exemplar is the same.
+"""Figures 1 and 2: in-context learning comes, and goes again.
 
-Paper: Singh et al. 2025, sections 3, 4 and 7. Command: ih-jax run singh2025. On 2 CPU cores: 2
-minutes a network (two runs of 1.5 million sequences).
+Paper: Singh et al. 2025, sections 3 and 4. Command: ih-jax run singh2025. On 2 CPU cores: a minute
+a network (one run of 1.5 million sequences).
 Expected: new labels are read from the context for a while only; in the end weights decide where
-they disagree with the context, unless the query's own exemplar is there.
+they disagree with the context.
 
 Smaller than the paper, as `trainings` says, which also tells what had been seen when the statements
 were written.
@@ -30,9 +30,9 @@ from ih_jax.experiments.singh2025.strategies import (
     transient,
     wins,
 )
-from ih_jax.experiments.singh2025.trainings import DIFFERS, MAIN, MATCHED
+from ih_jax.experiments.singh2025.trainings import DIFFERS, MAIN
 
-RUNS = {"main": MAIN, "matched": MATCHED}
+RUNS = {"main": MAIN}
 
 
 def measure(options: Options, found: Found) -> xr.Dataset:
@@ -70,7 +70,7 @@ CLAIMS = (
     Claim(
         "and goes",
         "Later in-context learning disappears.",
-        _share("comes and goes", transient),
+        _share("comes and goes", transient("main")),
         paper="so",
         reported=ONE,
         source="section 3, fig. 1b",
@@ -103,16 +103,6 @@ CLAIMS = (
         source="section 4",
         estimand="accuracy on iwl_copy_avail less that on pure_iwl, at the end of the main run",
     ),
-    Claim(
-        "with the query's own exemplar it stays",
-        "Where the exemplar in the context is the query's own, in-context learning is emergent and "
-        "persistent.",
-        _share("stays", wins("matched", "context")),
-        paper="so",
-        reported=ONE,
-        source="section 7, fig. 6",
-        estimand=f"share of networks in which the context wins at the end: {FLIP}",
-    ),
 )
 
 
@@ -122,26 +112,20 @@ def tables(results: xr.Dataset) -> list[Table]:
 
 
 def draw(results: xr.Dataset) -> Figure:
-    """Who answers in either run: the context, weights, or weights that copy."""
-    figure = Figure(figsize=(12.5, 3.8), layout="constrained")
-    titles = {
-        "main": "The query's class in the context",
-        "matched": "The query's own exemplar in the context",
-    }
-    panels = figure.subplots(1, 3)
-    for axes, (run, title) in zip(panels, titles.items(), strict=False):
-        for name, colour in SETS.items():
-            metric = "eval_accuracy" if "iwl" in name else "eval_in_context_accuracy"
-            curves(axes, results[metric].sel(run=run, set=name, drop=True), colour, name)
-        axes.axhline(0.5, ls="--", lw=0.8, color="0.7", zorder=0)
-        axes.set(ylim=(0, 1.02), ylabel="accuracy")
-        tidy(axes, title)
-    for run, colour in (("main", "#000000"), ("matched", "#D55E00")):
-        losses = results["eval_loss"].sel(run=run, set="train_eval", drop=True)
-        curves(panels[2], losses, colour, run)
-    panels[2].set(yscale="log", ylabel="loss on train_eval (nats)")
-    tidy(panels[2], "As trained")
-    for axes in panels:
+    """Who answers: the context, weights, or weights that copy; and the loss."""
+    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    one = results.sel(run="main", drop=True)
+    for name, colour in SETS.items():
+        metric = "eval_accuracy" if "iwl" in name else "eval_in_context_accuracy"
+        curves(left, one[metric].sel(set=name, drop=True), colour, name)
+    left.axhline(0.5, ls="--", lw=0.8, color="0.7", zorder=0)
+    left.set(ylim=(0, 1.02), ylabel="accuracy")
+    tidy(left, "Who answers")
+    curves(right, one["eval_loss"].sel(set="train_eval", drop=True), "#000000", "train_eval")
+    right.set(yscale="log", ylabel="loss (nats)")
+    tidy(right, "The loss, as trained")
+    for axes in (left, right):
         over_sequences(axes)
         axes.legend(frameon=False, fontsize=8)
     return figure
@@ -150,7 +134,7 @@ def draw(results: xr.Dataset) -> Figure:
 experiment = Experiment(
     name="singh2025",
     title="In-context learning comes, and goes again",
-    paper="Singh et al. 2025, sections 3, 4 and 7",
+    paper="Singh et al. 2025, sections 3 and 4",
     summary="Every class has a label of its own, and the query's class is in the context: both the "
     "context and weights can answer. On icl labels are new, so that only the context can; on "
     "flip_icl they are exchanged (1 is the context, 0 weights); on iwl_copy_avail and pure_iwl "

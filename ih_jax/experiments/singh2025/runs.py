@@ -12,7 +12,7 @@ from ih_jax.experiments.singh2025.strategies import METRICS, SETS
 
 
 def gather(found: Found, trainings: Mapping[str, Training]) -> xr.Dataset:
-    """Scores on every evaluation set, [run, init, set, sequences].
+    """Scores on every evaluation set, [run, init, set, sequences], as far as all runs go.
 
     Args:
         found: trained networks.
@@ -26,7 +26,8 @@ def gather(found: Found, trainings: Mapping[str, Training]) -> xr.Dataset:
         parts.append(
             results.rename(clamp="run").assign_coords(run=clamps if len(clamps) > 1 else [name])
         )
-    return xr.concat(parts, dim="run").transpose("run", "init", "set", "sequences")
+    both = xr.concat(parts, dim="run", join="inner")  # runs that go less far end the others
+    return both.transpose("run", "init", "set", "sequences")
 
 
 def ends(results: xr.Dataset) -> Table:

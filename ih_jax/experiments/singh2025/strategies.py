@@ -60,7 +60,11 @@ def wins(run: str, who: str) -> Callable[[xr.Dataset], bool | None]:
     return value
 
 
-def transient(one: xr.Dataset) -> bool:
-    """Whether in-context learning comes in the main run, and is worse than its best at the end."""
-    curve = reads(one, "main")
-    return comes("main")(one) and bool(np.nanmax(curve) - curve[-1] > MARGIN)
+def transient(run: str) -> Callable[[xr.Dataset], bool]:
+    """Whether in-context learning comes in a run, and is worse than its best at the end."""
+
+    def value(one: xr.Dataset) -> bool:
+        curve = reads(one, run)
+        return comes(run)(one) and bool(np.nanmax(curve) - curve[-1] > MARGIN)
+
+    return value
