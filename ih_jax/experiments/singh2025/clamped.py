@@ -21,7 +21,7 @@ from ih_jax.experiments.singh2025.strategies import FLIP, READS, comes, wins
 from ih_jax.experiments.singh2025.trainings import CLAMPED, DIFFERS, MAIN
 
 RUNS = {"main": MAIN, "clamps": CLAMPED}
-COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7")
+COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73")
 
 
 def measure(options: Options, found: Found) -> xr.Dataset:
