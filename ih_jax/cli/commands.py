@@ -80,7 +80,7 @@ def export_network(command: Export) -> None:
     paths.new_file(command.out, "safetensors file")
     trajectories = load(command.folder)
     if command.names == "own":
-        step = max(trajectories.steps(command.run)) if command.step is None else command.step
+        step = trajectories.last_step(command.run) if command.step is None else command.step
         plain.save(trajectories.params(command.run, step), command.out)
         console.print(f"{command.out}: read it by ih_jax.interop.plain.load")
         return

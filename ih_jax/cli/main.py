@@ -33,8 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point.
 
     Exit codes: 0 done; 1 the machine failed (a full disk, memory); 2 the command or its data are
-    wrong; 70 a fault of ours, with a report; 130 stopped by Ctrl-C; 141 the program that read its
-    output has closed the pipe.
+    wrong; 70 a fault of ours, with a report; 130 stopped by Ctrl-C, 143 by SIGTERM; 141 the program
+    that read its output has closed the pipe.
     """
     try:
         if (sys.argv[1:] if arguments is None else arguments) == ["--version"]:
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (UserError, store.Damaged) as error:
         return _said(str(error), 2)
     except (stopping.Interrupted, KeyboardInterrupt) as error:
-        return _said(str(error) or "stopped", 130)
+        return _said(str(error) or "stopped", getattr(error, "code", 130))
     except Exception as error:
         return failing.end(error, _said)
     return 0
@@ -63,6 +63,7 @@ def _said(what: str, code: int) -> int:
 def program() -> int:
     """The `ih-jax` command: `main` in a process of its own."""
     store.silence_late_threads()
+    stopping.obey_sigterm()
     code = main()
     if code == 1:
         # A save failed. Its threads would print tracebacks after our one line while Python exits.

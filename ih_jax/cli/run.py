@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ih_jax import paths
+from ih_jax.cli import unread
 from ih_jax.cli.data import file_of
 from ih_jax.cli.options import List, Plot, Run
 from ih_jax.errors import UserError
@@ -22,25 +23,6 @@ from ih_jax.sweeps import blocks, engine, estimate
 
 console = Console()
 
-# Options of `ih-jax run` that only some runs use.
-OF_FEW_SHOT = (
-    "data",
-    "data_key",
-    "images",
-    "download",
-    "encoder",
-    "weights",
-    "classes",
-    "exemplars",
-    "labels",
-    "clamps",
-    "vary",
-)
-OF_TEXT = ("text", "tokenizer")
-READ_TEXT = ("olsson-text", "olsson-lent", "olsson-lent-otherwise")
-# A study sets these itself, or has none.
-OF_EXPERIMENTS = ("quick", "seeds", "first_seed", "scale", "trainings", "disk", "no_figures")
-
 
 def run(command: Run) -> None:
     """Run experiments of this package, or what a Python file defines."""
@@ -48,7 +30,7 @@ def run(command: Run) -> None:
     engine.use_compilation_cache()
     if not command.experiment.endswith(".py"):
         chosen = register.choose(command.experiment)
-        _refuse_what_ours_do_not_read(command, chosen)
+        unread.refuse_of_ours(command, chosen)
         _run_experiments(command, chosen)
         return
     source = sources.load(Path(command.experiment))
@@ -56,7 +38,7 @@ def run(command: Run) -> None:
         if source.experiment is not None:
             _run_experiments(command, (source.experiment,), source.path)
         else:
-            _refuse_unread(command, [*OF_FEW_SHOT, *OF_TEXT, *OF_EXPERIMENTS])
+            unread.refuse_of_study(command)
             _run_study(command, source)
 
 
@@ -141,7 +123,9 @@ def _run_experiments(
         file=file,
         console=console,
     )
-    findings = running.run(experiments, _options(command), how)
+    options = _options(command)
+    unread.refuse_without_effect(command, options, experiments)
+    findings = running.run(experiments, options, how)
     if not findings:
         return
     if len(experiments) == 1:
@@ -192,22 +176,3 @@ def _options(command: Run) -> Options:
         text={k: v for k, v in text.items() if v is not None},
         **{name: getattr(command, name) for name in same},
     )
-
-
-def _refuse_what_ours_do_not_read(command: Run, chosen: Sequence[Experiment]) -> None:
-    languages = [each.name for each in chosen if each.name.startswith("olsson")]
-    _refuse_unread(command, OF_FEW_SHOT if len(languages) == len(chosen) else ())
-    _refuse_unread(command, () if set(READ_TEXT) & set(languages) else OF_TEXT)
-    trainings = [training.name for training in chosen[0].trainings]
-    if command.clamps and (len(chosen) > 1 or "clamps" not in trainings):
-        what = chosen[0].name if len(chosen) == 1 else "a set of experiments"
-        raise UserError(f"{what} has no clamps to choose from: leave out --clamps")
-
-
-def _refuse_unread(command: Run, options: Sequence[str]) -> None:
-    """Raise UserError if one of these options, none of which this run uses, is given."""
-    for name in options:
-        if getattr(command, name) != getattr(Run, name):
-            raise UserError(
-                f"--{name.replace('_', '-')} does not apply to {command.experiment}: leave it out"
-            )

@@ -28,6 +28,7 @@ from ih_jax.tasks.fewshot import FewShot, fewshot
 if TYPE_CHECKING:  # it takes half a second, and only drawing needs it
     from matplotlib.figure import Figure
 
+MOST_SEEDS = 10_000  # each is trained, measured and drawn; more: again, with another first seed
 Found = Mapping[str, Trajectories]  # trained, by the name of the training
 
 
@@ -51,7 +52,7 @@ class Options:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        whole("seeds", self.seeds, least=1)
+        whole("seeds", self.seeds, least=1, most=MOST_SEEDS)
         if not isinstance(self.clamps, tuple) or not isinstance(self.text, Mapping):
             raise UserError(
                 f"clamps {given(self.clamps)}, text {given(self.text)}: give a tuple of names, and "

@@ -51,7 +51,7 @@ def export(
             keys).
     """
     path = Path(path)
-    params = trained.params(run, max(trained.steps(run)) if step is None else step)
+    params = trained.params(run, trained.last_step(run) if step is None else step)
     spec = trained.study.runs[run]
     embedded, tokens = _vocabulary(params, spec.task)
     arrays = arrays_of(params, embedded)

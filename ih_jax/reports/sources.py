@@ -41,6 +41,10 @@ def load(path: Path) -> Source:
     """
     if not paths.is_there(path):
         raise UserError(f"no file {path}: give a Python file that defines `study` or `experiment`")
+    if path.suffix != ".py":
+        raise UserError(
+            f"{paths.shown_path(path)} is no Python file: give one whose name ends in .py"
+        )
     paths.read_bytes(path, MOST_BYTES)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
@@ -90,20 +94,22 @@ def own_errors(path: Path, always: bool = False) -> Iterator[None]:
         if not always:
             raise
         raise _located(error, path) from error
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # Python code may raise what is no Exception, such as its own
         if not _lines_in(error, path):
             raise  # a bug of ours, not theirs: a traceback helps
         raise _located(error, path) from error
 
 
-def _located(error: Exception, path: Path) -> UserError:
+def _located(error: BaseException, path: Path) -> UserError:
     lines = _lines_in(error, path)
     where = f"{path}, line {lines[-1]}: " if lines else f"{path}: "
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
     return UserError(f"{where}{kind}{' '.join(str(error).split())}")
 
 
-def _lines_in(error: Exception, path: Path) -> list[int]:
+def _lines_in(error: BaseException, path: Path) -> list[int]:
     """The lines of a file in an error's traceback, the innermost last."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]

@@ -101,7 +101,12 @@ class Sweep(Study):
         self.check()
         trajectory = folder / "trajectory"
         began = time.monotonic()
-        with store.new_folder(folder), _writing(trajectory, mine):
+        locks = [Path(each).name for each in store.LOCKS]
+        with (
+            store.new_folder(folder),
+            files.made(trajectory, locks),
+            _writing(trajectory, mine),
+        ):
             with sharing.in_turn(trajectory):
                 plan, programs = _begin(self, folder, resume or bool(mine), width, about or {})
             if programs is None:

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jax import Array
 
-from ih_jax import platforms
+from ih_jax import errors, platforms
 from ih_jax.data.batches import Leaf, Sequences
 from ih_jax.errors import UserError
 from ih_jax.model.params import Params
@@ -103,6 +104,17 @@ def measured(
             yield from _on_all_devices(functools.partial(on, theirs), some, read, own)
 
 
+def _array(function: Measure, value: Any) -> Array:
+    """What a measure gave, as an array. Raises UserError where it is none."""
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{_called(function)} gives {errors.given(value)}: give an array, or a dict of arrays "
+            "by name"
+        ) from None
+
+
 OnDevice = Callable[[jax.Device, list[Checkpoint], Any], dict[str, np.ndarray]]
 OfProbe = Callable[[Some | None, jax.Device, list[Checkpoint], Any], dict[str, np.ndarray]]
 
@@ -135,7 +147,8 @@ def _compiled(group: Group, function: Measure, probe: Some | None, sequences: in
             batch = program.task.sample(key, run.task.evaluation[0], sequences)
         with platforms.matmul_precision(platform):
             found = function(params, run.holds.at(step * program.unit), batch, *own)
-        return found if isinstance(found, dict) else {VALUE: found}
+        named = found if isinstance(found, dict) else {VALUE: found}
+        return {name: _array(function, value) for name, value in named.items()}
 
     # Without these options a gradient of shared weights under vmap corrupts memory on CPU
     # (JAX 0.10.2), and a measure may well differentiate.
@@ -248,8 +261,7 @@ def labelled(
     """A measure's arrays [runs, steps, ...] with the study's axes, progress and their own dims.
 
     A dim that the measure names without labels is numbered from 0. A Dataset where the measure
-    gives a dict. Its dims are those that `check_dims` has passed. Raises UserError where the labels
-    of one are not as many as its size.
+    gives a dict. Its dims are those that `check_dims` has passed.
     """
     axes = {**axis_labels(study), study.task.unit: np.array(steps) * study.unit}
     labels = labels_of(function)
@@ -262,12 +274,7 @@ def labelled(
         if labels is not None:
             coords |= {dim: _coordinate(labels, dim, size) for dim, size in sizes.items()}
         whole = values.reshape(*study.shape, *values.shape[1:])
-        try:
-            arrays[name] = xr.DataArray(whole, dims=[*axes, *sizes], coords=coords, name=name)
-        except ValueError as error:
-            raise UserError(
-                f"{_called(function)}: the labels of a dim do not fit: {error}"
-            ) from None
+        arrays[name] = xr.DataArray(whole, dims=[*axes, *sizes], coords=coords, name=name)
         if labels is not None:
             _describe(arrays[name], name, labels)
     if list(arrays) == [VALUE]:
@@ -280,9 +287,10 @@ def check_dims(
 ) -> dict[str, tuple[str, ...]]:
     """As `dims_of`, of what a measure gave for the first network, before all are measured.
 
-    Raises UserError also where a dim is an axis of the study, or has two sizes.
+    Raises UserError also where a dim is an axis of the study, has two sizes, or is given more or
+    fewer labels than that.
     """
-    dims = dims_of(function, arrays)
+    dims, labels = dims_of(function, arrays), labels_of(function)
     for name, own in dims.items():
         twice = [dim for i, dim in enumerate(own) if dim in own[:i]]
         if twice:
@@ -293,7 +301,13 @@ def check_dims(
                 f"{_called(function)} has a dim {taken[0]!r}, which is an axis of the study: "
                 "give it another name"
             )
-    _refuse_two_sizes(function, arrays, dims)
+    for dim, size in _sizes(function, arrays, dims).items():
+        count = size if labels is None else len(_coordinate(labels, dim, size))
+        if count != size:
+            raise UserError(
+                f"{_called(function)}: the labels of a dim do not fit: {dim!r} has {size} entries "
+                f"and {count} labels: give one each"
+            )
     return dims
 
 
@@ -313,9 +327,10 @@ def _describe(array: xr.DataArray, name: str, labels: ArrayLabels) -> None:
             array.attrs[attribute] = text
 
 
-def _refuse_two_sizes(
+def _sizes(
     function: Measure, arrays: Mapping[str, np.ndarray], dims: Mapping[str, tuple[str, ...]]
-) -> None:
+) -> dict[str, int]:
+    """The size of each dim. Raises UserError where one has two."""
     sizes: dict[str, int] = {}
     for name, own in dims.items():
         for dim, size in zip(own, arrays[name].shape, strict=True):
@@ -324,6 +339,7 @@ def _refuse_two_sizes(
                     f"{_called(function)} has arrays with {sizes[dim]} and {size} along "
                     f"{dim!r}: give the dim another name in one of them"
                 )
+    return sizes
 
 
 def _called(function: Measure) -> str:

@@ -173,17 +173,17 @@ def _orbax() -> Iterator[ocp.Checkpointer]:
     """A checkpointer, one at a time: two that save at once in one process wait for each other."""
     log = logging.getLogger("absl")
     with _ONE_AT_A_TIME:
-        # Orbax's threads log, with a traceback each, what `save_part` raises in one line.
-        log.addFilter(_not_of_threads)
+        # Orbax logs, its threads with a traceback each, what is raised here in one line.
+        log.addFilter(_is_news)
         try:
             with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
                 yield checkpointer
         finally:
-            log.removeFilter(_not_of_threads)
+            log.removeFilter(_is_news)
 
 
-def _not_of_threads(record: logging.LogRecord) -> bool:
-    return "_SignalingThread" not in str(record.msg)
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR and "_SignalingThread" not in str(record.msg)
 
 
 def save_part(path: Path, tree: Any, about: dict[str, Any]) -> None:

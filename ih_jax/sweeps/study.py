@@ -190,6 +190,7 @@ class Study:
         by_init = any(key not in own for key in self.paired)
         commons: dict[Any, Common] = {}
         tasks: dict[Any, Task] = {}
+        self._fitting: set[Any] = set()
         runs = []
         indices = [range(len(labels)) for labels in self.axes.values()]
         for number, place in enumerate(itertools.product(*indices)):
@@ -239,11 +240,14 @@ class Study:
                 f"sequences have {task.context_length} tokens, the table of positions "
                 f"{config.max_positions}: raise max_positions"
             )
-        _check_size(config, task)
         clamp = self.clamps[names["clamp"]]
         if isinstance(clamp, per_seed.PerSeed):
             clamp = clamp.of(names["init"])
-        clamp.arrays(config)  # refuses layers and heads that are not there
+        together = (id(clamp), id(task), config)
+        if together not in self._fitting:  # many runs have these in common
+            _check_size(config, task)
+            clamp.arrays(config)  # refuses layers and heads that are not there
+            self._fitting.add(together)
         return Common(clamp, task, settings, config, own, self.axes, self.paired)
 
     def _own_settings(self) -> tuple[str, ...]:

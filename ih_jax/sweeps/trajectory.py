@@ -24,7 +24,7 @@ import xarray as xr
 
 from ih_jax import array_files, memory, paths
 from ih_jax.data.batches import Sequences
-from ih_jax.errors import UserError, given, unknown, whole, wholes
+from ih_jax.errors import UserError, given, real, unknown, whole, wholes
 from ih_jax.model.params import Config, Params, init
 from ih_jax.sweeps import store
 from ih_jax.sweeps.measuring import Measure, Probe, check_dims, labelled, measured
@@ -165,6 +165,13 @@ class Trajectories:
         block, _, spec = self._find(run)
         return [step for step in block.steps() if step <= spec.steps]
 
+    def last_step(self, run: int) -> int:
+        """The last of `steps(run)`. Raises UserError where there is none yet."""
+        kept = self.steps(run)
+        if not kept:
+            raise UserError(f"run {run} has no checkpoint yet: train on, with resume=True")
+        return kept[-1]
+
     def params(self, run: int, step: int) -> Params:
         """A run's weights after `step` steps (`steps(run)` lists them).
 
@@ -195,16 +202,16 @@ class Trajectories:
         if run is not None and labels:
             raise UserError(f"run {run} and labels {labels}: give either")
         number = self.run(**labels) if run is None else run
-        kept = self.steps(number)
-        if not kept:
-            raise UserError(f"run {number} has no checkpoint yet: train on, with resume=True")
+        last = self.last_step(number)
         if seen is not None:
             if step is not None:
                 raise UserError(f"step {step} and {unit} {seen}: give either")
+            real(unit, seen)
+            kept = self.steps(number)
             step = next((each for each in kept if each * self.study.unit == seen), -1)
             if step < 0:
                 raise UserError(_no_checkpoint(number, seen, kept, self.study))
-        step = kept[-1] if step is None else step
+        step = last if step is None else step
         params, spec = self.params(number, step), self.study.runs[number]
         name = ", ".join(f"{axis} {label}" for axis, label in spec.names.items())
         return Network(params, spec.clamp, spec.task, float(step * self.study.unit), name)

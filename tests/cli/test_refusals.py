@@ -1,6 +1,7 @@
 """Every kind of wrong command: one line, the right exit code, and nothing left behind."""
 
 import errno
+import json
 import os
 import re
 from pathlib import Path
@@ -17,6 +18,11 @@ from ih_jax.errors import UserError
 from ih_jax.interop.pretrained.reading import checkpoints
 from ih_jax.interop.pretrained.text import encode
 
+TOKENIZER = {
+    "version": "1.0",
+    "added_tokens": [],
+    "model": {"type": "WordLevel", "vocab": {"e": 0}, "unk_token": "e"},
+}
 STUDY = "import ih_jax as ih\nstudy = ih.sweep(ih.fewshot(classes=8), sequences=320)\n"
 
 
@@ -59,7 +65,10 @@ FEATURES = ["features", "--images", "x.zip", "--encoder", "pixels"]
         ([*RUN, "--seeds", "-1"], "--seeds is -1"),
         ([*RUN, "--seeds", "1" + "0" * 30], "--seeds is a whole number of about 31 digits"),
         ([*RUN, "--seeds", str(2**63)], "--seeds is 9223372036854775808"),
-        ([*RUN, "--seeds", "2000000000"], "a study of 2,000,000,000 seeds: give at most 2,000,000"),
+        (
+            [*RUN, "--seeds", "2000000000"],
+            "seeds is 2000000000: give a whole number from 1 to 10,000",
+        ),
         ([*RUN, "--width", "0"], "--width is 0"),
         ([*RUN, "--classes", "-3"], "--classes is -3"),
         ([*RUN, "--classes", "1000000"], "the data has 1623"),
@@ -104,6 +113,10 @@ def test_numbers(here: Path, capsys: Any, arguments: list[str], message: str) ->
         ([*FEATURES, "--weights", "good.h5"], "only with it"),
         (["bench", "--quick", "--pairs", "5", "--out", "b"], "--quick has widths and pairs"),
         ([*RUN, "--data", "caf\udce9.h5"], "is no UTF-8 text"),
+        (["run", "fig5a", "--labels", "7"], "does not apply to fig5a, which trains nothing"),
+        (["run", "fig5a", "--scale", "0.5"], "does not apply to fig5a, which trains nothing"),
+        (["run", "garg-diversity", "--classes", "7"], "whose trainings it would leave as they"),
+        (["run", "garg-diversity", "--vary", "order"], "whose trainings it would leave as they"),
     ],
     ids=lambda each: (
         " ".join(each[1:])[:40].encode("ascii", "replace").decode()
@@ -151,6 +164,35 @@ def test_a_link_in_a_circle_is_not_taken_for_nothing(here: Path) -> None:
         encode(here / "model" / "tokenizer.json", ["text"], None)
     with pytest.raises(UserError, match=r"config\.json cannot be read"):
         checkpoints(here / "model")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"normalizer": {"type": "Sequence", "normalizers": [{"content": "e" * 99}] * 5}},
+            "9.51e+09",
+        ),
+        ({"normalizer": []}, "cannot be read"),
+    ],
+)
+def test_a_tokenizer_that_swells_texts(here: Path, change: Any, message: str) -> None:
+    (here / "tokenizer.json").write_text(json.dumps({**TOKENIZER, **change}))
+    with pytest.raises(UserError, match=re.escape(message)):
+        encode(here / "tokenizer.json", ["e"], None)
+
+
+def test_a_tokenizer_does_not_pad(here: Path) -> None:
+    padding = {
+        "strategy": {"Fixed": 10**10},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "e",
+    }
+    (here / "tokenizer.json").write_text(json.dumps({**TOKENIZER, "padding": padding}))
+    assert encode(here / "tokenizer.json", ["e"], None) == [[0]]
 
 
 WRITERS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,15 @@ def test_a_link_out_of_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "f" / "A" / "c" / "1.png").symlink_to(tmp_path / "x.png")
     with pytest.raises(ih.UserError, match="leads out of the folder"):
         drawings.read(tmp_path / "f")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    odd = tmp_path / "d" / os.fsdecode(b"caf\xe9") / "c"
+    odd.mkdir(parents=True)
+    (odd / "1.png").write_bytes(b"x")
+    with pytest.raises(ih.UserError, match="is no UTF-8 text: rename it"):
+        drawings.read(tmp_path / "d")
 
 
 def test_eight_orientations() -> None:

@@ -600,4 +600,14 @@ def test_a_folder_with_a_tokenizer_is_shown_a_text(tmp_path):
     assert "the Zen of Python" in shown.told["previous_token"]
     assert shown.text.shape == (1, 110) and {1, 2} < set(np.asarray(shown.text[0]).tolist())
     (tmp_path / "tokenizer.json").write_text("{")
-    assert "tokenizer.json cannot be read" in refusal(model)
+    said = refusal(model)
+    assert "tokenizer.json is not JSON" in said and "download it again" in said
+
+
+def test_a_file_that_is_not_whole_is_refused_before_it_is_hashed(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "_digest", lambda *file: pytest.fail("it was read"))
+    (tmp_path / "config.json").write_text("{}")
+    with open(tmp_path / "model.safetensors", "wb") as file:
+        file.truncate(10**12)  # of which nothing is on the disk
+    with pytest.raises(UserError, match="no whole safetensors file"):
+        reading.all_hashes([reading.locate(tmp_path)])

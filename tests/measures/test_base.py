@@ -127,7 +127,9 @@ def test_names_are_checked_at_once(settings, message):
         ih.measure(**settings)
 
 
-def test_labels_must_fit(trained):
+def test_labels_that_do_not_fit_are_refused_before_all_is_measured(trained):
     short = ih.measure(dims=("label",), coords={"label": [1, 2]})
-    with pytest.raises(ih.UserError, match="labels of a dim do not fit"):
-        trained.measure(short(lambda p, c, b: p.b_U), sequences=4)
+    with pytest.raises(
+        ih.UserError, match="labels of a dim do not fit: 'label' has 5 entries and 2"
+    ):
+        check_dims(trained.study, short(lambda p, c, b: p.b_U), {"value": np.zeros(5)})

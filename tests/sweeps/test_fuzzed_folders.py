@@ -222,3 +222,26 @@ def test_weights_of_another_shape_than_the_card_says(folder: Path) -> None:
     )
     with pytest.raises(store.Damaged, match=r"is of shape .* by card.json"):
         ih.load(folder, other).params(0, 0)
+
+
+def test_a_part_without_its_arrays_is_one_line(folder: Path, tmp_path: Path, caplog: Any) -> None:
+    shutil.copytree(folder, tmp_path / "x")
+    part = store.part_path(tmp_path / "x", 0, 0)
+    shutil.rmtree(part / "arrays")
+    (part / "arrays").mkdir()
+    with pytest.raises(store.Damaged, match="cannot be read"):
+        store.load_part(part)
+    assert not caplog.records  # Orbax would say it in lines of its own
+
+
+def test_a_sweep_that_has_no_checkpoint_yet(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "x", ignore=shutil.ignore_patterns("part-*"))
+    with pytest.raises(ih.UserError, match="run 1 has no checkpoint yet"):
+        ih.load(tmp_path / "x", STUDY).last_step(1)
+
+
+def test_a_folder_whose_card_cannot_be_read_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "card.json").write_text("{")
+    with pytest.raises(ih.UserError, match="is not JSON"):
+        STUDY.train(tmp_path, progress=False)
+    assert [each.name for each in tmp_path.rglob("*")] == ["card.json"]

@@ -53,6 +53,9 @@ def test_a_study_that_cannot_be_made_again_has_its_curves(copied):
     assert "gone with its file" in about["notes"][0]
     assert [run["steps"] for run in about["runs"]] == [[], []]
     assert all(run["found"]["loss"] > 0 for run in about["runs"])
+    (chosen,) = sweeps_of(view(copied, runs=[1]))
+    assert [run["id"] for run in chosen["runs"]] == [1]
+    assert chosen["runs"][0]["found"] == about["runs"][1]["found"]
     (copied / "results.nc").unlink()
     with pytest.raises(ih.UserError, match="gone with its file"):
         view(copied)

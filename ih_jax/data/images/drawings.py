@@ -131,6 +131,12 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
                     f"{path}: {where} is a link that leads out of the folder: remove it"
                 )
             _refuse_other(path, where, file.stat().st_size)
+            try:
+                where.encode()
+            except UnicodeEncodeError:
+                raise UserError(
+                    f"{path}: {paths.shown_path(Path(where))} is no UTF-8 text: rename it"
+                ) from None
             # The folder itself may be the alphabet's parent's name: keep what is below it.
             yield f"{path.name}/{where}", paths.read_bytes(file, MOST_BYTES)
         return

@@ -32,7 +32,7 @@ from ih_jax.interop.pretrained import (
 )
 from ih_jax.interop.pretrained.family import Family
 from ih_jax.interop.pretrained.layout import Config, Weights
-from ih_jax.interop.pretrained.tensors import read_weights
+from ih_jax.interop.pretrained.tensors import check_whole, read_weights
 
 HUB = "hub:"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -138,8 +138,11 @@ def read_at(place: Place) -> Pretrained:
 
 
 def hashes(place: Place) -> dict[str, str]:
-    """The SHA-256 of each file of weights. Raises UserError where there are none."""
-    return {file.name: _sha256(file) for file in _files(place)}
+    """The SHA-256 of each file of weights. Raises UserError where there are none, or not whole."""
+    every = _files(place)
+    for file in every:
+        check_whole(file)  # at once; to read all of it may take long
+    return {file.name: _sha256(file) for file in every}
 
 
 def all_hashes(places: Sequence[Place]) -> dict[str, str]:

@@ -130,6 +130,12 @@ def _read_past(held: dict[str, _Held], family: Family) -> list[str]:
     return said
 
 
+def check_whole(file: Path) -> None:
+    """Raise UserError where a file's header does not say what is in it, or more than there is."""
+    with _open(file):
+        pass
+
+
 def _open(file: Path) -> Any:
     if file.suffix == gguf_files.SUFFIX:
         return gguf_files.Opened(file)

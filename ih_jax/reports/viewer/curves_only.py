@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,18 @@ from ih_jax.reports.viewer.describing import finite_or_none, plain, values_of
 from ih_jax.sweeps.trajectory import Trajectories
 
 
-def gather(t: Trajectories, why: UserError) -> tuple[dict[str, Any], dict[str, packing.Packed]]:
+def gather(
+    t: Trajectories, why: UserError, runs: Sequence[int] | None = None
+) -> tuple[dict[str, Any], dict[str, packing.Packed]]:
     """(about, curves) of a sweep, from its results alone.
 
+    Args:
+        t: the sweep.
+        why: its study cannot be made again.
+        runs: which, by number; None: all, up to `fitting.MOST_RUNS`.
+
     Raises:
-        UserError: `why` the study cannot be made again, where there are no results either.
+        UserError: `why`, where there are no results either; there is no such run.
     """
     if not (t.folder / "results.nc").is_file():
         raise why
@@ -29,15 +36,16 @@ def gather(t: Trajectories, why: UserError) -> tuple[dict[str, Any], dict[str, p
     axes = [str(dim) for dim in results[metrics[0]].dims if dim != over]
     labels = {axis: [tokens.described(v) for v in results[axis].values] for axis in axes}
     total = int(np.prod([len(values) for values in labels.values()], dtype=int))
-    rows = range(min(total, fitting.MOST_RUNS))
+    rows = fitting.shown(runs, total)
     notes = [f"Only curves can be shown: {why}."]
     if total > len(rows):
         notes.append(f"{len(rows):,} of {total:,} runs are shown.")
     clamps = t.card["study"].get("clamps", {})
-    runs = []
-    for number, names in zip(rows, itertools.product(*labels.values()), strict=False):
-        own = dict(zip(axes, names, strict=True))
-        runs.append(
+    told = []
+    for number in rows:
+        place = np.unravel_index(number, [len(values) for values in labels.values()])
+        own = {axis: labels[axis][i] for axis, i in zip(axes, place, strict=True)}
+        told.append(
             {
                 "id": number,
                 "names": own,
@@ -78,13 +86,12 @@ def gather(t: Trajectories, why: UserError) -> tuple[dict[str, Any], dict[str, p
         "hard": {},
         "sequences": [],
         "tiles": {"what": "", "of": {}},
-        "runs": runs,
+        "runs": told,
     }
-    chosen = list(rows)
     curves = {}
     for name in metrics:
-        curves[name] = packing.pack(values_of(results, name)[chosen].T)
-        both = values_of(results, f"eval_{name}", 2)[chosen]
+        curves[name] = packing.pack(values_of(results, name)[rows].T)
+        both = values_of(results, f"eval_{name}", 2)[rows]
         curves[f"eval_{name}"] = packing.pack(both.transpose(2, 1, 0))
     return about, curves
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ih_jax.errors import UserError
 from ih_jax.model.params import Config
 from ih_jax.reports.viewer.looking import Kind
 
@@ -25,6 +26,21 @@ SEQUENCES: dict[Kind, tuple[int, ...]] = {  # shown one by one, from best to lea
     "language": (3, 2, 1),
     "other": (3, 2, 1),
 }
+
+
+def shown(runs: Sequence[int] | None, total: int) -> list[int]:
+    """The numbers of the runs that a page shows, each once; None: the first, as many as fit.
+
+    Raises UserError for one that a sweep of `total` runs does not have.
+    """
+    if runs is None:
+        return list(range(min(total, MOST_RUNS)))
+    if not runs:
+        raise UserError("runs is empty: give one or more numbers, or leave it out")
+    wrong = [run for run in runs if not 0 <= run < total]
+    if wrong:
+        raise UserError(f"run {wrong[0]} is out of range: the sweep has runs 0..{total - 1}")
+    return list(dict.fromkeys(runs))
 
 
 @dataclass(frozen=True)

@@ -64,10 +64,10 @@ def gather(
     try:
         study = t.study
     except UserError as error:
-        about, curves = curves_only.gather(t, error)
+        about, curves = curves_only.gather(t, error, runs)
         return Gathered(about, {"curves": curves})
     results = t.results
-    chosen = _chosen(study, runs)
+    chosen = [study.runs[run] for run in fitting.shown(runs, len(study.runs))]
     kind = looking.kind_of(study.task)
     kept = {run.index: t.steps(run.index) for run in chosen}
     sizes = [fitting.bytes_of(kind, run.config, run.task.context_length) for run in chosen]
@@ -168,17 +168,6 @@ def pack_run(looked: describing.Looked) -> dict[str, packing.Packed]:
 
 
 # --- which runs, checkpoints and sequences ------------------------------------------------------
-
-
-def _chosen(study: Study, runs: Sequence[int] | None) -> list[RunSpec]:
-    if runs is None:
-        return list(study.runs[: fitting.MOST_RUNS])
-    wrong = [run for run in runs if not 0 <= run < len(study.runs)]
-    if wrong:
-        raise UserError(
-            f"run {wrong[0]} is out of range: the sweep has runs 0..{len(study.runs) - 1}"
-        )
-    return [study.runs[run] for run in dict.fromkeys(runs)]
 
 
 def _sequences(
