@@ -3,6 +3,7 @@
     python scripts/text_change.py train OUT.json --positions relative --embeddings 8
     python scripts/text_change.py train OUT.json --lent 0.5
     python scripts/text_change.py draw FIGURE.png TRIAL.json ...
+    python scripts/text_change.py judge ONE-LAYER.json TWO-LAYERS.json
 
 A trial trains one attention-only network (AdamW .9, .98, weight decay .01, 100 steps of warm-up, as
 the recipes of `ih_jax.tasks.language`) and looks at held-out text and at all heads again and again.
@@ -50,6 +51,7 @@ from ih_jax.tasks.language import in_context_score, token_losses
 WARMUP, BETA2, DECAY = 100, 0.98, 0.01
 HELD_OUT, AT_ONCE = 304, 16  # sequences of held-out text, and those that heads are looked at on
 REPEATS = 4  # of a block of random tokens, for prefix matching
+LAST = 5  # looks that the end is judged by
 WINDOW = 8  # positions that each end of the in-context learning score averages over
 
 # A network and its table of distances [layers, heads, T], of which None is for other positions.
@@ -136,6 +138,9 @@ def train(given: argparse.Namespace) -> None:
                 params = updates[0].replace(W_pos=jnp.zeros_like(updates[0].W_pos))
                 updates = (params, updates[1])
             rate = given.learning_rate * jnp.minimum(1.0, number / WARMUP)
+            if given.decay_from:
+                left = given.tokens - number * given.batch * given.length
+                rate *= jnp.clip(left / (given.tokens - given.decay_from), 0.0, 1.0)
             return jax.tree.map(lambda p, u: p - rate * u, weights, updates), state
 
         return jax.lax.fori_loop(0, count, one, (weights, state))
@@ -202,35 +207,71 @@ def looking(
 
 
 def draw(given: argparse.Namespace) -> None:
-    """Curves of trials side by side, each by the name of its file."""
-    figure = Figure(figsize=(14, 3.6), layout="constrained")
+    """Curves of trials side by side; those that differ in the number after the last dash alike."""
+    figure = Figure(figsize=(15, 3.6), layout="constrained")
     panels = figure.subplots(1, 4)
+    colours: dict[str, str] = {}
     for path in map(Path, given.trials):
+        name, _, seed = path.stem.rpartition("-")
+        group = name if seed.isdigit() else path.stem
+        label = None if group in colours else group.replace("-", " ")
+        colour = colours.setdefault(group, f"C{len(colours)}")
         looks = json.loads(path.read_text())["looks"]
         millions = [each["tokens"] / 1e6 for each in looks]
-        for axes, values in zip(
-            panels,
-            (
-                [max(each["previous_token"][0]) for each in looks],
-                [max(each["previous_token"][-1]) for each in looks],
-                [max(each["own_token"][0]) for each in looks],
-                [max(map(max, each["prefix_matching"])) for each in looks],
-            ),
-            strict=True,
-        ):
-            axes.plot(millions, values, label=path.stem.replace("-", " "))
+        curves = (
+            [max(map(max, each["prefix_matching"])) for each in looks],
+            [max(each["previous_token"][0]) for each in looks],
+            [each["score"] for each in looks],
+            [each["loss"] for each in looks],
+        )
+        for axes, values in zip(panels, curves, strict=True):
+            axes.plot(millions, values, colour, label=label, lw=1.2, alpha=0.85)
     titles = (
+        "Prefix matching, highest of any head",
         "To the previous token, layer 0",
-        "To the previous token, last layer",
-        "To the own token, layer 0",
-        "Prefix matching, any head",
+        "In-context learning score (nats)",
+        "Loss on held-out text (nats)",
     )
     for axes, title in zip(panels, titles, strict=True):
         axes.set_title(title, loc="left", fontsize=10)
-        axes.set(xlabel="million tokens seen", ylim=(0, 1))
+        axes.set_xlabel("million tokens seen")
         axes.spines[["top", "right"]].set_visible(False)
-    panels[-1].legend(frameon=False, fontsize=8)
-    figure.savefig(given.out, dpi=150)
+    for axes in panels[:2]:
+        axes.set_ylim(0, 0.8)
+    low = min(panels[3].dataLim.y0, 3.0)
+    panels[3].set_ylim(low - 0.1, low + 1.6)
+    panels[0].legend(frameon=False, fontsize=8, loc="upper left")
+    figure.savefig(given.out, dpi=120)
+
+
+def judge(given: argparse.Namespace) -> None:
+    """The statements of docs/findings/text-change.md, for two layers and one of the same seed."""
+    one, two = [json.loads(Path(p).read_text())["looks"] for p in (given.one, given.two)]
+    matching = [max(map(max, each["prefix_matching"])) for each in two]
+    alone = max(max(map(max, each["prefix_matching"])) for each in one)
+    previous = [max(each["previous_token"][0]) for each in two]
+    apart = [b["score"] - a["score"] for a, b in zip(one, two, strict=False)]
+    at = [each["tokens"] for each in two]
+    fifth = at[-1] / 5 * 1.001
+    parted = max(
+        apart[i] - apart[j]
+        for i in range(len(apart))
+        for j in range(i, len(apart))
+        if at[j] - at[i] <= fifth
+    )
+    for what, value in (
+        ("tokens", at[-1]),
+        ("tokens, one layer", one[-1]["tokens"]),
+        ("prefix matching at the end", float(np.median(matching[-LAST:]))),
+        ("highest prefix matching of one layer", alone),
+        ("scores part, within a fifth", parted),
+        ("previous token, layer 0, at the end", float(np.median(previous[-LAST:]))),
+        ("score at the end", float(np.median([each["score"] for each in two[-LAST:]]))),
+        ("score of one layer", float(np.median([each["score"] for each in one[-LAST:]]))),
+        ("loss at the end", two[-1]["loss"]),
+        ("loss of one layer", one[-1]["loss"]),
+    ):
+        print(f"{what:38} {value:.3f}")
 
 
 def main() -> None:
@@ -253,6 +294,7 @@ def main() -> None:
         ("tokens", 2_000_000, "to train on"),
         ("every", 200_000, "tokens between two looks"),
         ("learning-rate", 3e-3, ""),
+        ("decay-from", 0, "tokens from which on the learning rate falls linearly to 0; 0: never"),
         ("embeddings", 1.0, "what embeddings are multiplied by at the start"),
         ("base", 10_000.0, "of rotary positions and sinusoids"),
         ("amplitude", 1.0, "of sinusoids"),
@@ -263,8 +305,11 @@ def main() -> None:
     many = commands.add_parser("draw")
     many.add_argument("out", help="the figure to write")
     many.add_argument("trials", nargs="+", help="JSON files of trials")
+    pair = commands.add_parser("judge")
+    pair.add_argument("one", help="JSON file of a trial of one layer")
+    pair.add_argument("two", help="JSON file of a trial of two layers")
     given = parser.parse_args()
-    (train if given.do == "train" else draw)(given)
+    {"train": train, "draw": draw, "judge": judge}[given.do](given)
 
 
 if __name__ == "__main__":

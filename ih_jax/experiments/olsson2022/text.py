@@ -192,7 +192,8 @@ experiment = Experiment(
     "longer by examples/long_text.py: they do not change within 98 million either (score -.15 and "
     "-.17, previous-token head .28, prefix matching .01). By the score alone three "
     "seeds have a window, for the wrong reason: its first fall at the start of training; so the "
-    "claim asks for the heads as well.",
+    "claim asks for the heads as well. Another recipe changes within 4 million tokens: "
+    "docs/findings/text-change.md.",
     trainings=(TEXT,),
     measure=measure,
     claims=CLAIMS,
