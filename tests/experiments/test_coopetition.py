@@ -144,9 +144,8 @@ def scores(**flips: str) -> xr.Dataset:
     whole |= {
         "previous token given": "goes",
         "match given": "stays",
-        "match given at first": "goes",
     }
-    names = [*RUNS, *trainings.CLAMPS, "match given at first"]
+    names = [*RUNS, *trainings.CLAMPS]
     dims = ("run", "init", "set", "sequences")
     shape = (len(names), 6, len(strategies.SETS), len(SEEN))
     coords = {"run": names, "init": range(6), "set": list(strategies.SETS), "sequences": SEEN}
@@ -179,7 +178,7 @@ def test_networks_as_the_paper_says_replicate() -> None:
 
 
 def test_each_figure_has_its_runs() -> None:
-    of_main = ["main", *trainings.CLAMPS, "match given at first"]
+    of_main = ["main", *trainings.CLAMPS]
     runs = {
         matched: ["main", "matched"],
         grafts: [run for run in RUNS if run not in ("main", "matched", "ciwl_only")],
@@ -218,7 +217,6 @@ def test_twenty_exemplars_are_asked_the_same(kind: str) -> None:
         ({"previous token given": "never"}, {"a previous-token head brings it"}),
         ({"previous token given": "stays"}, {"a previous-token head does not keep it"}),
         ({"match given": "goes"}, {"a given match keeps it"}),
-        ({"match given at first": "stays"}, {"but only while it is given"}),
     ],
 )
 def test_statements_fail_on_networks_that_do_otherwise(flips: dict, failing: set[str]) -> None:
