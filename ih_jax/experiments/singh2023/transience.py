@@ -103,5 +103,5 @@ experiment = Experiment(
     draw=draw,
     tables=tables,
     trainings=(trainings.MAIN,),
-    differs=trainings.DIFFERS,
+    differs="Two layers of attention (there 12, with MLPs). " + trainings.DIFFERS + trainings.FOUND,
 )

@@ -30,7 +30,7 @@ from ih_jax.experiments.singh2025.strategies import (
     transient,
     wins,
 )
-from ih_jax.experiments.singh2025.trainings import DIFFERS, MAIN
+from ih_jax.experiments.singh2025.trainings import DIFFERS, FOUND, MAIN
 
 RUNS = {"main": MAIN}
 
@@ -145,5 +145,5 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    differs=DIFFERS,
+    differs=DIFFERS + FOUND,
 )
