@@ -5,6 +5,7 @@ Paper: Singh et al. 2024, section 3. Layouts and shapes: see `ih_jax.model.sites
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import jax
@@ -13,7 +14,7 @@ from jax import Array
 
 from ih_jax.clamps.holds import Holds, apply_hold
 from ih_jax.clamps.scene import Scene
-from ih_jax.data.batches import Sequences
+from ih_jax.data.batches import Batch, Sequences
 from ih_jax.model import transformer
 from ih_jax.model.activations import Activations, from_public, public
 from ih_jax.model.params import Config, Params, Rows
@@ -66,8 +67,12 @@ def forward(
     holds: Holds,
     rows: Rows = "all",
     given: Sites | None = None,
+    context: Sites | None = None,
 ) -> Sites:
     """All sites in the program's layout (batch last), each a list over layers.
+
+    Where a batch has several queries for each context, that is computed once, unless a hold looks
+    elsewhere (`Rule.causal`).
 
     Args:
         params, batch, rows: as in `apply`. Where a rule needs all rows, "query" computes them all
@@ -75,16 +80,42 @@ def forward(
         holds: one run's holds, already switched by time (`Holds.at`).
         given: the sites of a clean pass with the same `rows` or "all", for holds that read one;
             computed here where it is needed and not given.
+        context: as in `transformer.forward`, under the same holds.
     """
     if rows == "query" and holds.needs_all_rows:
         return transformer.query_only(forward(params, batch, holds, "all", given))
     if holds.replaced is not None:
         gate, donor = holds.replaced
         params = jax.tree.map(lambda g, d, p: jnp.where(g > 0, d, p), gate, donor, params)
+        holds = replace(holds, replaced=None)
+    if (
+        isinstance(batch, Batch)
+        and batch.queries > 1
+        and holds.causal
+        and isinstance(params, Params)
+    ):
+        return _context_once(params, batch, holds, rows, given)
     if holds.needs_given and given is None:
         given = transformer.forward(params, batch, rows=rows)
     tap = _tap(params, batch, holds, rows, given)
-    return transformer.forward(params, batch, tap, rows)
+    return transformer.forward(params, batch, tap, rows, context)
+
+
+def _context_once(
+    params: Params, batch: Batch, holds: Holds, rows: Rows, given: Sites | None
+) -> Sites:
+    """`forward` of a batch whose parts differ in their queries only (`Batch.queries`)."""
+    Q = batch.queries
+    if holds.needs_given and given is None:
+        given = forward(params, batch, Holds(), rows)
+    clean = [None] * Q if given is None else transformer.split(given, Q)
+    first, *others = batch.by_query()
+    whole = forward(params, first, holds, rows, clean[0])
+    last = [
+        forward(params, part, holds, rows, own, whole)
+        for part, own in zip(others, clean[1:], strict=True)
+    ]
+    return transformer.joined(whole, last)
 
 
 def _tap(

@@ -37,6 +37,8 @@ class Rule:
     `needs_given`: the value is read from a finished pass ("clean" pass of the same weights).
     `elementwise`: an element of the value depends on that element of the arguments only.
     `across`: the value of a sequence depends on the other sequences of the batch.
+    `causal`: a row's value depends on no later token, and the last row's can be had from a pass
+        that has the last rows alone.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Rule:
     needs_given: bool = False
     elementwise: bool = True
     across: bool = False
+    causal: bool = True
 
 
 @struct.dataclass
@@ -99,6 +102,11 @@ class Holds:
     @property
     def across(self) -> bool:
         return any(hold.rule.across for hold in self.holds)
+
+    @property
+    def causal(self) -> bool:
+        """Whether sequences that share a context may share what was computed for it."""
+        return all(hold.rule.causal and not hold.rule.across for hold in self.holds)
 
     def here(self, site: str, layer: int) -> list[Hold]:
         """The holds at a site of a layer, the winning one last."""

@@ -239,7 +239,7 @@ def _tiled(value: Array, count: int) -> Array:
 
 def _changed(site: str, layer: int, change: Callable[[Array], Array]) -> Hold:
     """A hold that puts `change(value)` in the place of the value, after all that a clamp holds."""
-    rule = Rule("changed", lambda scene: change(scene.value), order=99)
+    rule = Rule("changed", lambda scene: change(scene.value), order=99, causal=False)
     gate = np.ones((1,) * rank(site), np.float32)
     return Hold(gate, {}, None, None, site, layer, rule, slot=0, soft=False)
 

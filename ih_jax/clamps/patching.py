@@ -36,7 +36,7 @@ from ih_jax.model.sites import (
 INPUTS = ("q", "k", "v")  # what a head reads through
 
 # Applied after every rule of a clamp, so that the other pass's values stand whatever is held there.
-AS_IT_WAS = Rule("as it was", lambda scene, value: value, order=99)
+AS_IT_WAS = Rule("as it was", lambda scene, value: value, order=99, causal=False)
 
 
 def still(site: str, layer: int, value: Array, gate: Any = None) -> Hold:

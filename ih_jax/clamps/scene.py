@@ -118,4 +118,4 @@ def of_function(function: Callable[..., Array], name: str, query_only: bool) -> 
         value = jax.vmap(one, out_axes=-1)(sequences, activations)
         return to_program(scene.site, value, scene.halves)
 
-    return Rule(name, run, order=60, needs_all_rows=not query_only, elementwise=False)
+    return Rule(name, run, order=60, needs_all_rows=not query_only, elementwise=False, causal=False)

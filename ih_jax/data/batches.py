@@ -32,6 +32,9 @@ class Batch:
     labels: Array  # [B, P] int32; one beyond the model's labels embeds as zero
     classes: Array | None = None  # [B, P] int32, index into the source's classes
     kinds: Array | None = None  # [B, P] int32, `data.fewshot.Kind`
+    # Q equal parts, one after the other: at the same place of each stand sequences of the same
+    # context, which is then computed once. `measures.probes.by_context` orders sequences like that.
+    queries: int = struct.field(pytree_node=False, default=1)
 
     @classmethod
     def of(cls, examples: Array, labels: Array) -> Batch:
@@ -50,13 +53,30 @@ class Batch:
         after the other, so that memory does not grow with the batch. The batch is taken whole where
         it does not split like that, or where each sequence has exemplars of its own.
         """
-        count = len(self.labels)
-        size = size_of_pieces(count, at_once, few)
-        if self.rows is None or size == count:
+        Q = self.queries
+        contexts = len(self.labels) // Q
+        size = size_of_pieces(contexts, at_once // Q, few // Q)
+        if self.rows is None or size == contexts:
             return function(self)
-        pieces = tuple(x.reshape(count // size, size, -1) for x in (self.rows, self.labels))
-        found = jax.lax.map(lambda piece: function(Batch(self.table, *piece)), pieces)
+
+        def cut(x: Array) -> Array:
+            parts = x.reshape(Q, contexts // size, size, -1).swapaxes(0, 1)
+            return parts.reshape(contexts // size, Q * size, -1)
+
+        def of(piece: tuple[Array, Array]) -> Any:
+            return function(Batch(self.table, *piece, None, None, Q))
+
+        found = jax.lax.map(of, (cut(self.rows), cut(self.labels)))
         return jax.tree.map(lambda x: x.mean(0), found)
+
+    def by_query(self) -> list[Batch]:
+        """The Q parts, which differ in their last tokens and targets only."""
+        if self.queries == 1:
+            return [self]
+        assert self.rows is not None
+        size = len(self.labels) // self.queries
+        cuts = [slice(q * size, (q + 1) * size) for q in range(self.queries)]
+        return [Batch(self.table, self.rows[cut], self.labels[cut]) for cut in cuts]
 
     @property
     def examples(self) -> Array:

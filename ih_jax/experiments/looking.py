@@ -8,7 +8,7 @@ import xarray as xr
 
 from ih_jax.data.batches import Batch
 from ih_jax.experiments.base import Options
-from ih_jax.measures.probes import exhaustive, subset
+from ih_jax.measures.probes import by_context, exhaustive, subset
 from ih_jax.model.params import Config
 from ih_jax.sweeps.measuring import Measure, Probe
 from ih_jax.sweeps.trajectory import Trajectories
@@ -23,7 +23,7 @@ def probe(options: Options) -> Callable[[Task], Batch]:
 
     def of_task(task: Task) -> Batch:
         every = exhaustive(task)
-        return subset(every, QUICK_EVERY) if options.quick else every
+        return subset(every, QUICK_EVERY) if options.quick else by_context(every)
 
     return of_task
 

@@ -63,8 +63,9 @@ def previous_token_strength(params: Params, clamp: Holds, batch: Batch) -> Array
     def of(piece: Batch) -> Array:
         patterns = forward(params, piece, clamp, "all")["pattern"]  # each [H, T, T, B]
         T = patterns[0].shape[1]
-        label = jnp.arange(1, T, 2)
-        return jnp.stack([pattern[:, label, label - 1].mean((1, 2)) for pattern in patterns])
+        # Slices, so that of the query's row, which is not among them, nothing is computed.
+        rows = [[x[:, t, t - 1] for t in range(1, T, 2)] for x in patterns]
+        return jnp.stack([jnp.stack(labels, 1).mean((1, 2)) for labels in rows])
 
     found: Array = by_pieces(of, batch)
     return found

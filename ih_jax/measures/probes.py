@@ -45,6 +45,30 @@ def exhaustive(task: Task) -> Batch:
     return fewshot.exhaustive(task.source("train"))
 
 
+def by_context(batch: Batch) -> Batch:
+    """The same sequences in an order that lets a pass compute each context once.
+
+    Sequences that share all but their query and its label come to the same place of equal parts
+    (`Batch.queries`), in the order of their contexts; what is a mean over sequences stays what it
+    was. As it is, where contexts do not have one number of queries, 2 or more. Not for jit.
+    """
+    if batch.rows is None or batch.queries > 1:
+        return batch
+    contexts = np.concatenate([np.asarray(x)[:, :-1] for x in (batch.rows, batch.labels)], axis=1)
+    _, which, counts = np.unique(contexts, axis=0, return_inverse=True, return_counts=True)
+    queries = int(counts[0])
+    if queries == 1 or (counts != queries).any():
+        return batch
+    order = np.argsort(which.ravel(), kind="stable").reshape(-1, queries).T.ravel()
+
+    def ordered(x: Array | None) -> Array | None:
+        return None if x is None else x[order]
+
+    rows, labels = batch.rows[order], batch.labels[order]
+    own = (ordered(batch.classes), ordered(batch.kinds))
+    return Batch(batch.table, rows, labels, *own, queries=queries)
+
+
 def by_pieces(
     function: Callable[[Batch], Any], batch: Batch, at_once: int = SEQUENCES_IN_PIECE
 ) -> Any:
@@ -61,6 +85,7 @@ def subset(batch: Batch, every: int) -> Batch:
     """Every `every`-th sequence, where all of them are more than is needed.
 
     In `exhaustive` the orders of a context and its label pairs vary fastest: give an odd number.
+    What `by_context` has put in order comes out as a batch without that order.
     """
 
     def some(x: Array | None) -> Array | None:

@@ -38,6 +38,14 @@ def same_or_new(stream: Stream, value: Array) -> Stream:
     return stream if value is stream.value else Stream(value)
 
 
+def last_token(stream: Stream) -> Stream:
+    """A stream of the last position alone."""
+    if stream.columns is None or stream.one_hot is None:
+        return Stream(stream.value[:, -1:])
+    one_hot = stream.one_hot[:, -1:]
+    return Stream(linear(stream.columns, one_hot), stream.columns, one_hot)
+
+
 def embed(params: Params, batch: Sequences) -> Stream:
     """Tokens, x1 y1 x2 y2 ... xq, or vectors; what is beyond the model's labels embeds as zero."""
     D, C = params.config.d_model, params.config.labels

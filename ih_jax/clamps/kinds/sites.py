@@ -173,7 +173,8 @@ def _constant(scene: Scene, value: Array) -> Array:
     return to_program(scene.site, value[..., None], scene.halves)
 
 
-_CONSTANT = Rule("hold", _constant, order=60)
+# A constant pattern may attend to later tokens.
+_CONSTANT = Rule("hold", _constant, order=60, causal=False)
 
 
 @clamp_kind("hold")

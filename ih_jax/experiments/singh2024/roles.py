@@ -19,9 +19,10 @@ from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Batch
 from ih_jax.experiments.base import Found, Options
 from ih_jax.measures.heads import induction_strength, previous_token_strength
-from ih_jax.measures.probes import exhaustive
+from ih_jax.measures.probes import by_context, exhaustive
 from ih_jax.model.params import Params
 from ih_jax.sweeps.measuring import LABELS, Measure
+from ih_jax.tasks.base import Task
 
 AS_MANY = 3  # previous-token heads: as many as the paper chose in its network
 PREVIOUS_TOKEN_CHOICES = ("strongest", "weakest", "three strongest", "all heads")
@@ -98,7 +99,11 @@ def _last(
     main = found["main"]
     runs = [main.run(init=seed) for seed in options.inits]
     end = main.steps(runs[0])[-1]
-    values = main.measure(measure, exhaustive, runs=runs, steps=[end])
+
+    def probe(task: Task) -> Batch:
+        return by_context(exhaustive(task))
+
+    values = main.measure(measure, probe, runs=runs, steps=[end])
     assert isinstance(values, xr.DataArray)
     values = values.isel(clamp=0, sequences=0)
     return {seed: values.sel(init=seed).values for seed in options.inits}
