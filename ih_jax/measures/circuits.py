@@ -4,7 +4,7 @@ Papers: Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits",
 for the scores of products of two matrices (W_OV and W_QK) and the eigenvalues that Olsson et al.
 2022 use; Singh et al. 2024, fig. 11 (right), for the scores of one output and one input matrix.
 
-Norms, positions, smearing, MLPs and clamps are ignored throughout, as in the papers.
+Norms, positions, smearing, MLPs and clamps are ignored, as in the papers, but in `ov_copying_read`.
 
 Glossary: L layers, H heads, D d_model, E d_head, V vocabulary. A token's embedding is a row x [D];
 a head reads it as x W_Q, x W_K, x W_V and writes (x W_V) W_O.
@@ -20,11 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ih_jax.clamps.apply import forward
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Batch, Tokens
 from ih_jax.errors import UserError
 from ih_jax.measures.base import measure
 from ih_jax.measures.heads import BY_HEAD, previous_token_score
+from ih_jax.model.layers import norm
 from ih_jax.model.params import Attention, Params
 
 INPUTS = ("Q", "K", "V")
@@ -154,6 +156,36 @@ def ov_copying(params: Params, clamp: Holds | None = None, batch: Any = None) ->
     layers = [block.attention for block in params.blocks]
     of = [copying_eigenvalues(params.W_E, each.W_V, each.W_O, params.W_U) for each in layers]
     return jnp.stack(of)
+
+
+@measure(dims=BY_HEAD)
+def ov_copying_read(params: Params, clamp: Holds | None = None, batch: Any = None) -> Array:
+    """[L, H], -1 to 1: `ov_copying` through the norms and layer 0, which the plain one ignores.
+
+    In place of a token's embedding stands what a head reads, after its norm, where the network is
+    given this token alone: in layer 0 the embedding, later on what layer 0 made of it, whose heads
+    then look at the token itself. In place of W_U stands what reads the last stream: W_U times the
+    final norm's scale, without the mean that this takes off, and without the mean over tokens,
+    which no softmax sees (so that what all tokens share counts for nothing). What the final norm
+    divides by is one positive number a position and leaves the ratio as it is.
+
+    Needs no clamp and no batch.
+
+    Args:
+        params: of a language model.
+    """
+    alone = Tokens(jnp.arange(params.config.labels)[:, None])
+    streams = forward(params, alone, Holds())["resid_pre"]
+    to_logits = params.W_U - params.W_U.mean(0, keepdims=True)
+    if params.norm is not None:
+        to_logits = to_logits * params.norm.scale[None]
+        to_logits = to_logits - to_logits.mean(-1, keepdims=True)
+    found = []
+    for layer, block in enumerate(params.blocks):
+        read = norm(block.norm1, streams[min(layer, 1)][:, 0])  # [D, V]
+        own = block.attention
+        found.append(copying_eigenvalues(read, own.W_V, own.W_O, to_logits))
+    return jnp.stack(found)
 
 
 def copying_eigenvalues(W_E: Array, W_V: Array, W_O: Array, W_U: Array) -> Array:

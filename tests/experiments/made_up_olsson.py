@@ -260,6 +260,20 @@ def what_heads_do() -> xr.Dataset:
     )
 
 
+def read_of_weights() -> xr.Dataset:
+    """The plain score is of previous-token heads, too, which copy nothing."""
+    names, dims = ["3L"] * 3, ("width", "init", "layer", "head")
+    return xr.Dataset(
+        {
+            "prefix_matching": (dims, matching(names)),
+            "copying_logits": (dims, heads([5.0, 4.0, 3.0], 0.01, 0.1, names)),
+            "ov": (dims, heads([0.3, 0.2, 0.1], 0.9, 0.05, names)),
+            "ov_read": (dims, heads([0.95, 0.9, 0.85], 0.02, 0.05, names)),
+        },
+        {"width": [32, 48, 64], "init": INITS},
+    )
+
+
 def what_they_are_good_for() -> xr.Dataset:
     names, dims = ["2L"], ("init", "layer", "head")
 
@@ -475,6 +489,7 @@ GOOD: dict[str, Callable[[], xr.Dataset]] = {
     "olsson-smeared-keys": smeared,
     "olsson-ablations": removals,
     "olsson-heads": what_heads_do,
+    "olsson-ov": read_of_weights,
     "olsson-behaviours": what_they_are_good_for,
     "olsson-mixture": of_a_mixture,
     "olsson-scaling": sizes,

@@ -94,6 +94,8 @@ ALSO: dict[str, set[str]] = {
     "by type: previous-token heads": {"not before the window"},
     "back along the change": {"furthest back"},
     "matched heads are alike": {"their numbers say nothing"},
+    "read so, weights tell copying": {"better than plainly"},
+    "better than plainly": {"read so, weights tell copying"},
     "the order inverts": {"before: narrow ones fall faster", "after: wide ones"},
     "before: narrow ones fall faster": {"the order inverts"},
     "after: wide ones": {"the order inverts"},

@@ -272,6 +272,13 @@ BAD: list[tuple[str, str, Change]] = [
         )
         for letter in "QKV"
     ),
+    ("olsson-ov", "read so, weights tell copying", lambda d: d.assign(ov_read=1 - d["ov_read"])),
+    (
+        "olsson-ov",
+        "better than plainly",
+        lambda d: d.assign(ov=d["copying_logits"], ov_read=d["ov"]),
+    ),
+    ("olsson-ov", "positive for induction heads", lambda d: d.assign(ov_read=d["ov_read"] - 1)),
     ("olsson-behaviours", "literal copying", at("copy_loss", 3.7, repeat=3)),
     (
         "olsson-behaviours",

@@ -332,6 +332,40 @@ def test_ov_copying_is_that_of_the_matrix_over_the_vocabulary() -> None:
             np.testing.assert_allclose(found[layer, h], expected, atol=1e-3)
 
 
+def test_copying_read_through_norms_and_layer_0_is_that_of_what_the_logits_gain() -> None:
+    params = network(language(layers=3))
+    # Norms that are not those of an untrained network, and a vector that all tokens share.
+    params = jax.tree.map(lambda x: x * 1.3 + 0.1 if x.ndim == 1 else x, params)
+    found = measured(circuits.ov_copying_read, params, None)
+    V = params.config.labels
+    alone = Tokens(jnp.arange(V)[:, None])
+    streams = forward(params, alone, Holds())["resid_pre"]  # each [D, 1, V]
+    for layer in range(3):
+        block, stream = params.blocks[layer], np.asarray(streams[min(layer, 1)][:, 0]).T  # [V, D]
+        read = (stream - stream.mean(-1, keepdims=True)) / np.sqrt(
+            stream.var(-1, keepdims=True) + 1e-5
+        )
+        read = read * np.asarray(block.norm1.scale) + np.asarray(block.norm1.bias)
+        for h in range(params.config.heads):
+            own = block.attention
+            written = read @ np.asarray(own.W_V[h]) @ np.asarray(own.W_O[h])
+            written = written - written.mean(-1, keepdims=True)
+            logits = written * np.asarray(params.norm.scale) @ np.asarray(params.W_U).T
+            logits = logits - logits.mean(-1, keepdims=True)
+            values = np.linalg.eigvals(np.asarray(logits, float))
+            expected = values.sum().real / np.abs(values).sum()
+            np.testing.assert_allclose(found[layer, h], expected, atol=2e-3)
+
+
+def test_without_norms_and_in_layer_0_copying_is_read_as_in_the_paper() -> None:
+    params = network(language(norm=False))
+    centred = dataclasses.replace(params, W_U=params.W_U - params.W_U.mean(0))
+    read = measured(circuits.ov_copying_read, params, None)
+    plain = measured(circuits.ov_copying, centred, None)
+    np.testing.assert_allclose(read[0], plain[0], atol=1e-4)
+    assert np.abs(read[1] - plain[1]).max() > 1e-2  # layer 1 reads what layer 0 has added
+
+
 def test_eigenvalues_are_there_on_an_accelerator_too(monkeypatch: pytest.MonkeyPatch) -> None:
     matrices = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 5, 5)), jnp.float32)
     on_host = jax.jit(jax.vmap(circuits.eigenvalues_by_numpy))(matrices)

@@ -122,7 +122,8 @@ def _of_parts(asked: np.ndarray, right: np.ndarray) -> Measure:
 
 def _mean(values: Array, where: np.ndarray) -> Array:
     """Mean over sequences and positions [B, T - 1] where this is so, [..., B, T - 1]."""
-    return jnp.sum(values * where, axis=(-2, -1)) / np.maximum(where.sum((-2, -1)), 1)
+    every = jnp.broadcast_to(values, where.shape)
+    return jnp.sum(every * where, axis=(-2, -1)) / np.maximum(where.sum((-2, -1)), 1)
 
 
 # --- what claims read ---------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     own = trained.results[["loss", "in_context_score"]].rename(in_context_score="score")
     results = own.merge(best).rename(d_model="width")
     extra = [d for d in results.dims if d not in ("width", "init", "tokens", "checkpoint")]
-    return results.squeeze(extra, drop=True)
+    return results.squeeze(extra, drop=True).transpose("width", "init", ...)
 
 
 def order(seed: xr.Dataset, after: bool) -> float:
