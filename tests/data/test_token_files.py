@@ -12,7 +12,7 @@ import pytest
 
 import ih_jax as ih
 from ih_jax.cli.main import main
-from ih_jax.data.languages import corpora, making_tokens
+from ih_jax.data.languages import corpora, making_tokens, token_files
 from ih_jax.data.languages.making_tokens import Corpus, make
 from ih_jax.data.languages.recipe import of_card
 from ih_jax.data.languages.text import Text, decode, encode
@@ -143,7 +143,10 @@ def on_card(**values):
         (changed("held_out.bin", lambda b: b"\xff\xff" + b[2:]), "held_out.bin is not what its"),
         (changed("merges.json", lambda b: b + b" "), "merges.json is not what its card describes"),
         (lambda folder: (folder / "merges.json").unlink(), "merges.json"),
-        (lambda folder: (folder / "train.bin").unlink(), "holds no token files: give a folder"),
+        (
+            lambda folder: (folder / "train.bin").unlink(),
+            "is no folder of token files, without train.bin: give",
+        ),
         (changed("card.json", lambda b: b[:-5]), "card.json"),
         (on_card(version=2), "card.json: version"),
         (on_card(tokenizer="words"), "card.json: tokenizer"),
@@ -158,19 +161,30 @@ def test_damage_is_one_clear_line(folder, damage, message):
     with pytest.raises(ih.UserError, match=message) as error:
         TokenFiles(folder, length=LENGTH)
     assert "\n" not in str(error.value)
+    assert token_files.at(folder) == folder  # with a file lost it is no folder of text
+
+
+def test_a_text_larger_than_memory_is_refused_before_it_is_read(tmp_path):
+    with open(tmp_path / "huge.txt", "wb") as file:
+        file.truncate(10**12)  # of which nothing is on the disk
+    with pytest.raises(ih.UserError, match=r"its text takes 1,000\.0 GB of memory"):
+        make(Corpus(tmp_path / "huge.txt", "bytes"), tmp_path / "out")
+    with pytest.raises(ih.UserError, match="holds no text"):  # zero bytes are none
+        make(Corpus(tmp_path / "huge.txt", "bytes", 1000), tmp_path / "out")
 
 
 @pytest.mark.parametrize(
     ("make_it", "message"),
     [
         (partial(TokenFiles, "nowhere"), "no text at 'nowhere'"),
-        (partial(TokenFiles, "."), "holds no token files"),
+        (partial(TokenFiles, "."), "is no folder of token files, without card.json, train.bin"),
         (partial(make, Corpus("nowhere"), Path("out")), "no text at 'nowhere'"),
         (partial(make, Corpus("."), Path("out")), "holds no text"),
         (partial(make, Corpus(".", "words"), Path("out")), "give one of bytes, characters, bpe"),
         (partial(make, Corpus(".", vocabulary_size=5), Path("out")), "vocabulary_size is 5"),
         (partial(make, Corpus(".", held_out=1.0), Path("out")), "held_out is 1.0"),
         (partial(make, Corpus("."), Path("full")), "full is there already: give another folder"),
+        (partial(make, Corpus(".", download=True), Path("out")), "is not downloaded, tfds:NAME is"),
     ],
 )
 def test_mistakes_are_one_clear_line_and_leave_nothing(make_it, message, tmp_path, monkeypatch):

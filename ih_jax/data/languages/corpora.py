@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from hashlib import blake2b
 from pathlib import Path
 
-from ih_jax import paths
+from ih_jax import memory, paths
 from ih_jax.errors import UserError
 
 Document = tuple[str, bytes]  # its name, what it holds
@@ -33,6 +33,8 @@ def one_by_one(corpus: str | Path, limit: int, download: bool = False) -> Iterat
     """What `read` gives, of which one document at a time is in memory (but of tfds all)."""
     if str(corpus).startswith(TFDS):
         documents: Iterable[Document] = _of_tfds(str(corpus).removeprefix(TFDS), limit, download)
+    elif download:
+        raise UserError(f"corpus {str(corpus)!r} is not downloaded, {TFDS}NAME is: leave it out")
     elif corpus == PYTHON:
         documents = _of_folder(Path(sysconfig.get_path("stdlib")), limit, ".py", NOT_PYTHON)
     else:
@@ -93,7 +95,9 @@ def _bytes(path: Path, limit: int) -> bytes:
     try:
         with path.open("rb") as file:
             # Asked for more than there is, Python would first make room for it.
-            return file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
+            size = min(limit, os.fstat(file.fileno()).st_size) + 1
+            memory.check(size, f"{paths.shown_path(path)}: its text")
+            return file.read(size)
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error.strerror or error}): "

@@ -195,11 +195,13 @@ def at(corpus: str | Path) -> Path | None:
     if corpus == corpora.PYTHON or str(corpus).startswith(corpora.TFDS):
         return None
     folder = corpora.find(corpus)
-    return folder if _are_in(folder) else None
+    # With one of them lost it is no folder of text either.
+    return folder if len(_lost(folder)) < 2 else None
 
 
-def _are_in(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in (CARD, *map(file_of, SIDES)))
+def _lost(folder: Path) -> list[str]:
+    """Which files of a folder of tokens are not there, or are no files."""
+    return [name for name in (CARD, *map(file_of, SIDES)) if not (folder / name).is_file()]
 
 
 def file_of(side: str) -> str:
@@ -212,9 +214,11 @@ _KNOWN: WeakValueDictionary[Any, Contents] = WeakValueDictionary()
 
 def _opened(folder: Path) -> Contents:
     """The files of a folder, checked where no living recipe has them. Raises UserError."""
-    if not _are_in(folder):
+    lost = _lost(folder)
+    if lost:
         raise UserError(
-            f"{paths.shown_path(folder)} holds no token files: give a folder that ih-jax text made"
+            f"{paths.shown_path(folder)} is no folder of token files, without {', '.join(lost)}: "
+            "give one that ih-jax text made, whole"
         )
     three = [folder / name for name in (CARD, *map(file_of, SIDES))]
     stats = [paths.regular(path).stat() for path in three]
