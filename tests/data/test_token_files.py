@@ -170,7 +170,7 @@ def test_a_text_larger_than_memory_is_refused_before_it_is_read(tmp_path):
     with pytest.raises(ih.UserError, match=r"its text takes 1,000\.0 GB of memory"):
         make(Corpus(tmp_path / "huge.txt", "bytes"), tmp_path / "out")
     with pytest.raises(ih.UserError, match="holds no text"):  # zero bytes are none
-        make(Corpus(tmp_path / "huge.txt", "bytes", 1000), tmp_path / "out")
+        make(Corpus(tmp_path / "huge.txt", "bytes", limit=1000), tmp_path / "out")
 
 
 @pytest.mark.parametrize(
