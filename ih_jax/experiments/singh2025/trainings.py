@@ -20,11 +20,11 @@ class, as in the paper, new labels were read in 80% by 425,000 sequences in the 
 and in 72% after 700,000: networks with twenty are asked the same as those with four. That run was
 broken off at 450,000 sequences of the first two (1000 and 1001), both at chance, as with four.
 
-So were the clamps, for want of time, before the last two networks with a given match were done: with
-given previous-token heads new labels were read in 92 to 95% after 250,000 sequences in all five
-networks, and the context won exchanged labels in 79 to 88%; with a given match it won 90 to 95% of
-them after 100,000, and 73 to 80% after 250,000 (three networks). Whoever decides these statements
-takes networks from 2000 on.
+So were the clamps, for want of time, before the last two networks with a given match were done:
+with given previous-token heads new labels were read in 92 to 95% after 250,000 sequences in all
+five networks, and the context won exchanged labels in 79 to 88%; with a given match it won 90 to
+95% of them after 100,000, and 73 to 80% after 250,000 (three networks). Whoever decides these
+statements takes networks from 2000 on.
 
 Noise is in the program, at 0, so that a step embeds the exemplars that it draws and not all there
 are.
