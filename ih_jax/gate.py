@@ -35,7 +35,8 @@ Seed = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Amount = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
-Seen = Annotated[float, msgspec.Meta(ge=0, le=1e15)]  # sequences or tokens
+# Sequences or tokens; whole numbers stay whole, so that a study made of its card has its digest.
+Seen = Annotated[int, msgspec.Meta(ge=0, le=10**15)] | Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 
 

@@ -41,11 +41,11 @@ def load(path: Path) -> Source:
     """
     if not paths.is_there(path):
         raise UserError(f"no file {path}: give a Python file that defines `study` or `experiment`")
+    paths.read_bytes(path, MOST_BYTES)
     if path.suffix != ".py":
         raise UserError(
             f"{paths.shown_path(path)} is no Python file: give one whose name ends in .py"
         )
-    paths.read_bytes(path, MOST_BYTES)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None

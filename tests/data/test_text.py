@@ -158,7 +158,7 @@ def test_of_one_document_the_end_is_held_out(tmp_path):
 def test_rows_are_small_cached_and_frozen(folder):
     recipe = Text(str(folder), length=16)
     rows = recipe.source()["rows"]
-    again = Text(str(folder), length=16, download=True)
+    again = Text(str(folder), length=16)
     assert rows.dtype == np.uint16 and rows.shape[1] == 15 and not rows.flags.writeable
     assert recipe.source()["rows"] is rows and again == recipe and hash(again) == hash(recipe)
     assert again.source()["rows"] is rows and again.source(True)["rows"] is not rows
@@ -219,11 +219,11 @@ def test_checksum_is_of_names_and_contents(folder, tmp_path):
 
 def test_card_makes_the_recipe_again_or_refuses(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
-    recipe = Text("corpus", "characters", length=16, held_out=0.25, download=True)
+    recipe = Text("corpus", "characters", length=16, held_out=0.25)
     card = json.loads(json.dumps(recipe.describe()))
     monkeypatch.chdir("/")
     again = of_card(card)
-    assert digest(again) == digest(recipe) and not again.download
+    assert digest(again) == digest(recipe)
     assert again.describe() == card and Path(card["corpus"]) == folder
     # The checksum binds the recipe of the card, not those made from it.
     assert replace(again, limit=9000).describe()["checksum"] != card["checksum"]

