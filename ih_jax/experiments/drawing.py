@@ -83,6 +83,21 @@ def curves(
         )
 
 
+def by_layer(axes: Axes, x: xr.DataArray, y: xr.DataArray) -> None:
+    """A dot for each head, in the colour of its layer; of arrays [layer, ...] of the same dims."""
+    for layer in range(x.sizes["layer"]):
+        axes.plot(
+            x.isel(layer=layer).values.ravel(),
+            y.isel(layer=layer).values.ravel(),
+            "o",
+            ms=4,
+            alpha=0.7,
+            mew=0,
+            color=HEAD_COLOURS[layer],
+            label=f"layer {layer}",
+        )
+
+
 MOST_POINTS = 10_000  # of thin lines in an SVG, some 200 kB
 
 

@@ -24,7 +24,7 @@ from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
 from ih_jax.data.languages.behaviours import Templates, Translations
 from ih_jax.experiments.base import Experiment, Found, Options, Table
-from ih_jax.experiments.drawing import HEAD_COLOURS, tidy
+from ih_jax.experiments.drawing import HEAD_COLOURS, by_layer, tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.behaviours_claims import CLAIMS, best_at, gain
 from ih_jax.experiments.olsson2022.models import Model
@@ -219,18 +219,7 @@ def draw(results: xr.Dataset) -> Figure:
             "Pattern matching",
         ),
     ):
-        for layer in range(results.sizes["layer"]):
-            own = results.isel(layer=layer)
-            axes.plot(
-                own[x].values.ravel(),
-                own[y].values.ravel(),
-                "o",
-                ms=4,
-                alpha=0.7,
-                mew=0,
-                color=HEAD_COLOURS[layer],
-                label=f"layer {layer}",
-            )
+        by_layer(axes, results[x], results[y])
         axes.set(xlabel="prefix matching on random tokens", ylabel=label, xlim=(-0.02, 1))
         tidy(axes, title)
     translate.set(ylim=(-0.02, 1))

@@ -24,7 +24,7 @@ from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
 from ih_jax.data.languages.mixture import PARTS, Mixture
 from ih_jax.experiments.base import Experiment, Found, Options, Table
-from ih_jax.experiments.drawing import HEAD_COLOURS, tidy
+from ih_jax.experiments.drawing import by_layer, tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.models import Model
 from ih_jax.experiments.olsson2022.trainings import MIXTURE
@@ -246,18 +246,7 @@ def draw(results: xr.Dataset) -> Figure:
         rows, (("removed", "cost of removal (nats)"), ("attends", "attention")), strict=True
     ):
         for each, (x, y) in zip(axes, pairs, strict=True):
-            for layer in range(results.sizes["layer"]):
-                own = results[name].isel(layer=layer)
-                each.plot(
-                    own.sel(part=x).values.ravel(),
-                    own.sel(part=y).values.ravel(),
-                    "o",
-                    ms=5,
-                    alpha=0.7,
-                    mew=0,
-                    color=HEAD_COLOURS[layer],
-                    label=f"layer {layer}",
-                )
+            by_layer(each, results[name].sel(part=x), results[name].sel(part=y))
             each.set(xlabel=x, ylabel=y)
             tidy(each, label if each is axes[0] else "")
     rows[0, 0].legend(frameon=False, fontsize=8)

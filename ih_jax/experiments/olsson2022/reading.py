@@ -20,7 +20,7 @@ from ih_jax.claims import Claim, correlation, of_networks, pooled
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
 from ih_jax.experiments.base import Experiment, Found, Options, Table
-from ih_jax.experiments.drawing import HEAD_COLOURS, tidy
+from ih_jax.experiments.drawing import by_layer, tidy
 from ih_jax.experiments.olsson2022 import models
 from ih_jax.experiments.olsson2022.models import INDUCTION
 from ih_jax.experiments.olsson2022.trainings import WIDTHS_TRAINED
@@ -163,18 +163,7 @@ def draw(results: xr.Dataset) -> Figure:
         (("copying_logits", "copying (signed logits)"),) * 2 + (("ov_read", read),),
         strict=True,
     ):
-        for layer in range(results.sizes["layer"]):
-            own = results.isel(layer=layer)
-            axes.plot(
-                own[x].values.ravel(),
-                own[y].values.ravel(),
-                "o",
-                ms=4,
-                alpha=0.6,
-                mew=0,
-                color=HEAD_COLOURS[layer],
-                label=f"layer {layer}",
-            )
+        by_layer(axes, results[x], results[y])
         axes.set(xlabel=across, ylabel=up)
         tidy(axes)
     figure.legend(*every[0].get_legend_handles_labels(), frameon=False, loc="outside right upper")

@@ -33,8 +33,9 @@ from ih_jax.claims import (
     yes,
 )
 from ih_jax.experiments.base import Experiment, Found, Options, Table, Training
-from ih_jax.experiments.drawing import curves, over_sequences, tidy
-from ih_jax.experiments.singh2025 import trainings
+from ih_jax.experiments.drawing import curves, tidy
+from ih_jax.experiments.singh2023 import transience
+from ih_jax.experiments.singh2025 import runs, trainings
 from ih_jax.experiments.singh2025.strategies import (
     FLIP,
     MARGIN,
@@ -153,9 +154,8 @@ def tables(results: xr.Dataset) -> list[Table]:
     for run in NAMES:
         one = results.sel(run=run).median("init")
         curve = one["eval_in_context_accuracy"].sel(set="icl").values
-        best = int(np.nanargmax(curve))
         weights = float(one["eval_accuracy"].sel(set="pure_iwl")[-1])
-        at = f"{curve[best]:.2f} at {int(one['sequences'][best]):,}"
+        at = runs.best(curve, one["sequences"].values)
         rows.append((run, at, f"{curve[-1]:.2f}", f"{weights:.2f}"))
     header = ("run", "icl, best", "icl, end", "pure_iwl, end")
     return [Table("In-context accuracy on icl, and what weights alone know", header, rows)]
@@ -171,9 +171,7 @@ def draw(results: xr.Dataset) -> Figure:
         for run in dict.fromkeys((*names, "main")):
             label = "all classes" if run == "main" else run
             curves(axes, scores.sel(run=run, drop=True), colour[run], label)
-        axes.axhline(0.5, ls="--", lw=0.8, color="0.7", zorder=0)
-        axes.set(ylim=(0, 1.02))
-        over_sequences(axes)
+        runs.half(axes, "")
         axes.legend(frameon=False, fontsize=8)
         tidy(axes)
     figure.axes[0].set_ylabel("in-context accuracy on icl")
@@ -192,5 +190,5 @@ experiment = Experiment(
     draw=draw,
     tables=tables,
     trainings=tuple(RUNS),
-    differs=trainings.DIFFERS,
+    differs=transience.DIFFERS,
 )

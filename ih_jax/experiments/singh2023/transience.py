@@ -21,6 +21,11 @@ from ih_jax.experiments.drawing import curves, over_sequences, tidy
 from ih_jax.experiments.singh2025 import runs, trainings
 from ih_jax.experiments.singh2025.strategies import READS, SETS, reads, transient
 
+DIFFERS = (
+    "Two layers of attention (there 12, with MLPs) and contexts of two pairs (there eight). "
+    "Else as in singh2025. " + trainings.DIFFERS
+)
+
 
 def measure(options: Options, found: Found) -> xr.Dataset:
     """Scores on every evaluation set, [run, init, set, sequences]; the one run is "main"."""
@@ -62,10 +67,9 @@ def tables(results: xr.Dataset) -> list[Table]:
     for init in results["init"].values.tolist():
         one = results.sel(init=init)
         curve = reads(one, "main")
-        best = int(np.nanargmax(curve))
         last = one["eval_accuracy"].sel(run="main").isel(sequences=-1)
         weights = (f"{float(last.sel(set=name)):.2f}" for name in ("pure_iwl", "iwl_copy_avail"))
-        at = f"{curve[best]:.2f} at {int(one['sequences'][best]):,}"
+        at = runs.best(curve, one["sequences"].values)
         rows.append((str(init), at, f"{curve[-1]:.2f}", *weights))
     header = ("network", "icl, best", "icl, end", "pure_iwl, end", "iwl_copy_avail, end")
     return [runs.ends(results), Table("By network (on icl: in context)", header, rows)]
@@ -103,5 +107,5 @@ experiment = Experiment(
     draw=draw,
     tables=tables,
     trainings=(trainings.MAIN,),
-    differs="Two layers of attention (there 12, with MLPs). " + trainings.DIFFERS + trainings.FOUND,
+    differs=DIFFERS + trainings.FOUND,
 )

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from ih_jax.claims import Claim, Rule, in_most, of_networks, yes
 from ih_jax.experiments.base import Experiment, Found, Options, Table
-from ih_jax.experiments.drawing import curves, over_sequences, tidy
+from ih_jax.experiments.drawing import curves, tidy
 from ih_jax.experiments.singh2025 import runs
 from ih_jax.experiments.singh2025.strategies import FLIP, READS, comes, wins
 from ih_jax.experiments.singh2025.trainings import CLAMPED, DIFFERS, MAIN
@@ -74,9 +74,7 @@ def draw(results: xr.Dataset) -> Figure:
     for axes, (name, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
         for run, colour in zip(results["run"].values.tolist(), COLOURS, strict=True):
             curves(axes, scores.sel(run=run, set=name, drop=True), colour, run)
-        axes.axhline(0.5, ls="--", lw=0.8, color="0.7", zorder=0)
-        axes.set(ylim=(0, 1.02), ylabel=f"in-context accuracy on {name}")
-        over_sequences(axes)
+        runs.half(axes, f"in-context accuracy on {name}")
         axes.legend(frameon=False, fontsize=8)
         tidy(axes, title)
     return figure

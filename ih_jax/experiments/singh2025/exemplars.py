@@ -8,23 +8,16 @@ context in more sequences than with four exemplars, and later in fewer again.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ih_jax.claims import Claim, Reported, in_most, more_than, of_networks, yes
+from ih_jax.claims import Claim, in_most, more_than, of_networks
 from ih_jax.experiments.base import Experiment, Found, Options, Table
-from ih_jax.experiments.drawing import curves, over_sequences, tidy
 from ih_jax.experiments.singh2025 import runs
-from ih_jax.experiments.singh2025.strategies import (
-    FLIP,
-    READS,
-    SETS,
-    comes,
-    reads,
-    transient,
-    wins,
-)
+from ih_jax.experiments.singh2025.strategies import fate, reads
 from ih_jax.experiments.singh2025.trainings import DIFFERS, MAIN, TWENTY
 
 FOUR, MANY = "4 exemplars", "20 exemplars"
@@ -41,36 +34,11 @@ def higher(one: xr.Dataset) -> float:
     return float(np.nanmax(reads(one, MANY)) - np.nanmax(reads(one, FOUR)))
 
 
-ONE = Reported(share=(1, 1))
+COMES, GOES, DECIDE = fate(MANY, ", 20 exemplars")
 CLAIMS = (
-    Claim(
-        "in-context learning comes",
-        "Where labels are the classes' own, in-context learning emerges first.",
-        in_most("comes", of_networks(comes(MANY)), yes),
-        paper="so",
-        reported=ONE,
-        source="section 3, fig. 1b",
-        estimand=f"share of networks above chance at some time, 20 exemplars: {READS}",
-    ),
-    Claim(
-        "and goes",
-        "Later in-context learning disappears.",
-        in_most("comes and goes", of_networks(transient(MANY)), yes),
-        paper="so",
-        reported=ONE,
-        source="section 3, fig. 1b",
-        estimand=f"share of networks in which it comes and ends below its best: {READS}",
-    ),
-    Claim(
-        "and weights decide",
-        "In the end weights win where they disagree with the context.",
-        in_most("weights win", of_networks(wins(MANY, "weights")), yes),
-        paper="so",
-        reported=ONE,
-        source="section 3, fig. 1b",
-        estimand=f"share of networks in which weights win at the end: {FLIP}",
-        primary=False,
-    ),
+    COMES,
+    GOES,
+    replace(DECIDE, primary=False),
     Claim(
         "the more exemplars, the more in context",
         "With more exemplars of a class, new labels are read from the context more often.",
@@ -89,16 +57,10 @@ def tables(results: xr.Dataset) -> list[Table]:
 
 def draw(results: xr.Dataset) -> Figure:
     """Who answers, with few exemplars and with many."""
-    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
     for axes, run in zip(figure.subplots(1, 2), RUNS, strict=True):
-        for name, colour in SETS.items():
-            metric = "eval_accuracy" if "iwl" in name else "eval_in_context_accuracy"
-            curves(axes, results[metric].sel(run=run, set=name, drop=True), colour, name)
-        axes.axhline(0.5, ls="--", lw=0.8, color="0.7", zorder=0)
-        axes.set(ylim=(0, 1.02), ylabel="accuracy")
-        over_sequences(axes)
-        axes.legend(frameon=False, fontsize=8)
-        tidy(axes, run)
+        runs.answers(axes, results.sel(run=run, drop=True), run)
+    figure.legend(*axes.get_legend_handles_labels(), frameon=False, loc="outside right upper")
     return figure
 
 

@@ -74,10 +74,9 @@ def draw(results: xr.Dataset) -> Figure:
         curves(right, one["eval_in_context_accuracy"], colour, run)
     chance(left)
     left.set(ylim=(0, 3), ylabel="loss on icl (nats)")
-    right.axhline(0.5, ls="--", lw=0.8, color="0.7", zorder=0)
-    right.set(ylim=(0, 1.02), ylabel="in-context accuracy on icl")
+    over_sequences(left)
+    runs.half(right, "in-context accuracy on icl")
     for axes, title in ((left, "New labels alone"), (right, "")):
-        over_sequences(axes)
         axes.legend(frameon=False, fontsize=8)
         tidy(axes, title)
     return figure

@@ -11,25 +11,15 @@ were written.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ih_jax.claims import Claim, Reported, Rule, in_most, more_than, of_networks, yes
+from ih_jax.claims import Claim, Reported, in_most, more_than, of_networks
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import curves, over_sequences, tidy
 from ih_jax.experiments.singh2025 import runs
-from ih_jax.experiments.singh2025.strategies import (
-    FLIP,
-    READS,
-    SETS,
-    comes,
-    reads,
-    transient,
-    wins,
-)
+from ih_jax.experiments.singh2025.strategies import fate, reads
 from ih_jax.experiments.singh2025.trainings import DIFFERS, FOUND, MAIN
 
 RUNS = {"main": MAIN}
@@ -52,39 +42,9 @@ def constrained(one: xr.Dataset) -> float:
     return float(last.sel(set="iwl_copy_avail") - last.sel(set="pure_iwl"))
 
 
-def _share(what: str, value: Callable[[xr.Dataset], bool | None]) -> Rule:
-    return in_most(what, of_networks(value), yes)
-
-
 ONE = Reported(share=(1, 1))
 CLAIMS = (
-    Claim(
-        "in-context learning comes",
-        "Where labels are the classes' own, in-context learning emerges first.",
-        _share("comes", comes("main")),
-        paper="so",
-        reported=ONE,
-        source="section 3, fig. 1b",
-        estimand=f"share of networks above chance at some time: {READS}",
-    ),
-    Claim(
-        "and goes",
-        "Later in-context learning disappears.",
-        _share("comes and goes", transient("main")),
-        paper="so",
-        reported=ONE,
-        source="section 3, fig. 1b",
-        estimand=f"share of networks in which it comes and ends below its best: {READS}",
-    ),
-    Claim(
-        "and weights decide",
-        "In the end weights win where they disagree with the context.",
-        _share("weights win", wins("main", "weights")),
-        paper="so",
-        reported=ONE,
-        source="section 3, fig. 1b",
-        estimand=f"share of networks in which weights win at the end: {FLIP}",
-    ),
+    *fate("main"),
     Claim(
         "while the loss falls",
         "All the while the training loss falls.",
@@ -113,21 +73,15 @@ def tables(results: xr.Dataset) -> list[Table]:
 
 def draw(results: xr.Dataset) -> Figure:
     """Who answers: the context, weights, or weights that copy; and the loss."""
-    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     one = results.sel(run="main", drop=True)
-    for name, colour in SETS.items():
-        metric = "eval_accuracy" if "iwl" in name else "eval_in_context_accuracy"
-        curves(left, one[metric].sel(set=name, drop=True), colour, name)
-    left.axhline(0.5, ls="--", lw=0.8, color="0.7", zorder=0)
-    left.set(ylim=(0, 1.02), ylabel="accuracy")
-    tidy(left, "Who answers")
-    curves(right, one["eval_loss"].sel(set="train_eval", drop=True), "#000000", "train_eval")
+    runs.answers(left, one, "Who answers")
+    curves(right, one["eval_loss"].sel(set="train_eval", drop=True), "#000000")
     right.set(yscale="log", ylabel="loss (nats)")
     tidy(right, "The loss, as trained")
-    for axes in (left, right):
-        over_sequences(axes)
-        axes.legend(frameon=False, fontsize=8)
+    over_sequences(right)
+    figure.legend(*left.get_legend_handles_labels(), frameon=False, loc="outside right upper")
     return figure
 
 

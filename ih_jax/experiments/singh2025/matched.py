@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 
 from ih_jax.claims import Claim, Reported, in_most, of_networks, yes
 from ih_jax.experiments.base import Experiment, Found, Options, Table
-from ih_jax.experiments.drawing import curves, over_sequences, tidy
 from ih_jax.experiments.singh2025 import runs
-from ih_jax.experiments.singh2025.strategies import FLIP, SETS, wins
+from ih_jax.experiments.singh2025.strategies import FLIP, wins
 from ih_jax.experiments.singh2025.trainings import DIFFERS, MAIN, MATCHED
 
 RUNS = {"main": MAIN, "matched": MATCHED}
@@ -46,17 +45,11 @@ def tables(results: xr.Dataset) -> list[Table]:
 
 def draw(results: xr.Dataset) -> Figure:
     """Who answers in either run: the context, weights, or weights that copy."""
-    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
     titles = {"main": "The query's class in the context", "matched": "Its own exemplar"}
     for axes, (run, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
-        for name, colour in SETS.items():
-            metric = "eval_accuracy" if "iwl" in name else "eval_in_context_accuracy"
-            curves(axes, results[metric].sel(run=run, set=name, drop=True), colour, name)
-        axes.axhline(0.5, ls="--", lw=0.8, color="0.7", zorder=0)
-        axes.set(ylim=(0, 1.02), ylabel="accuracy")
-        over_sequences(axes)
-        axes.legend(frameon=False, fontsize=8)
-        tidy(axes, title)
+        runs.answers(axes, results.sel(run=run, drop=True), title)
+    figure.legend(*axes.get_legend_handles_labels(), frameon=False, loc="outside right upper")
     return figure
 
 

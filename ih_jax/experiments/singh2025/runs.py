@@ -6,9 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 
 from ih_jax.experiments.base import Found, Table, Training
+from ih_jax.experiments.drawing import curves, over_sequences, tidy
 from ih_jax.experiments.singh2025.strategies import METRICS, SETS
+
+OTHERS = [name for name in SETS if name not in ("icl", "flip_icl")]
 
 
 def gather(found: Found, trainings: Mapping[str, Training]) -> xr.Dataset:
@@ -30,6 +34,12 @@ def gather(found: Found, trainings: Mapping[str, Training]) -> xr.Dataset:
     return both.transpose("run", "init", "set", "sequences")
 
 
+def best(curve: np.ndarray, seen: np.ndarray) -> str:
+    """The highest of an accuracy [sequences], and when: "0.67 at 700,000"."""
+    at = int(np.nanargmax(curve))
+    return f"{curve[at]:.2f} at {int(seen[at]):,}"
+
+
 def ends(results: xr.Dataset) -> Table:
     """Medians over networks, by run: the context's best, its end, and the other sets' ends."""
     rows = []
@@ -38,8 +48,7 @@ def ends(results: xr.Dataset) -> Table:
         row = [run]
         for name in ("icl", "flip_icl"):
             curve = one["eval_in_context_accuracy"].sel(set=name).values
-            best = int(np.nanargmax(curve))
-            row += [f"{curve[best]:.2f} at {int(one['sequences'][best]):,}", f"{curve[-1]:.2f}"]
+            row += [best(curve, one["sequences"].values), f"{curve[-1]:.2f}"]
         last = one["eval_accuracy"].isel(sequences=-1)
         rows.append((*row, *(f"{float(last.sel(set=name)):.2f}" for name in OTHERS)))
     header = ("run", "icl, best", "icl, end", "flip_icl, best", "flip_icl, end")
@@ -48,4 +57,23 @@ def ends(results: xr.Dataset) -> Table:
     return Table(title, (*header, *others), rows)
 
 
-OTHERS = [name for name in SETS if name not in ("icl", "flip_icl")]
+def answers(axes: Axes, one: xr.Dataset, title: str) -> None:
+    """Draw who answers in one run: how often each evaluation set is answered rightly.
+
+    Args:
+        axes: to draw on.
+        one: a run's scores, [init, set, sequences].
+        title: of the panel.
+    """
+    for name, colour in SETS.items():
+        metric = "eval_accuracy" if "iwl" in name else "eval_in_context_accuracy"
+        curves(axes, one[metric].sel(set=name, drop=True), colour, name)
+    half(axes, "accuracy")
+    tidy(axes, title)
+
+
+def half(axes: Axes, label: str) -> None:
+    """An axis of accuracy over sequences, and a line at one half, which is chance in a context."""
+    axes.axhline(0.5, ls="--", lw=0.8, color="0.7", zorder=0)
+    axes.set(ylim=(0, 1.02), ylabel=label)
+    over_sequences(axes)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
+from ih_jax.claims import Claim, Reported, in_most, of_networks, yes
+
 METRICS = ("eval_loss", "eval_accuracy", "eval_in_context_accuracy")
 # Five standard errors of a share of 500 sequences: what chance does not make of one half.
 MARGIN = 5 * math.sqrt(0.25 / 500)
@@ -68,3 +70,47 @@ def transient(run: str) -> Callable[[xr.Dataset], bool]:
         return comes(run)(one) and bool(np.nanmax(curve) - curve[-1] > MARGIN)
 
     return value
+
+
+def fate(run: str, among: str = "") -> tuple[Claim, Claim, Claim]:
+    """The paper's three statements on its main run: in-context learning comes, goes, and loses.
+
+    Args:
+        run: of which they are judged.
+        among: what is added to the estimand of the first, such as ", 20 exemplars".
+    """
+
+    def of(name: str, says: str, what: str, value: Callable[..., bool | None], how: str) -> Claim:
+        return Claim(
+            name,
+            says,
+            in_most(what, of_networks(value), yes),
+            paper="so",
+            reported=Reported(share=(1, 1)),
+            source="section 3, fig. 1b",
+            estimand=f"share of networks {how}",
+        )
+
+    return (
+        of(
+            "in-context learning comes",
+            "Where labels are the classes' own, in-context learning emerges first.",
+            "comes",
+            comes(run),
+            f"above chance at some time{among}: {READS}",
+        ),
+        of(
+            "and goes",
+            "Later in-context learning disappears.",
+            "comes and goes",
+            transient(run),
+            f"in which it comes and ends below its best: {READS}",
+        ),
+        of(
+            "and weights decide",
+            "In the end weights win where they disagree with the context.",
+            "weights win",
+            wins(run, "weights"),
+            f"in which weights win at the end: {FLIP}",
+        ),
+    )

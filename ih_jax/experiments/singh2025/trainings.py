@@ -51,9 +51,9 @@ LEARNING_RATE = 1e-4
 EVALUATIONS = 300  # of the training set's own; the others are looked at ten times less often
 CHECKPOINTS = 20
 DIFFERS = (
-    "Contexts of two pairs, as in the paper, but 1,600 classes (there 12,800), of four exemplars "
-    "(20) unless said otherwise, a learning rate of 1e-4 (1e-5), glyphs unless other data are "
-    "given, and 1.5 million sequences (20 million), 1 million with --quick."
+    "Against Singh et al. 2025: 1,600 classes (there 12,800), of four exemplars (20) unless said "
+    "otherwise, a learning rate of 1e-4 (1e-5), glyphs unless other data are given, and 1.5 "
+    "million sequences (20 million), 1 million with --quick."
 )
 
 FOUND = (
