@@ -60,10 +60,10 @@ def refuse_without_effect(
         experiments: any, of this package or a user's.
     """
     if not any(each.trainings for each in experiments):
-        _refuse(command, [*OF_FEW_SHOT, *OF_TRAININGS], "which trains nothing")
+        _refuse(command, [*OF_FEW_SHOT, *OF_TRAININGS], ", which trains nothing")
     for name in TOLD_BY_STUDIES:
         if getattr(command, name) != getattr(Run, name) and not _reads(experiments, options, name):
-            _refuse(command, [name], "whose trainings it would leave as they are")
+            _refuse(command, [name], ", whose trainings it would leave as they are")
 
 
 def _reads(experiments: Sequence[Experiment], options: Options, name: str) -> bool:
@@ -93,6 +93,6 @@ def _refuse(command: Run, options: Iterable[str], why: str = "") -> None:
     for name in options:
         if getattr(command, name) != getattr(Run, name):
             raise UserError(
-                f"--{name.replace('_', '-')} does not apply to {command.experiment}"
-                f"{', ' * bool(why)}{why}: leave it out"
+                f"--{name.replace('_', '-')} does not apply to {command.experiment}{why}: "
+                "leave it out"
             )

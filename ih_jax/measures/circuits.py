@@ -173,7 +173,12 @@ def ov_copying_read(params: Params, clamp: Holds | None = None, batch: Any = Non
 
     Args:
         params: of a language model.
+
+    Raises:
+        UserError: it is none.
     """
+    if not params.config.language:
+        raise UserError("ov_copying_read: give a language model, whose tokens stand alone")
     alone = Tokens(jnp.arange(params.config.labels)[:, None])
     streams = forward(params, alone, Holds())["resid_pre"]
     to_logits = params.W_U - params.W_U.mean(0, keepdims=True)

@@ -243,7 +243,7 @@ class Study:
         clamp = self.clamps[names["clamp"]]
         if isinstance(clamp, per_seed.PerSeed):
             clamp = clamp.of(names["init"])
-        together = (id(clamp), id(task), config)
+        together = (id(clamp), id(task), config)  # the study keeps both alive
         if together not in self._fitting:  # many runs have these in common
             _check_size(config, task)
             clamp.arrays(config)  # refuses layers and heads that are not there

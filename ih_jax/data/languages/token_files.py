@@ -220,13 +220,13 @@ def _opened(folder: Path) -> Contents:
             f"{paths.shown_path(folder)} is no folder of token files, without {', '.join(lost)}: "
             "give one that ih-jax text made, whole"
         )
-    three = [folder / name for name in (CARD, *map(file_of, SIDES))]
-    stats = [paths.regular(path).stat() for path in three]
+    there = [folder / name for name in (CARD, *map(file_of, SIDES))]
+    stats = [paths.regular(path).stat() for path in there]
     key = folder.resolve(), *((s.st_size, s.st_mtime_ns, s.st_ino) for s in stats)
     found = _KNOWN.get(key)
     if found is not None:
         return found
-    card = gate.read_json(three[0], Card)
+    card = gate.read_json(there[0], Card)
     sides = {side: _mapped(folder / file_of(side), side, card) for side in SIDES}
     made = Contents(card, _tokenizer(folder, card), sides["train"], sides["held_out"])
     return _KNOWN.setdefault(key, made)
