@@ -34,7 +34,6 @@ from ih_jax.claims import (
 )
 from ih_jax.experiments.base import Experiment, Found, Options, Table, Training
 from ih_jax.experiments.drawing import curves, tidy
-from ih_jax.experiments.singh2023 import transience
 from ih_jax.experiments.singh2025 import runs, trainings
 from ih_jax.experiments.singh2025.strategies import (
     FLIP,
@@ -190,5 +189,5 @@ experiment = Experiment(
     draw=draw,
     tables=tables,
     trainings=tuple(RUNS),
-    differs=transience.DIFFERS,
+    differs=trainings.DIFFERS_2023,
 )

@@ -21,11 +21,6 @@ from ih_jax.experiments.drawing import curves, over_sequences, tidy
 from ih_jax.experiments.singh2025 import runs, trainings
 from ih_jax.experiments.singh2025.strategies import READS, SETS, reads, transient
 
-DIFFERS = (
-    "Two layers of attention (there 12, with MLPs) and contexts of two pairs (there eight). "
-    "Else as in singh2025. " + trainings.DIFFERS
-)
-
 
 def measure(options: Options, found: Found) -> xr.Dataset:
     """Scores on every evaluation set, [run, init, set, sequences]; the one run is "main"."""
@@ -107,5 +102,5 @@ experiment = Experiment(
     draw=draw,
     tables=tables,
     trainings=(trainings.MAIN,),
-    differs=DIFFERS + trainings.FOUND,
+    differs=trainings.DIFFERS_2023 + trainings.FOUND,
 )

@@ -56,6 +56,11 @@ DIFFERS = (
     "million sequences (20 million), 1 million with --quick."
 )
 
+DIFFERS_2023 = (
+    "Two layers of attention (there 12, with MLPs) and contexts of two pairs (there eight). "
+    f"Else as in singh2025. {DIFFERS}"
+)
+
 FOUND = (
     " What stands in the way of the paper's curve: with so few classes weights are quick. They win "
     "on exchanged labels within 100,000 sequences, before a network reads new labels from the "
