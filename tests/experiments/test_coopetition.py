@@ -185,15 +185,11 @@ def test_each_figure_has_its_runs() -> None:
         clamped: of_main,
     }
     for module, names in runs.items():
-        texts = [
-            text
-            for axes in module.draw(scores().sel(run=names)).axes
-            for text in (
-                axes.get_title(loc="left"),
-                *(t.get_text() for t in axes.get_legend().texts),
-            )
-        ]
-        assert module is matched or set(names) <= set(texts)
+        figure = module.draw(scores().sel(run=names))
+        legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes)]
+        texts = {text.get_text() for each in legends if each for text in each.get_texts()}
+        texts |= {axes.get_title(loc="left") for axes in figure.axes}
+        assert module is matched or set(names) <= texts
     assert len(main.draw(scores()).axes) == 2
 
 
