@@ -1,7 +1,7 @@
 """What makes in-context learning stay? Subcircuits given.
 
 Ours, beside Singh et al. 2023 and 2025. Command: ih-jax run singh2025-clamps. On 2 CPU
-cores: half a minute a network (two runs of 250,000 sequences, beside that of singh2025).
+cores: a minute a network (two runs of 750,000 sequences, beside that of singh2025).
 Expected: previous-token heads that are given bring in-context learning and do not keep it; a match
 that is given does.
 """
@@ -85,7 +85,7 @@ experiment = Experiment(
     title="What makes in-context learning stay",
     paper="ours, beside Singh et al. 2023 and 2025",
     summary="The main run's data, with attention to the previous token given to two heads of layer "
-    "0, or with the match given to two heads of layer 1; a sixth of the main run's way.",
+    "0, or with the match given to two heads of layer 1; half of the main run's way.",
     trainings=tuple(RUNS.values()),
     measure=measure,
     claims=CLAIMS,

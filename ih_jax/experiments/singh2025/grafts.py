@@ -1,7 +1,7 @@
 """Figure 4: new labels alone are learned late, and sooner with the end of a trained network.
 
 Paper: Singh et al. 2025, section 5. Command: ih-jax run singh2025-grafts. On 2 CPU
-cores: 4 minutes a network (three runs of 1.5 million sequences, and the main one).
+cores: 2 minutes a network (four runs of 750,000 sequences, beside the main one).
 Expected: a long plateau on new labels alone, none with layer 1 of the main run, and of the run that
 never saw the query's class in a context.
 """

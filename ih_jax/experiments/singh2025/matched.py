@@ -1,7 +1,7 @@
 """Figure 6: where the query's own exemplar is in the context, in-context learning stays.
 
-Paper: Singh et al. 2025, section 7. Command: ih-jax run singh2025-matched. On 2 CPU cores: 15
-seconds a network (one run of 250,000 sequences beside the main one).
+Paper: Singh et al. 2025, section 7. Command: ih-jax run singh2025-matched. On 2 CPU cores: half a
+minute a network (one run of 750,000 sequences beside the main one).
 Expected: the context wins over weights, early and to the end.
 """
 
