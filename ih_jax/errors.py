@@ -19,21 +19,21 @@ class UserError(ValueError):
     """Something the user can put right. The command line prints its one line and exits with 2."""
 
 
-def unknown(what: str, given: object, known: Iterable[str]) -> UserError:
+def unknown(what: str, name: object, known: Iterable[str]) -> UserError:
     """The error for a name that is not one of those known, with the nearest of them.
 
     Args:
         what: what the name should be of, such as "setting" or "clamp".
-        given: what the user wrote.
+        name: what the user wrote.
         known: the names that are accepted, in the order in which they are to be listed.
 
     Returns:
         "unknown setting 'lr': did you mean 'learning_rate'? give one of init, order, ..."
     """
     names = list(dict.fromkeys(known))
-    near = nearest(str(given), names[:MOST_COMPARED])
+    near = nearest(str(name), names[:MOST_COMPARED])
     suggestion = f"did you mean {near!r}? " if near else ""
-    return UserError(f"unknown {what} {given!r}: {suggestion}give one of {several(names)}")
+    return UserError(f"unknown {what} {given(name)}: {suggestion}give one of {several(names)}")
 
 
 def several(names: Iterable[object], most: int = 100) -> str:

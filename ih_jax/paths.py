@@ -103,6 +103,22 @@ def new_file(path: Path, kind: str) -> Path:
     return path
 
 
+def in_utf8(path: Path) -> Path:
+    """The path, if its name and those of the folders that it is in are UTF-8 text.
+
+    Raises:
+        UserError: one is not; what stores arrays cannot open it.
+    """
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"the path {shown_path(path.absolute())} is no UTF-8 text: rename its folders, or "
+            "give a path outside of them"
+        ) from None
+    return path
+
+
 def results_folder(path: Path) -> Path:
     """The path, if it is a folder or one can be made under it.
 

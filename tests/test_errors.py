@@ -31,6 +31,10 @@ def test_the_nearest_name_is_suggested(given: str, near: str | None) -> None:
     assert said.endswith(", ".join(KNOWN))
 
 
+def test_a_long_name_is_cut_short() -> None:
+    assert len(str(unknown("setting", "x" * 5_000, KNOWN))) < 200
+
+
 NO_NUMBERS = ["1", None, True, [], b"1", object(), 1j]
 
 

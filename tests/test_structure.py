@@ -120,3 +120,16 @@ def test_nothing_in_the_package_pickles_or_names_a_file_of_ours():
             assert used not in text.replace("No pickle.", ""), (path, used)
         assert text.count("read_array(") == text.count("allow_pickle=False"), path
         assert "../shared" not in text, path
+
+
+def test_terminals_show_words_as_they_are():
+    """Paths, and what users call their clamps and claims, may hold brackets and colons."""
+    wrong = [
+        path.name
+        for path in sorted(ROOT.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "id", "") == "Console"
+        and not {"markup", "emoji"} <= {keyword.arg for keyword in node.keywords}
+    ]
+    assert not wrong

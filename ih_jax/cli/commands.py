@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from ih_jax import files, paths
 from ih_jax.bench import contexts, costs, timing
@@ -20,7 +21,7 @@ from ih_jax.interop.pretrained import reading
 from ih_jax.sweeps import engine, store
 from ih_jax.sweeps.trajectory import load
 
-console = Console()
+console = Console(markup=False, emoji=False)
 
 
 def measure_costs(command: Bench) -> None:
@@ -106,10 +107,11 @@ def measure_heads(command: Heads) -> None:
         "repeats": command.repeats,
         "bos": command.bos,
     }
-    with Console(quiet=command.quiet).status("reading weights") as status:
+    shown = Console(quiet=command.quiet, markup=False, emoji=False)
+    with shown.status("reading weights") as status:
 
         def tell(what: str) -> None:
-            status.update(f"{what} ...")
+            status.update(Text(f"{what} ..."))  # a name may have brackets
 
         places = [reading.locate(model) for model in models]
         series = len(places) > 1

@@ -16,7 +16,7 @@ from ih_jax.data.languages import making_tokens
 from ih_jax.errors import UserError
 from ih_jax.sweeps import engine
 
-console = Console()
+console = Console(markup=False, emoji=False)
 
 
 def make_features(command: MakeFeatures) -> None:

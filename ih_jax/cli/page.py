@@ -5,6 +5,7 @@ from __future__ import annotations
 import webbrowser
 
 from rich.console import Console
+from rich.text import Text
 
 from ih_jax import paths
 from ih_jax.cli.options import View
@@ -12,7 +13,7 @@ from ih_jax.interop import head_page
 from ih_jax.reports.viewer import viewing
 from ih_jax.sweeps import engine
 
-console = Console()
+console = Console(markup=False, emoji=False)
 
 
 def write_page(command: View) -> None:
@@ -21,7 +22,8 @@ def write_page(command: View) -> None:
     path = command.out or command.folder / "view.html"
     if command.out is not None or paths.is_there(command.folder):
         paths.new_file(path, "web page")
-    with Console(quiet=command.quiet, stderr=True).status("reading") as status:
+    shown = Console(quiet=command.quiet, stderr=True, markup=False, emoji=False)
+    with shown.status("reading") as status:
         if head_page.is_one(command.folder):
             found = head_page.view(command.folder)
         else:
@@ -29,7 +31,7 @@ def write_page(command: View) -> None:
                 command.folder,
                 runs=command.runs or None,
                 megabytes=command.megabytes,
-                told=lambda what: status.update(f"{what} ..."),
+                told=lambda what: status.update(Text(f"{what} ...")),
             )
         found.save(path)
     console.print(f"{path} ({len(found.html) / 1e6:.1f} MB)", soft_wrap=True)

@@ -21,7 +21,7 @@ from ih_jax.experiments.base import Experiment, Options
 from ih_jax.reports import announcing, loggers, report, running, sources, tables
 from ih_jax.sweeps import blocks, engine, estimate
 
-console = Console()
+console = Console(markup=False, emoji=False)
 
 
 def run(command: Run) -> None:

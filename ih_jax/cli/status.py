@@ -15,7 +15,7 @@ from ih_jax.reports import folders
 from ih_jax.reports.folders import Told
 from ih_jax.sweeps.status import Status, status
 
-console = Console()
+console = Console(markup=False, emoji=False)
 
 
 def show(command: Command) -> None:
@@ -29,7 +29,7 @@ def show(command: Command) -> None:
         lines["next"] = _next(found[0], told, command.folder)
     width = max(map(len, lines))
     for name, words in lines.items():
-        console.print(f"{name:{width}}  {words}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"{name:{width}}  {words}", soft_wrap=True, highlight=False)
 
 
 def _of_experiment(folder: Path, told: Told, found: list[Status]) -> dict[str, str]:

@@ -26,6 +26,7 @@ from ih_jax.interop.head_words import RULE, markdown, measured
 
 HEADER = ("head", *SCORES.values(), "kind")
 SHOWN = 12  # heads in tables
+WRITTEN = ("card.json", "README.md", "figure.png", "figure.svg")  # by other commands, or by hand
 MAPPED = ("prefix_matching", "copying", "previous_token")
 
 
@@ -43,9 +44,14 @@ def write(found: xr.Dataset, folder: Path) -> None:
 
 
 def check_free(sha256: dict[str, str], folder: Path) -> None:
-    """Raise UserError where a folder holds scores of other weights, which are never overwritten."""
+    """Raise UserError where a folder holds scores of other weights, or other results."""
     path = folder / "heads.nc"
     if not paths.is_there(path):
+        for name in WRITTEN:
+            if paths.is_there(folder / name):
+                raise UserError(
+                    f"{folder} holds a {name} of something else: give another folder with --out"
+                )
         return
     try:
         before = array_files.read_netcdf(path).attrs.get("sha256")

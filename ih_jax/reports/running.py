@@ -46,7 +46,7 @@ class How:
     draw: bool = True  # figures, claims and READMEs too; `report.redraw` makes them later
     command: str = ""
     file: Path | None = None  # that defines the experiment; None: one of this package
-    console: Console = field(default_factory=Console)
+    console: Console = field(default_factory=lambda: Console(markup=False, emoji=False))
 
     def folder(self, experiment: Experiment, several: bool) -> Path:
         """The folder of an experiment."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ih_jax.claims import Claim, Finding, word
 
@@ -96,10 +97,17 @@ def _terminal(named: Sequence[tuple[str, Findings]], colour: bool, width: int) -
         made.add_column(name, ratio=None, overflow="fold")
     for experiment, findings in named:
         for number, (claim, finding) in enumerate(findings):
-            cells = list(row(claim, finding))[:5]
-            cells[3] = f"[{COLOURS[cells[3]]}]{cells[3]}[/]"
-            made.add_row(*([experiment if number == 0 else ""] if len(named) > 1 else []), *cells)
+            *cells, verdict, of_networks = row(claim, finding)[:5]
+            first = [experiment if number == 0 else ""] if len(named) > 1 else []
+            made.add_row(*first, *cells, Text(verdict, style=COLOURS[verdict]), of_networks)
     text = io.StringIO()
-    console = Console(file=text, width=width, force_terminal=colour, no_color=not colour)
+    console = Console(
+        file=text,
+        width=width,
+        force_terminal=colour,
+        no_color=not colour,
+        markup=False,
+        emoji=False,
+    )
     console.print(made)
     return text.getvalue()

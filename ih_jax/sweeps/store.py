@@ -106,9 +106,10 @@ def new_folder(folder: Path) -> Iterator[None]:
     Where that fails before anything is in the folder, what was made for it is removed.
 
     Raises:
-        UserError: the folder cannot be made or written.
+        UserError: the folder cannot be made or written, or its path is no UTF-8 text.
     """
     inside = False
+    paths.in_utf8(folder)
     try:
         with files.made(folder, LOCKS):
             with tempfile.TemporaryFile(dir=folder):
@@ -228,8 +229,10 @@ def load_part(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays of a part by name, and what is said about them.
 
     Raises:
+        UserError: the path is no UTF-8 text.
         Damaged: the part is not whole, or an array is not what was written.
     """
+    paths.in_utf8(path)
     try:
         manifest = read_manifest(path)
         leaves = _scores_of(path)

@@ -40,6 +40,7 @@ from ih_jax.tasks.fewshot_checks import (
 from ih_jax.tasks.fewshot_scores import Objective
 
 PAIR_BYTES = 100  # of a pair of labels, while pairs are split
+MOST_LABELS = 4_000  # of which pairs are listed: below a gigabyte
 OwnLabels = Literal["index", "modulo"]
 SIZES = ("classes", "test_classes", "exemplars", "val_exemplars")  # shapes of its arrays
 
@@ -186,10 +187,14 @@ class FewShot(Task):
         """Label pairs by split; none where no sequence is relabelled by them."""
         if not uses_label_pairs(self):
             return dict.fromkeys(evaluations.SPLITS, np.zeros((0, 2), np.int32))
-        memory.check(
-            PAIR_BYTES * self.logits * (self.logits - 1) // 2,
-            f"a table of pairs of {self.logits:,} labels",
-        )
+        needed = PAIR_BYTES * self.logits * (self.logits - 1) // 2
+        what = f"a table of pairs of {self.logits:,} labels"
+        if self.logits > MOST_LABELS:
+            raise UserError(
+                f"{what} takes {needed / 1e9:,.1f} GB: give at most {MOST_LABELS:,} labels, or "
+                "scheme='fresh', which needs no table"
+            )
+        memory.check(needed, what)
         return split_label_pairs(
             self.labels, self.label_pair_shares, self.label_split, self.label_generator
         )

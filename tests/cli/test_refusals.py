@@ -74,6 +74,7 @@ FEATURES = ["features", "--images", "x.zip", "--encoder", "pixels"]
         ([*RUN, "--classes", "1000000"], "the data has 1623"),
         ([*RUN, "--exemplars", "0"], "exemplars 0: give 2 or more, 1 or more"),
         ([*RUN, "--labels", "1000000"], "pairs of 1,000,000 labels takes"),
+        ([*RUN, "--labels", "10000"], "labels takes 5.0 GB: give at most 4,000 labels, or scheme="),
         ([*RUN, "--scale", "nan"], "--scale is nan: give a finite number"),
         ([*RUN, "--scale", "inf"], "--scale is inf"),
         ([*RUN, "--scale", "0"], "--scale is 0.0"),

@@ -109,6 +109,17 @@ def test_no_piece_goes_beyond_its_line(tmp_path):
     assert np.array_equal(encode(recipe, said), np.concatenate(by_line))
 
 
+def test_a_text_without_a_line_break_is_cut():
+    text = "ab " * tokenizing.LONGEST_LINE
+    pieces = list(tokenizing._lines(text))
+    assert len(pieces) == 3 and "".join(pieces) == text
+    word = b"abcd" * 5_000
+    bpe = tokenizing.of_bpe([word], 300)
+    tokens = bpe.encode(word)
+    assert b"".join(bpe.pieces[token] for token in tokens) == word
+    assert len(tokens) < len(word) / 100
+
+
 def test_merges_make_text_shorter(folder):
     rows = [len(Text(str(folder), "bpe", n, length=16).source()["rows"]) for n in (257, 280, 400)]
     assert rows[0] > rows[1] > rows[2]

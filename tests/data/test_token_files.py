@@ -229,5 +229,8 @@ def test_the_command_makes_what_experiments_read(text, tmp_path, capsys):
         trainings.lent(Options(text={"corpus": str(out), "tokenizer": "bpe"}), {})
     assert main(command) == 2
     assert "is there already" in capsys.readouterr().err
+    odd = tmp_path / "[b]:heart:"  # what a terminal's markup would take for its own
+    assert main(["text", str(text), "--tokenizer", "bytes", "--out", str(odd), "--quiet"]) == 0
+    assert "[b]:heart:" in "".join(capsys.readouterr().out.split())
     assert main(["text", str(text), "--tokenizer", "bytes", "--vocabulary", "300"]) == 2
     assert "--vocabulary does not apply" in capsys.readouterr().err

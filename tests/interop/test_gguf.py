@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,20 @@ def test_what_is_not_read_is_refused_in_one_line(tmp_path: Path) -> None:
         cut.write_bytes(whole[:size])
         assert "no whole GGUF file" in refusal(cut)
     assert "there is no" in refusal(tmp_path / "nowhere.gguf")
+
+
+def test_what_a_file_says_of_itself_is_not_believed(tmp_path: Path) -> None:
+    def refusal(kind: int, value: bytes, name: bytes = b"general.architecture") -> str:
+        path = tmp_path / "odd.gguf"
+        head = struct.pack("<4sIQQQ", b"GGUF", 3, 0, 1, len(name)) + name
+        path.write_bytes(head + struct.pack("<I", kind) + value)
+        with pytest.raises(UserError) as raised:
+            reading.read(path)
+        return str(raised.value)
+
+    numbers, texts = struct.pack("<IQ", 4, 2**61), struct.pack("<IQQ", 8, 2**20, 2**62)
+    assert "its lists have 2,305,843,009,213,693,952 entries: at most" in refusal(9, numbers)
+    assert "it ends within its own description" in refusal(9, struct.pack("<IQ", 4, 1000))
+    assert "it ends within its own description" in refusal(9, texts)
+    assert "there is no kind 77 of number or text" in refusal(77, b"")
+    assert "general.architecture is no text" in refusal(8, struct.pack("<Q", 2) + b"\xff\xfe")

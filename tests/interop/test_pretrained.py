@@ -575,6 +575,10 @@ def test_the_command_writes_the_folder_and_prints_the_table(tmp_path, monkeypatc
     write_model(tmp_path / "circuit", arrays=arrays, **config)
     assert main.main(["heads", "--model", "circuit"]) == 2
     assert "scores of other weights" in capsys.readouterr().err
+    # Nor are they written over results of other commands.
+    (folder / "heads.nc").unlink()
+    assert main.main(["heads", "--model", "circuit"]) == 2
+    assert "holds a README.md of something else" in capsys.readouterr().err
     assert main.main(["heads", "--model", "nowhere"]) == 2
     assert main.main(["heads", "--model", "circuit", "--model=nowhere"]) == 2
     assert "there is no folder nowhere" in capsys.readouterr().err

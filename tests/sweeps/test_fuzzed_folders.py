@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -245,3 +247,13 @@ def test_a_folder_whose_card_cannot_be_read_is_left_as_it_is(tmp_path: Path) -> 
     with pytest.raises(ih.UserError, match="is not JSON"):
         STUDY.train(tmp_path, progress=False)
     assert [each.name for each in tmp_path.rglob("*")] == ["card.json"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_path_that_is_no_text_is_refused_before_training(tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9") / "o"
+    with pytest.raises(ih.UserError, match="is no UTF-8 text: rename"), store.new_folder(odd):
+        pass
+    with pytest.raises(ih.UserError, match="is no UTF-8 text: rename"):
+        store.load_part(odd)
+    assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ Glossary of shapes: V tokens.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
@@ -18,6 +19,9 @@ BYTES = 256
 MERGES_FROM = 5_000_000  # characters that a BPE is trained on; more would not change much
 # What an encoder remembers of each token is large: characters of a piece, and pieces of a call.
 PIECE, TOGETHER = 50_000, 32
+LONGEST_LINE = 20 * PIECE  # characters; a longer one is cut, or all of it would be one piece
+# A trainer's time grows with the square of a word's length: it is trained on parts of such words.
+LONG_WORD = re.compile(r"(\S{1000}|\s{1000})")
 
 
 class Tokenizer(NamedTuple):
@@ -79,7 +83,8 @@ def trained_bpe(texts: Iterable[str], size: int) -> Tokenizer:
         show_progress=False,
         initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
     )
-    bpe.train_from_iterator((piece for text in texts for piece in _lines(text)), trainer)
+    pieces = (part for text in texts for piece in _lines(text) for part in LONG_WORD.split(piece))
+    bpe.train_from_iterator(filter(None, pieces), trainer)
     return _of_trained(bpe)
 
 
@@ -126,10 +131,10 @@ def _of_trained(bpe: Any) -> Tokenizer:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """`text` in pieces of about `PIECE` characters that end where a line does."""
+    """`text` in pieces of about `PIECE` characters that end where a line does, if it ever does."""
     at = 0
     while at < len(text):
-        end = text.find("\n", at + PIECE) + 1 or len(text)
+        end = text.find("\n", at + PIECE, at + LONGEST_LINE) + 1 or at + LONGEST_LINE
         yield text[at:end]
         at = end
 

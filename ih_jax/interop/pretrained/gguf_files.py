@@ -7,10 +7,11 @@ readers read them; numbers are unpacked to float32 by the `gguf` package.
 from __future__ import annotations
 
 import re
+import struct
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,10 @@ from ih_jax.errors import UserError, unknown
 SUFFIX = ".gguf"
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 PLAIN = ("F64", "F32", "F16", "BF16")
+# Bytes of a number, by the kind that a description says it is of; and what are no numbers.
+NUMBERS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+STRING, ARRAY = 8, 9
+MOST_ENTRIES = 3_000_000  # of all lists: those of the largest vocabularies have a third of that
 OUTER = {"token_embd": "embed_tokens", "output_norm": "norm", "output": "lm_head"}
 INNER = {
     "attn_norm": "input_layernorm",
@@ -63,6 +68,7 @@ class Opened:
         paths.regular(path)
         self.path, self.package = path, gguf
         try:
+            check_lists(path)
             self.reader: Any = gguf.GGUFReader(path)
             self.tensors = {_renamed(each.name): each for each in self.reader.tensors}
         except Exception as error:  # the package raises whatever NumPy and struct do
@@ -106,7 +112,10 @@ class Opened:
         field = self.reader.get_field(name)
         if field is None:
             return None
-        found = field.contents()
+        try:
+            found = field.contents()
+        except UnicodeDecodeError:
+            raise UserError(f"{self.path}: {name} is no text: download the file again") from None
         found = found.item() if isinstance(found, np.generic) else found
         # Numbers are kept as float32: 1e-5, not 9.999999747378752e-06.
         return float(str(np.float32(found))) if isinstance(found, float) else found
@@ -160,6 +169,47 @@ class Opened:
             f"weights are quantised as {kinds} and were unpacked to float32: they are not those "
             "that were trained"
         ]
+
+
+def check_lists(path: Path) -> None:
+    """Go through what a file says of itself: the package believes how long its lists are.
+
+    Raises:
+        ValueError: a list is longer than the file, or all of them than `MOST_ENTRIES`.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        magic, version, _, fields = _unpack(file, "4sIQQ")
+        if magic != b"GGUF" or version not in (2, 3):
+            return  # the package says so
+        entries = 0
+        for _ in range(fields):
+            _skip(file, _unpack(file, "Q")[0], size)
+            (kind,) = _unpack(file, "I")
+            kind, count = _unpack(file, "IQ") if kind == ARRAY else (kind, 1)
+            entries += count
+            if entries > MOST_ENTRIES:
+                raise ValueError(
+                    f"its lists have {entries:,} entries: at most {MOST_ENTRIES:,} are read"
+                )
+            if kind in NUMBERS:
+                _skip(file, NUMBERS[kind] * count, size)
+            elif kind == STRING:
+                for _ in range(count):
+                    _skip(file, _unpack(file, "Q")[0], size)
+            else:
+                raise ValueError(f"there is no kind {kind} of number or text")
+
+
+def _unpack(file: BinaryIO, layout: str) -> tuple[Any, ...]:
+    """The next values of a file of little-endian numbers."""
+    return struct.unpack("<" + layout, file.read(struct.calcsize("<" + layout)))
+
+
+def _skip(file: BinaryIO, count: int, size: int) -> None:
+    if file.tell() + count > size:
+        raise ValueError("it ends within its own description")
+    file.seek(count, 1)
 
 
 def _renamed(name: str) -> str:
