@@ -24,7 +24,7 @@ OF_FEW_SHOT = (
     "vary",
 )
 OF_TEXT = ("text", "tokenizer")
-READ_TEXT = ("olsson-text", "olsson-lent", "olsson-lent-otherwise")
+READ_TEXT = ("olsson-text", "olsson-text-smeared", "olsson-lent", "olsson-lent-otherwise")
 # A study sets these itself, or has none.
 OF_EXPERIMENTS = ("quick", "seeds", "first_seed", "scale", "trainings", "disk", "no_figures")
 OF_TRAININGS = ("first_seed", "scale", "trainings", "disk", "share", "width", "log")

@@ -22,6 +22,7 @@ from ih_jax.experiments.olsson2022 import (
     smeared_keys,
     smoke,
     text,
+    text_smeared,
     universality,
     widths,
 )
@@ -99,6 +100,7 @@ SETS: dict[str, tuple[Experiment, ...]] = {
             clamped,
             repeats,
             text,
+            text_smeared,
             lent,
             lent_otherwise,
         )

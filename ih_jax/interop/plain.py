@@ -39,6 +39,7 @@ class _Fields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_positions: gate.Size
     norm: bool
     smeared_keys: bool
+    embedding_std: gate.Positive | None = None  # files of before have none
 
 
 def save(params: Params, path: str | Path) -> None:

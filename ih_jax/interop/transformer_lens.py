@@ -100,6 +100,11 @@ def config_of(params: Params, vocabulary: int, length: int) -> dict[str, Any]:
     config = params.config
     if params.blocks[0].attention.smear is not None:
         raise UserError("TransformerLens has no smeared keys: this network cannot be exported")
+    if config.positions == "relative":
+        raise UserError(
+            "TransformerLens has no positions learned for each distance: this network cannot be "
+            "exported"
+        )
     kinds = {"rope": "rotary", "shortformer": "shortformer"}  # others are added to the embedding
     kind = kinds.get(config.positions, "standard")
     mlp = params.blocks[0].mlp

@@ -130,8 +130,8 @@ def groups_of(weights: Params) -> dict[str, list[Array]]:
     """Weights (or a gradient) by what they do; every array is in one group, and in "all".
 
     "embed" (exemplars or tokens, labels, positions); for each layer "layer 0 QK" (queries, keys,
-    smearing), "layer 0 OV" (values, outputs) and, where there is one, "layer 0 MLP"; "norms"; and
-    "unembed".
+    smearing, distances), "layer 0 OV" (values, outputs) and, where there is one, "layer 0 MLP";
+    "norms"; and "unembed".
     """
     found: dict[str, list[Any]] = {
         "all": jax.tree.leaves(weights),
@@ -140,7 +140,8 @@ def groups_of(weights: Params) -> dict[str, list[Array]]:
     norms: list[Any] = []
     for layer, block in enumerate(weights.blocks):
         attention = block.attention
-        found[f"layer {layer} QK"] = [attention.W_QKV[:2], attention.smear]
+        of_queries = [attention.W_QKV[:2], attention.smear, attention.distances]
+        found[f"layer {layer} QK"] = of_queries
         found[f"layer {layer} OV"] = [attention.W_QKV[2], attention.W_out]
         if block.mlp is not None:
             found[f"layer {layer} MLP"] = jax.tree.leaves(block.mlp)

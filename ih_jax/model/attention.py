@@ -18,6 +18,8 @@ Glossary of shapes: as in `sites`; N sequences at a time, here batch first and p
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +29,7 @@ from jaxtyping import Float
 
 from ih_jax import platforms
 from ih_jax.data.batches import size_of_pieces
-from ih_jax.model import blockwise
+from ih_jax.model import blockwise, distances
 
 SPANS = 2  # of queries; each sees the keys up to its own end
 LONG = 512  # tokens of a context, from which on blocks of keys are taken one by one, too
@@ -35,31 +37,39 @@ LONG = 512  # tokens of a context, from which on blocks of keys are taken one by
 
 @jax.custom_vjp
 def causal_attention(
-    q: Float[Array, "R H half T B"], k: Float[Array, "R H half T B"], v: Float[Array, "H E T B"]
+    q: Float[Array, "R H half T B"],
+    k: Float[Array, "R H half T B"],
+    v: Float[Array, "H E T B"],
+    by_distance: Float[Array, "H T"] | None = None,
 ) -> Float[Array, "H E T B"]:
     """z [H, E, T, B] of queries and keys [R, H, E/R, T, B] (scaled by E ** -0.5) and values.
 
-    Values are [H, E, T, B]. Equal, but for rounding, to softmax of the causal scores times values.
-    Differentiates in reverse mode, once or more often; contexts of `LONG` tokens and more, once.
+    Values are [H, E, T, B]. Equal, but for rounding, to softmax of the causal scores times values;
+    `by_distance` is added to the scores of each distance. Differentiates in reverse mode, once or
+    more often; contexts of `LONG` tokens and more, once.
     """
-    return _forwards(q, k, v)[0]
+    return _forwards(q, k, v, by_distance)[0]
 
 
-def _forwards(q: Array, k: Array, v: Array) -> tuple[Array, tuple[Array, ...]]:
+def _forwards(
+    q: Array, k: Array, v: Array, by_distance: Array | None
+) -> tuple[Array, tuple[Array | None, ...]]:
     halves = q.shape[0]
     own = (_batch_first(q), _batch_first(k), _batch_first(v[None]))
-    long = v.shape[2] >= LONG
-    z, log_sum = _by_pieces(blockwise.attend if long else _attend, own)
-    return _batch_last(z, 1)[0], (*own, z, log_sum, jnp.zeros((halves, 0)))
+    attend = blockwise.attend if v.shape[2] >= LONG else _attend
+    z, log_sum = _by_pieces(partial(attend, by_distance), own)
+    return _batch_last(z, 1)[0], (*own, z, log_sum, by_distance, jnp.zeros((halves, 0)))
 
 
-def _backwards(kept: tuple[Array, ...], slope: Array) -> tuple[Array, Array, Array]:
-    *own, halves = kept
+def _backwards(kept: tuple[Any, ...], slope: Array) -> tuple[Array, Array, Array, Array | None]:
+    *own, by_distance, halves = kept
     long = slope.shape[2] >= LONG
     backwards = blockwise.attend_backwards if long else _attend_backwards
-    dq, dk, dv = _by_pieces(backwards, (*own, _batch_first(slope[None])))
+    pieces = (*own, _batch_first(slope[None]))
+    dq, dk, dv, *more = _by_pieces(partial(backwards, by_distance), pieces)
     R = halves.shape[0]
-    return _batch_last(dq, R), _batch_last(dk, R), _batch_last(dv, 1)[0]
+    own_slope = more[0].sum(0) if more else None
+    return _batch_last(dq, R), _batch_last(dk, R), _batch_last(dv, 1)[0], own_slope
 
 
 causal_attention.defvjp(_forwards, _backwards)
@@ -80,14 +90,14 @@ def _batch_last(x: Array, halves: int) -> Array:
 def _by_pieces(
     function: Callable[..., tuple[Array, ...]], own: tuple[Array, ...]
 ) -> tuple[Array, ...]:
-    """`function` of a few sequences after the other."""
+    """`function` of a few sequences after the other; the first axis of what it gives grows."""
     B = len(own[0])
     size = size_of_pieces(B, platforms.here().attention_sequences or B)
     if size == B:
         return function(*own)
     pieces = [x.reshape(B // size, size, *x.shape[1:]) for x in own]
     found = jax.lax.map(lambda piece: function(*piece), tuple(pieces))
-    return tuple(x.reshape(B, *x.shape[2:]) for x in found)
+    return tuple(x.reshape(-1, *x.shape[2:]) for x in found)
 
 
 def _spans(T: int) -> list[tuple[slice, slice]]:
@@ -98,21 +108,36 @@ def _spans(T: int) -> list[tuple[slice, slice]]:
 
 
 def _scores(
-    q: Float[Array, "N H E Tq"], k: Float[Array, "N H E Tk"], rows: slice, columns: slice
+    by_distance: Float[Array, "H T"] | None,
+    q: Float[Array, "N H E Tq"],
+    k: Float[Array, "N H E Tk"],
+    rows: slice,
+    columns: slice,
 ) -> Float[Array, "N H Tq Tk"]:
     """[N, H, Tq, Tk], -inf where a key is later than the query; no row is empty."""
     seen = np.arange(rows.start, rows.stop)[:, None] >= np.arange(columns.stop)
     scores = jnp.einsum("nheq,nhek->nhqk", q, k) * q.shape[2] ** -0.5
+    if by_distance is not None:
+        window = distances.with_later(by_distance)[:, _window(rows, columns, by_distance.shape[1])]
+        scores += distances.by_distance(window, rows.stop - rows.start)[None]
     return jnp.where(seen, scores, -jnp.inf)
 
 
+def _window(rows: slice, columns: slice, T: int) -> slice:
+    """Where the distances of these queries and keys are, of 1 - T to T - 1."""
+    return slice(rows.start - columns.stop + T, rows.stop + T - 1)
+
+
 def _attend(
-    q: Float[Array, "N H E T"], k: Float[Array, "N H E T"], v: Float[Array, "N H E T"]
+    by_distance: Float[Array, "H T"] | None,
+    q: Float[Array, "N H E T"],
+    k: Float[Array, "N H E T"],
+    v: Float[Array, "N H E T"],
 ) -> tuple[Float[Array, "N H E T"], Float[Array, "N H T"]]:
     """z [N, H, E, T] and the scores' log-sum-exp [N, H, T]."""
     z, log_sum = [], []
     for rows, columns in _spans(q.shape[3]):
-        scores = _scores(q[..., rows], k[..., columns], rows, columns)
+        scores = _scores(by_distance, q[..., rows], k[..., columns], rows, columns)
         top = scores.max(-1)
         weight = jnp.exp(scores - top[..., None])
         total = weight.sum(-1)
@@ -123,21 +148,37 @@ def _attend(
 
 
 def _attend_backwards(
-    q: Array, k: Array, v: Array, z: Array, log_sum: Array, slope: Array
-) -> tuple[Array, Array, Array]:
-    """Gradients with respect to q, k and v, from that with respect to z."""
+    by_distance: Array | None,
+    q: Array,
+    k: Array,
+    v: Array,
+    z: Array,
+    log_sum: Array,
+    slope: Array,
+) -> tuple[Array, ...]:
+    """Gradients with respect to q, k and v, from that with respect to z.
+
+    And, where numbers are added by distance, with respect to these, [1, H, T].
+    """
+    T = q.shape[3]
     dq, dk, dv = [], jnp.zeros_like(k), jnp.zeros_like(v)
-    for rows, columns in _spans(q.shape[3]):
-        scores = _scores(q[..., rows], k[..., columns], rows, columns)
+    added = None if by_distance is None else distances.with_later(jnp.zeros_like(by_distance))
+    for rows, columns in _spans(T):
+        scores = _scores(by_distance, q[..., rows], k[..., columns], rows, columns)
         pattern = jnp.exp(scores - log_sum[..., rows, None])
         own = slope[..., rows]
         through = jnp.einsum("nheq,nhek->nhqk", own, v[..., columns])
         through -= (own * z[..., rows]).sum(2)[..., None]
-        d_scores = pattern * through * q.shape[2] ** -0.5
+        through *= pattern
+        if added is not None:
+            sums = distances.along_distances(through.sum(0))
+            added = added.at[:, _window(rows, columns, T)].add(sums)
+        d_scores = through * q.shape[2] ** -0.5
         dq.append(jnp.einsum("nhek,nhqk->nheq", k[..., columns], d_scores))
         dk = _add(dk, jnp.einsum("nheq,nhqk->nhek", q[..., rows], d_scores))
         dv = _add(dv, jnp.einsum("nheq,nhqk->nhek", own, pattern))
-    return jnp.concatenate(dq, -1), dk, dv
+    found = (jnp.concatenate(dq, -1), dk, dv)
+    return found if added is None else (*found, distances.without_later(added)[None])
 
 
 def _add(whole: Array, first: Array) -> Array:

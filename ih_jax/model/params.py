@@ -26,7 +26,8 @@ from jax.nn.initializers import Initializer, lecun_normal
 from ih_jax.errors import UserError, check_fields, real, unknown
 
 Rows = Literal["all", "query"]  # of the last layer: all, or that of the last token only
-Positions = Literal["rope", "shortformer", "sinusoidal", "learned"]
+Positions = Literal["rope", "shortformer", "sinusoidal", "learned", "relative"]
+TABLES = ("shortformer", "learned", "relative")  # positions that have numbers of their own
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,9 @@ class Config:
     `features` 0: a language model, whose `labels` are its vocabulary.
     `positions`: "rope" rotates queries and keys in pairs (0, 1), (2, 3) ... of each head;
     "shortformer" adds a learned table to the inputs of queries and keys only; "sinusoidal" and
-    "learned" add to the embedded tokens. `mlp_ratio` None means attention only.
+    "learned" add to the embedded tokens; "relative" adds a number to the scores, learned for each
+    layer, head and distance. `mlp_ratio` None means attention only. `embedding_std`: standard
+    deviation of a language model's token embeddings at the start; None: d_model ** -0.5.
     """
 
     features: int = 512
@@ -50,6 +53,7 @@ class Config:
     max_positions: int = 32
     norm: bool = True
     smeared_keys: bool = False
+    embedding_std: float | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -64,6 +68,13 @@ class Config:
                 f"mlp_ratio is {self.mlp_ratio:g}, which is no hidden unit of d_model "
                 f"{self.d_model}: give a larger ratio, or None for attention only"
             )
+        if self.embedding_std is not None:
+            real("embedding_std", self.embedding_std, above=0)
+            if not self.language:
+                raise UserError(
+                    f"embedding_std is {self.embedding_std:g}, but a network that reads exemplars "
+                    "has no token embeddings: leave it out"
+                )
         if self.d_model % self.heads:
             raise UserError(
                 f"d_model {self.d_model} does not split into {self.heads} heads: "
@@ -86,7 +97,10 @@ class Config:
         mlp = 2 * int(self.d_model * self.mlp_ratio) if self.mlp_ratio is not None else 0
         table = self.max_positions if self.positions in ("learned", "shortformer") else 0
         outside = self.features + 2 * self.labels + table
-        return self.d_model * (outside + self.layers * (4 * self.d_model + mlp))
+        distances = self.max_positions * self.heads if self.positions == "relative" else 0
+        return self.d_model * outside + self.layers * (
+            self.d_model * (4 * self.d_model + mlp) + distances
+        )
 
     @property
     def language(self) -> bool:
@@ -109,6 +123,7 @@ class Attention:
     W_QKV: Array  # [3, H, E, D]
     W_out: Array  # [D, H, E]
     smear: Array | None  # [H], sigmoid gives the share of a key's own position
+    distances: Array | None = None  # [H, N], positions "relative": what a distance adds to a score
 
     @property
     def W_Q(self) -> Array:
@@ -194,8 +209,7 @@ def init(key: Array, config: Config, scale: Array | np.ndarray | float = 1.0) ->
     """Initial weights of one network.
 
     `scale` multiplies every weight matrix. A draw does not depend on the number of labels, so a
-    network with 5 labels has the first 5 columns of one with 15. Tokens of a language embed with
-    standard deviation D ** -0.5.
+    network with 5 labels has the first 5 columns of one with 15.
     """
     scale = jnp.asarray(scale)
     D, language = config.d_model, config.language
@@ -203,7 +217,9 @@ def init(key: Array, config: Config, scale: Array | np.ndarray | float = 1.0) ->
     keys = iter(jax.random.split(key, 6 + 5 * config.layers))
     W_pos = _positions(keys, config, scale)
     if language:
-        W_E = _rows_of_labels(next(keys), config, scale, _of_tokens).T
+        std = config.embedding_std
+        of_tokens = scale if std is None else scale * (std * D**0.5)  # the draw has D ** -0.5
+        W_E = _rows_of_labels(next(keys), config, of_tokens, _of_tokens).T
     else:
         W_E = _matrix(next(keys), scale, D, config.features)
     W_L = None if language else _rows_of_labels(next(keys), config, scale, _small).T
@@ -238,6 +254,7 @@ def _block(keys: Iterator[Array], config: Config, scale: Array) -> Block:
         W_QKV=_matrix(next(keys), scale, 3 * D, D).reshape(3, H, E, D),
         W_out=_matrix(next(keys), scale, D, D).reshape(D, H, E),
         smear=jnp.zeros(H) if config.smeared_keys else None,
+        distances=jnp.zeros((H, config.max_positions)) if config.positions == "relative" else None,
     )
     mlp = None
     if config.mlp_ratio is not None:

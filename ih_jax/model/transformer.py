@@ -18,11 +18,12 @@ from jax import Array
 
 from ih_jax.data.batches import Sequences
 from ih_jax.errors import UserError
+from ih_jax.model import distances
 from ih_jax.model.attention import causal_attention
 from ih_jax.model.embedding import Stream, embed, last_token, position_columns, same_or_new
 from ih_jax.model.heads import BROADCAST_UP_TO, matrices, mix, products, project, rope, smear
 from ih_jax.model.layers import linear, mlp, norm
-from ih_jax.model.params import Block, Params, Rows
+from ih_jax.model.params import TABLES, Block, Params, Rows
 from ih_jax.model.sites import SITES, Sites, query_axis
 
 CAUSAL = -1e20  # below any score that a tap may put in, so that a row stays causal
@@ -62,9 +63,9 @@ def forward(
         return params.sites(batch, tap, rows)
     config = params.config
     T = batch.positions
-    if params.W_pos is not None and len(params.W_pos) < T:
+    if config.positions in TABLES and config.max_positions < T:
         raise UserError(
-            f"sequences have {T} tokens, the model has positions for {len(params.W_pos)}: "
+            f"sequences have {T} tokens, the model has positions for {config.max_positions}: "
             "raise Config.max_positions"
         )
     sites: Sites = {site: [] for site in SITES}
@@ -146,14 +147,18 @@ def _heads(
         v = jnp.concatenate([context["v"][layer][..., :-1, :], v], axis=2)
     q, k = rope(config, q, T), rope(config, smear(block.attention, k), T)
     causal = np.tril(np.ones((T, T), bool))[None, -q.shape[3] :, :, None]
-    learned = jnp.where(causal, products(q, k) * config.d_head**-0.5, CAUSAL)
+    learned = products(q, k) * config.d_head**-0.5
+    by_distance = distances.of_heads(block.attention, T)
+    if by_distance is not None:
+        learned += distances.square(by_distance)[:, -q.shape[3] :, :, None]
+    learned = jnp.where(causal, learned, CAUSAL)
     scores = here("attn_scores", layer, learned)
     softmax = jax.nn.softmax(scores, axis=2)
     pattern = here("pattern", layer, softmax)
     changed = scores is not learned or pattern is not softmax
     # Both are the same; nobody computes a pattern that nobody reads.
     plain = changed or q.shape[3] < T or T <= BROADCAST_UP_TO
-    return here("z", layer, mix(pattern, v) if plain else causal_attention(q, k, v))
+    return here("z", layer, mix(pattern, v) if plain else causal_attention(q, k, v, by_distance))
 
 
 def split(sites: Sites, parts: int) -> list[Sites]:

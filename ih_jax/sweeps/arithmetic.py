@@ -55,7 +55,7 @@ def count(config: Config, batch: int, tokens: int, rows: int, query_only: bool) 
     places = batch * T
     exemplars = min(rows, batch * (T + 1) // 2)
     distinct = C if config.language else exemplars + C
-    plain = config.positions in ("rope", "shortformer")  # embedded tokens know no position
+    plain = config.positions not in ("learned", "sinusoidal")  # embedded tokens know no position
     matrices = attention = 0.0
     for layer in range(config.layers):
         last = query_only and layer == config.layers - 1

@@ -22,7 +22,7 @@ from ih_jax.clamps import per_seed
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.data.registered import for_card, tuples
 from ih_jax.errors import LARGEST, UserError, given, several
-from ih_jax.model.params import Config
+from ih_jax.model.params import TABLES, Config
 from ih_jax.sweeps.checking import check_own
 from ih_jax.sweeps.runs import Common, Group, RunSpec
 from ih_jax.sweeps.settings import (
@@ -234,8 +234,7 @@ class Study:
         of_model = {k: v for k, v in task.defaults.items() if k in MODEL_SETTINGS}
         of_model |= {k: v for k, v in chosen.items() if k in MODEL_SETTINGS}
         config = task.config(**of_model)
-        table = config.positions in ("learned", "shortformer")
-        if table and task.context_length > config.max_positions:
+        if config.positions in TABLES and task.context_length > config.max_positions:
             raise UserError(
                 f"sequences have {task.context_length} tokens, the table of positions "
                 f"{config.max_positions}: raise max_positions"

@@ -26,6 +26,7 @@ from ih_jax.model.params import Params
 
 CONFIG = small()
 ROPE, SHORTFORMER, SINUSOIDAL, LEARNED = "rope", "shortformer", "sinusoidal", "learned"
+RELATIVE = "relative"
 
 
 def train_view(params, batch, holds, seen=0.0):
@@ -165,7 +166,7 @@ def test_law_5_clamps_on_the_circuit(clamp: Clamp, solves: bool) -> None:
 
 
 @pytest.mark.parametrize("smeared", [False, True], ids=["plain", "smeared"])
-@pytest.mark.parametrize("positions", [ROPE, SHORTFORMER, SINUSOIDAL, LEARNED])
+@pytest.mark.parametrize("positions", [ROPE, SHORTFORMER, SINUSOIDAL, LEARNED, RELATIVE])
 def test_law_6_logits_do_not_depend_on_later_tokens(positions: str, smeared: bool) -> None:
     config = small(positions=positions, smeared_keys=smeared, mlp_ratio=1.0, d_model=8, heads=2)
     clamps = [

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ih_jax.experiments.olsson2022 import phase_change
+from ih_jax.experiments.olsson2022 import models, phase_change
 
 INITS = [5, 6, 7, 8, 9]  # five that agree decide
 EVERY = ("1L", "2L", "3L", "1L MLP", "2L MLP", "1L smeared", "2L smeared")
@@ -451,6 +451,27 @@ def repeats() -> xr.Dataset:
 
 
 def text() -> xr.Dataset:
+    """One layer and two; without its induction heads two layers have no more than one has."""
+    two = ("1L", "2L")
+    best = {"prefix_matching": matching(two, 2), "previous_token": looking_back(two, 2)}
+    lost = 0.75 * (best["prefix_matching"] >= models.INDUCTION)
+    index = np.arange(1, 64)
+    falls = changed(two, KEPT)[:, 0, :, None] * np.log(index)
+    return xr.Dataset(
+        {
+            "loss": (CURVE, loss(two)),
+            "score": (CURVE, score(two)),
+            **{name: (AT_LOOKS, grown(each, two)) for name, each in best.items()},
+            "without_head": (HEAD, lost),
+            "without_heads": (("model", "init"), lost.max((2, 3))),
+            "whole": (("model", "init"), score(two)[..., -1]),
+            "index_loss": (("model", "snapshot", "index"), 3 - 0.15 * falls),
+        },
+        along(two, checkpoint=KEPT, snapshot=KEPT),
+    )
+
+
+def text_smeared() -> xr.Dataset:
     return smeared().drop_vars("own_share")
 
 
@@ -498,6 +519,7 @@ GOOD: dict[str, Callable[[], xr.Dataset]] = {
     "olsson-clamped": clamped,
     "olsson-repeats": repeats,
     "olsson-text": text,
+    "olsson-text-smeared": text_smeared,
     "olsson-lent": lambda: lent().sel(clamp=["none", "lent to 2000"]),
     "olsson-lent-otherwise": lambda: lent().sel(clamp=["lent to 1000", LENT_THEN_DENIED]),
 }

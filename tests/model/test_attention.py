@@ -13,10 +13,13 @@ from ih_jax.model.attention import causal_attention
 SHAPES = [(1, 3, 4, 24, 6), (2, 2, 4, 17, 5), (1, 1, 2, 1, 3), (1, 2, 2, 2, 8)]  # R, H, E/R, T, B
 
 
-def plain(q, k, v):
+def plain(q, k, v, by_distance=None):
     """softmax(q k / sqrt(E)) v, written again and otherwise than in the package."""
     R, _, half, T, _ = q.shape
     scores = jnp.einsum("rheqb,rhekb->hqkb", q, k) / np.sqrt(R * half)
+    if by_distance is not None:
+        apart = np.abs(np.arange(T)[:, None] - np.arange(T))
+        scores += by_distance[:, apart][..., None]
     scores = jnp.where(np.tril(np.ones((T, T), bool))[None, :, :, None], scores, -jnp.inf)
     return jnp.einsum("hqkb,hekb->heqb", jax.nn.softmax(scores, axis=2), v)
 
@@ -27,6 +30,11 @@ def draw(shape, seed=0):
     q, k = (2 * jax.random.normal(key, shape) for key in keys[:2])
     v, slope = (jax.random.normal(key, (H, R * half, T, B)) for key in keys[2:])
     return q, k, v, slope
+
+
+def numbers(shape):
+    """What distances add, [H, T]."""
+    return 2 * jax.random.normal(jax.random.key(9), (shape[1], shape[3]))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -56,6 +64,21 @@ def test_by_blocks_values_and_gradients_are_the_same(by_blocks, shape):
         np.testing.assert_allclose(a, b, atol=1e-4)
     large, back = jax.vjp(causal_attention, 100 * q, k, v)
     assert all(np.isfinite(each).all() for each in (large, *back(slope)))
+
+
+@pytest.mark.parametrize("long", [10_000, 8], ids=["at once", "by blocks"])
+@pytest.mark.parametrize("shape", [(1, 2, 4, 24, 6), (2, 2, 2, 19, 10)])
+def test_what_distances_add_and_its_gradient_are_those_of_the_plain_formula(
+    monkeypatch, shape, long
+):
+    monkeypatch.setattr(attention, "LONG", long)
+    monkeypatch.setattr(blockwise, "BLOCK", 8)
+    q, k, v, slope = draw(shape)
+    ours, back = jax.vjp(causal_attention, q, k, v, numbers(shape))
+    theirs, expected = jax.vjp(plain, q, k, v, numbers(shape))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    for a, b in zip(back(slope), expected(slope), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
 
 
 def test_memory_of_long_contexts_does_not_grow_with_their_square():
@@ -101,7 +124,7 @@ def test_no_gradient_flows_from_earlier_to_later_positions():
         assert np.any(np.asarray(own)[..., : at + 1, :] != 0)
 
 
-@pytest.mark.parametrize("positions", ["rope", "shortformer", "learned"])
+@pytest.mark.parametrize("positions", ["rope", "shortformer", "learned", "relative"])
 @pytest.mark.parametrize("smeared", [False, True])
 def test_a_long_network_is_the_same_with_and_without(monkeypatch, positions, smeared):
     config = ih.Config(

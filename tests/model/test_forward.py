@@ -15,10 +15,10 @@ from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Batch
 from ih_jax.errors import UserError
 from ih_jax.model.activations import from_public, public
-from ih_jax.model.params import Config
+from ih_jax.model.params import Config, init
 from ih_jax.model.sites import SITES
 
-POSITIONS = ["rope", "shortformer", "sinusoidal", "learned"]
+POSITIONS = ["rope", "shortformer", "sinusoidal", "learned", "relative"]
 LOWER = np.tril_indices(5)
 
 
@@ -66,6 +66,18 @@ def test_a_stream_is_the_sum_of_what_is_written_and_a_pattern_is_causal() -> Non
         same(found.z[layer], np.einsum("bhqk,bkhe->bqhe", pattern, found.v[layer]))
 
 
+def test_token_embeddings_have_the_standard_deviation_that_is_asked_for() -> None:
+    of_tokens = [
+        init(jax.random.key(0), Config(features=0, labels=99, embedding_std=std))
+        for std in (None, 0.5)
+    ]
+    assert abs(float(jnp.std(of_tokens[1].W_E)) - 0.5) < 0.02
+    same(of_tokens[1].W_E, 0.5 * 64**0.5 * of_tokens[0].W_E)
+    same(of_tokens[1].blocks, of_tokens[0].blocks, 0)
+    with pytest.raises(UserError, match=r"embedding_std is 0\.5.*leave it out"):
+        small(embedding_std=0.5)
+
+
 # --- positions ----------------------------------------------------------------------------------
 
 
@@ -107,7 +119,7 @@ def test_where_positions_enter(positions: str) -> None:
     assert not np.abs(found.embed[:, 0] - found.embed[:, 2]).max() > 1e-6
     in_stream = positions in ("sinusoidal", "learned")
     assert tells_apart("v") == in_stream
-    assert tells_apart("q") == tells_apart("k") == (positions != "rope")
+    assert tells_apart("q") == tells_apart("k") == (positions not in ("rope", "relative"))
     if positions == "learned":
         same(added, params.W_pos[:5])
     elif positions == "sinusoidal":
@@ -122,8 +134,27 @@ def test_where_positions_enter(positions: str) -> None:
         same(found.k[0][0, 2] - found.k[0][0, 0], expected)
 
 
-def test_sequences_longer_than_the_table_of_positions_are_refused() -> None:
-    config = small(positions="learned", max_positions=4)
+def test_relative_positions_add_a_number_for_each_head_and_distance() -> None:
+    config = small(positions="relative", max_positions=7)
+    params = network(config)
+    batch = sequences(config, 2)
+
+    def scores(numbers: np.ndarray) -> np.ndarray:
+        attention = dataclasses.replace(params.blocks[0].attention, distances=numbers)
+        block = dataclasses.replace(params.blocks[0], attention=attention)
+        changed = dataclasses.replace(params, blocks=(block, *params.blocks[1:]))
+        return np.asarray(look(changed, batch).attn_scores[0])  # [B, H, T, T]
+
+    numbers = np.random.default_rng(1).normal(size=(4, 7)).astype(np.float32)
+    added = scores(numbers) - scores(np.zeros_like(numbers))
+    for query in range(5):
+        for key in range(query + 1):
+            same(added[:, :, query, key], np.tile(8 * numbers[:, query - key], (2, 1)), 1e-4)
+
+
+@pytest.mark.parametrize("positions", ["learned", "relative"])
+def test_sequences_longer_than_the_table_of_positions_are_refused(positions: str) -> None:
+    config = small(positions=positions, max_positions=4)
     with pytest.raises(UserError, match=r"5 tokens.* positions for 4.*max_positions"):
         look(network(config), sequences(config))
 

@@ -17,7 +17,7 @@ from ih_jax.claims import phase_change as changes
 from ih_jax.experiments.base import Experiment, Found, Options
 from ih_jax.experiments.olsson2022 import lending
 from ih_jax.experiments.olsson2022.lending import HAS, LACKS, NONE, OWN, SOME, matching
-from ih_jax.experiments.olsson2022.trainings import LENT
+from ih_jax.experiments.olsson2022.text_trainings import LENT
 
 LENT_TO = "lent to 2000"
 

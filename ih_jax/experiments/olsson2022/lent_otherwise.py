@@ -13,7 +13,7 @@ from ih_jax.claims import Claim, below, in_most, more_than, of_networks
 from ih_jax.experiments.base import Experiment, Found, Options
 from ih_jax.experiments.olsson2022 import lending
 from ih_jax.experiments.olsson2022.lending import HAS, LACKS, NONE, SOME, matching
-from ih_jax.experiments.olsson2022.trainings import LENT_OTHERWISE
+from ih_jax.experiments.olsson2022.text_trainings import LENT_OTHERWISE
 
 
 def measure(options: Options, found: Found) -> xr.Dataset:

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import Figure
 
 from ih_jax.claims import phase_change as changes
 from ih_jax.experiments.base import Experiment, Found, Options, Table
-from ih_jax.experiments.drawing import FAINT, curves, over_sequences, tidy
-from ih_jax.experiments.olsson2022 import models
+from ih_jax.experiments.drawing import curves, over_sequences, tidy
+from ih_jax.experiments.olsson2022 import heat_maps, models
 from ih_jax.experiments.olsson2022.colours import colour_of
 from ih_jax.experiments.olsson2022.phase_change_claims import CLAIMS
 from ih_jax.experiments.olsson2022.trainings import DEPTHS, SMEARED
@@ -32,6 +32,7 @@ from ih_jax.measures import context
 PAIRS = ((10, 63), (6, 62), (4, 40), (20, 63), (30, 63))
 BY_INDEX, QUICK_BY_INDEX = 10_000, 2_000  # examples on which losses by index are measured
 SNAPSHOTS = 5  # every so many checkpoints they are
+MAPPED = ("1L", "2L", "3L", "6L", "2L MLP", "1L smeared", "2L smeared")
 
 
 def measure(options: Options, found: Found) -> xr.Dataset:
@@ -141,7 +142,7 @@ def draw(results: xr.Dataset) -> Figure:
                 curves(each, own[what], colour_of(name), name, ls=dash)
             _path(axes[3], own["path"].isel(init=0).values, colour_of(name), name)
         _dress(axes, "with MLPs" if "MLP" in kind[0] else "attention only")
-    _heat_maps(below, results)
+    heat_maps.draw(below, results, [name for name in MAPPED if name in names])
     return figure
 
 
@@ -165,41 +166,6 @@ def _dress(axes: Sequence[Axes], kind: str) -> None:
 def _path(axes: Axes, path: np.ndarray, colour: str, name: str) -> None:
     axes.plot(path[3:, 0], path[3:, 1], color=colour, lw=1.2, label=name)
     axes.plot(*path[-1], "o", ms=4, color=colour)
-
-
-def _heat_maps(figure: FigureBase, results: xr.Dataset) -> None:
-    names = [
-        name
-        for name in ("1L", "2L", "3L", "6L", "2L MLP", "1L smeared", "2L smeared")
-        if name in results["model"].values
-    ]
-    axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    every = {
-        name: changes.derivative_by_log_index(results["index_loss"].sel(model=name).values)
-        for name in names
-    }
-    largest = max(float(np.nanmax(np.abs(slopes))) for slopes in every.values())
-    for each, name in zip(axes, names, strict=True):
-        losses, slopes = results["index_loss"].sel(model=name), every[name]
-        index = np.arange(1, slopes.shape[1] + 1)
-        image = each.pcolormesh(
-            losses["snapshot"].values,
-            index,
-            slopes.T,
-            cmap="RdBu_r",
-            vmin=-largest,
-            vmax=largest,
-            rasterized=True,
-        )
-        window = models.window_of(results.isel(init=0), name)
-        for edge in () if window is None else (window.start, window.end):
-            each.axvline(edge, color=FAINT, lw=0.8)
-        tidy(each, name)
-        over_sequences(each, "tokens seen")
-    axes[0].set(ylabel="token index", yscale="log")
-    for each in axes[1:]:
-        each.tick_params(which="both", left=False)
-    figure.colorbar(image, ax=list(axes), label="d loss / d ln(index)", shrink=0.9)
 
 
 experiment = Experiment(

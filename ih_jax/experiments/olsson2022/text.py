@@ -1,120 +1,196 @@
-"""The phase change on real text, as far as two cores reach.
+"""The phase change on real text: two layers change by themselves, one layer does not.
 
-Paper: Olsson et al. 2022, argument 1; in its models the change comes after 1 to 3 billion tokens,
-in a reproduction after some 10^5.7 sqrt(batch x context) = 16 million at this batch (Aoyama et al.
-2025; a lower bound). Command: ih-jax run olsson-text (--text FILE_OR_FOLDER, --tokenizer bytes,
-characters or bpe); by default the source of Python's standard library, tokens of a BPE trained on
-it. Expected: two layers gain over one where induction heads form; smeared keys need no second
-layer.
+Paper: Olsson et al. 2022, argument 1, and argument 3 for heads removed at the end. Command: ih-jax
+run olsson-text (--text FILE_OR_FOLDER, --tokenizer bytes, characters or bpe); by default the source
+of Python's standard library, tokens of a BPE trained on it. Two networks a seed, seven minutes on
+one core. Expected: within a window, and not with one layer, induction heads form and the
+in-context learning score falls; without these heads most of the score is gone. How the recipe was
+found, and why the common ones take so much longer: docs/findings/text-change.md.
 """
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import xarray as xr
+from jax import Array
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ih_jax.claims import Claim, in_most, more_than, of_networks, yes
+from ih_jax.claims import Claim, at_least, below, in_most, more_than, of_networks, yes
 from ih_jax.claims import phase_change as changes
+from ih_jax.clamps.holds import Holds
+from ih_jax.data.batches import Tokens
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import curves, over_sequences, tidy
-from ih_jax.experiments.olsson2022 import models
+from ih_jax.experiments.olsson2022 import heat_maps, models
 from ih_jax.experiments.olsson2022.colours import colour_of
-from ih_jax.experiments.olsson2022.models import Model
-from ih_jax.experiments.olsson2022.trainings import TEXT
+from ih_jax.experiments.olsson2022.models import INDUCTION, Model
+from ih_jax.experiments.olsson2022.text_trainings import TEXT
+from ih_jax.measures import context, heads, removal
+from ih_jax.model.params import Params
+from ih_jax.tasks.language import Language
 
-MODELS = tuple(
-    Model(
-        f"{layers}L{' smeared' if smeared else ''}",
-        "olsson_text",
-        {"layers": layers, "smeared_keys": smeared},
-    )
-    for smeared in (False, True)
-    for layers in (1, 2)
-)
-EVERY = 2  # of the checkpoints
+MODELS = tuple(Model(f"{layers}L", TEXT.name, {"layers": layers}) for layers in (1, 2))
+LAST = 5  # looks and evaluations that the end is judged by
+LEAST = 0.1  # prefix matching below which a head is none
+FIFTH = 0.2  # of training
+BY_INDEX = 1_000  # sequences on which losses by index are measured
+REMOVED = 250  # sequences read without heads
+MATCHING = 0.25  # prefix matching from which on a head is taken out with the others at the end
 
 
 def measure(options: Options, found: Found) -> xr.Dataset:
-    """Curves on held-out text, on random repeats, and best head scores over training."""
+    """Curves on held-out text, heads and losses by index over training, and heads removed."""
+    trained = found[TEXT.name]
     results = models.curves(found, MODELS, loss="loss", score="in_context_score")
-    trained = found["olsson_text"]
     probe = models.sample(trained, models.LOOKED_AT)
-    own = {}
+    sequences = models.sample(trained, BY_INDEX)
+    scores, by_index, without = {}, {}, {}
     for model in MODELS:
-        seen = models.measured(
-            trained,
-            model,
-            models.head_scores,
-            probe,
-            models.steps_of(trained, model, EVERY),
-        )
-        own[model.name] = seen.max("head")
-    results = results.merge(models.side_by_side(own))
+        scores[model.name] = models.measured(trained, model, models.head_scores, probe)
+        first = dataclasses.replace(model, inits=(options.inits[0],))
+        by_index[model.name] = models.measured(trained, first, context.loss_by_token, sequences)
+        without[model.name] = _removed(found, model)
+    results = results.merge(models.side_by_side(scores)).merge(models.side_by_side(without))
+    losses = models.side_by_side(by_index)["loss_by_token"].isel(init=0, drop=True)
+    results["index_loss"] = losses.rename(checkpoint="snapshot")
     results.attrs["text"] = trained.study.runs[0].task.in_words()["data"]
     return results
 
 
-def _final(seed: xr.Dataset, model: str) -> float:
-    return float(seed["score"].sel(model=model).isel(tokens=slice(-20, None)).median())
+def _removed(found: Found, model: Model) -> xr.Dataset:
+    """Of a model's last weights: the score lost without each head, and without all that match."""
+    trained = found[model.training]
+    task = trained.study.runs[0].task
+    assert isinstance(task, Language)
+    early, late = task.positions()
+    batch = models.sample(trained, REMOVED)
+    at = context.random_positions(REMOVED, batch.positions)
+    end = models.steps_of(trained, model)[-1:]
+    each = removal.ablation_losses(at, early, late, "patterns")
+    together = removal.joint_ablation_losses(_matching, at, early, late, "patterns")
+    losses = models.measured(trained, model, context.loss_by_token, batch, end)["loss_by_token"]
+    whole = context.in_context_scores(losses.isel(checkpoint=0).values, [(early, late)])[..., 0]
+    end_of = {
+        "without_head": models.measured(trained, model, each, batch, end)["score"],
+        "without_heads": models.measured(trained, model, together, batch, end)["score"],
+    }
+    kept = {name: values.isel(checkpoint=0, drop=True) for name, values in end_of.items()}
+    return xr.Dataset({**kept, "whole": ("init", whole)})
 
 
-def _best(seed: xr.Dataset, what: str, model: str) -> float:
-    return float(seed[what].sel(model=model).isel(checkpoint=-1).max())
+def _matching(params: Params, clamp: Holds, batch: Tokens) -> Array:
+    """[L, H]: whether a head matches prefixes."""
+    return heads.prefix_matching()(params, clamp, batch) >= MATCHING
+
+
+def _best(seed: xr.Dataset, what: str, model: str) -> xr.DataArray:
+    """[checkpoint]: the highest score of any head."""
+    return seed[what].sel(model=model).max(("layer", "head"))
+
+
+def _at_the_end(seed: xr.Dataset) -> float:
+    return float(_best(seed, "prefix_matching", "2L")[-LAST:].median())
+
+
+def _of_one_layer(seed: xr.Dataset) -> float:
+    return float(_best(seed, "prefix_matching", "1L").max())
+
+
+def _parting(seed: xr.Dataset) -> float:
+    """The largest fall, within a fifth of training, of the score of two layers less that of one."""
+    scores = seed["score"]
+    apart = (scores.sel(model="2L") - scores.sel(model="1L")).values
+    seen = scores["tokens"].values
+    near = (seen - seen[:, None] >= 0) & (seen - seen[:, None] <= FIFTH * 1.001 * seen[-1])
+    return float(np.max(np.where(near, apart[:, None] - apart, -np.inf)))
+
+
+def _in_a_window(seed: xr.Dataset) -> bool:
+    scores = seed["score"].sel(model="2L")
+    nats, share = changes.largest_fall(scores.values, scores["tokens"].values)
+    return bool(nats >= changes.LEAST and share >= changes.SHARE)
+
+
+def _carried(seed: xr.Dataset) -> float:
+    """Share of the score that is gone without all heads that match prefixes."""
+    two = seed.sel(model="2L")
+    return float(two["without_heads"]) / -models.enough(float(two["whole"]))
+
+
+def _previous(seed: xr.Dataset) -> float:
+    scores = seed["previous_token"].sel(model="2L", layer=0).max("head")
+    return float(scores[-LAST:].median())
 
 
 def _gain(seed: xr.Dataset) -> float:
     """Final loss of one layer less that of two."""
-    last = seed["loss"].isel(tokens=slice(-10, None)).median("tokens")
+    last = seed["loss"].isel(tokens=slice(-LAST, None)).median("tokens")
     return float(last.sel(model="1L") - last.sel(model="2L"))
 
 
-def _changes(seed: xr.Dataset) -> bool:
-    """Whether two layers get 75% of their score in a fifth of training, and have the head for it.
-
-    The first fall of the score, from the unchanged network to bigrams, is no phase change.
-    """
-    scores = seed["score"].sel(model="2L")
-    nats, share = changes.largest_fall(scores.values, scores["tokens"].values)
-    fell = nats >= changes.LEAST and share >= changes.SHARE
-    return fell and _best(seed, "prefix_matching", "2L") > 0.5
-
-
-def _matches_more(seed: xr.Dataset) -> float:
-    return _best(seed, "prefix_matching", "1L smeared") - _best(seed, "prefix_matching", "1L")
-
-
-SOURCE = "argument 1 (macroscopic co-occurrence)"
+TOGETHER = "argument 1 (macroscopic co-occurrence)"
+END = f"median of the last {LAST} looks"
 CLAIMS = (
     Claim(
-        "a phase change",
-        "Two layers get most of their in-context learning score in a window, with induction heads.",
-        in_most("so", of_networks(_changes), yes),
+        "it changes",
+        "Two layers have an induction head at the end.",
+        in_most("best", of_networks(_at_the_end), at_least(INDUCTION)),
+        paper="all models of two layers or more",
+        source=TOGETHER,
+        estimand="the highest prefix matching of any head, on repeated random tokens, "
+        f"{INDUCTION} and more: {END}",
+        grade="strong",
+    ),
+    Claim(
+        "one layer does not",
+        "One layer never has one.",
+        in_most("highest", of_networks(_of_one_layer), below(LEAST)),
+        paper="none",
+        source=TOGETHER,
+        estimand=f"the highest prefix matching of any head at any look, below {LEAST}",
+        grade="strong",
+    ),
+    Claim(
+        "the curves part",
+        "The in-context learning score of two layers parts from that of one layer.",
+        in_most("nats", of_networks(_parting), at_least(changes.LEAST)),
+        paper="about .4 nats",
+        source=TOGETHER,
+        estimand="the largest fall of the score of two layers less that of one, same seed, within "
+        f"a fifth of training: {changes.LEAST} nats and more",
+        grade="strong",
+    ),
+    Claim(
+        "in a window",
+        "Two layers get most of their score in a narrow window.",
+        in_most("so", of_networks(_in_a_window), yes),
         paper="all models, after 1 to 3 billion tokens",
-        source=SOURCE,
-        estimand="whether 75% of the final score, and 0.15 nats, are got within a fifth of "
-        "training, and a head has prefix matching above 0.5 at the end; two layers of 64 "
-        "dimensions, 16 million tokens",
+        source=TOGETHER,
+        estimand=f"whether {changes.SHARE:.0%} of the final score, and {changes.LEAST} nats, are "
+        "got within a fifth of training",
+        grade="strong",
+    ),
+    Claim(
+        "without these heads it is gone",
+        "Without the heads that match prefixes most of the score is gone.",
+        in_most("share", of_networks(_carried), more_than(0.5)),
+        paper="almost all of it",
+        source="argument 3 (direct ablation)",
+        estimand=f"share of the final score lost when all heads with prefix matching of {MATCHING} "
+        "and more are removed and patterns kept, above one half",
         grade="strong",
     ),
     Claim(
         "upon a previous-token head",
-        "Two layers have a previous-token head.",
-        in_most("best", of_networks(lambda s: _best(s, "previous_token", "2L")), more_than(0.5)),
+        "Two layers have a previous-token head in the first.",
+        in_most("best", of_networks(_previous), more_than(0.5)),
         paper=".7 to .99",
         source="argument 5 (mechanistic plausibility)",
-        estimand="the highest attention to the previous token at the end, above 0.5",
+        estimand=f"the highest attention to the previous token in layer 0, above 0.5: {END}",
         primary=False,
-        grade="strong",
-    ),
-    Claim(
-        "smeared keys give one to it",
-        "With smeared keys one layer has induction heads, without it has none.",
-        in_most("difference", of_networks(_matches_more), more_than(0.5)),
-        paper="seen",
-        source="argument 2 (macroscopic co-perturbation): smeared keys",
-        estimand="the highest prefix matching of one layer with smeared keys less that without, "
-        "same seed, above 0.5 of all attention",
         grade="strong",
     ),
     Claim(
@@ -122,7 +198,7 @@ CLAIMS = (
         "Two layers end below one.",
         in_most("nats", of_networks(_gain), more_than(0)),
         paper="curves part at the change",
-        source=f"{SOURCE}: loss curves",
+        source=f"{TOGETHER}: loss curves",
         estimand="final held-out loss of one layer less that of two, same seed",
         primary=False,
         grade="strong",
@@ -131,73 +207,99 @@ CLAIMS = (
 
 
 def tables(results: xr.Dataset) -> list[Table]:
-    """Per model, medians over seeds."""
+    """Per model, medians over seeds; and what each head of two layers carries."""
     rows = []
     for name in (str(each) for each in results["model"].values):
         own = results.sel(model=name)
-        last = float(own["loss"].isel(tokens=slice(-10, None)).median())
-        score = float(own["score"].isel(tokens=slice(-20, None)).median())
-        end = own.isel(checkpoint=-1)
+        end = own.isel(tokens=slice(-LAST, None), checkpoint=slice(-LAST, None))
         best = [
-            float(end[each].max("layer").median()) for each in ("previous_token", "prefix_matching")
+            float(end[what].max(("layer", "head")).median())
+            for what in ("previous_token", "prefix_matching")
         ]
-        rows.append((name, f"{last:.3f}", f"{score:.2f}", *(f"{each:.2f}" for each in best)))
+        row = [float(end[what].median()) for what in ("loss", "score")]
+        rows.append((name, f"{row[0]:.3f}", f"{row[1]:.2f}", *(f"{each:.2f}" for each in best)))
     header = ("model", "held-out loss", "score", "previous token", "prefix matching")
-    return [Table("At the end, medians over seeds", header, rows)]
+    two = results.sel(model="2L")
+    end = two.isel(checkpoint=slice(-LAST, None)).median("checkpoint")
+    places = [(layer, head) for layer in (0, 1) for head in range(two.sizes["head"])]
+    by_head = [
+        (
+            str(init),
+            f"{layer}.{head}",
+            *(
+                f"{float(end[what].sel(init=init).isel(layer=layer, head=head)):.2f}"
+                for what in ("previous_token", "prefix_matching", "without_head")
+            ),
+        )
+        for init in results["init"].values
+        for layer, head in places
+    ]
+    of_heads = ("init", "head", "previous token", "prefix matching", "score lost without it (nats)")
+    return [
+        Table("At the end, medians over seeds", header, rows),
+        Table("Heads of two layers at the end", of_heads, by_head),
+    ]
 
 
 def draw(results: xr.Dataset) -> Figure:
-    """Loss, score and best heads over training."""
-    figure = Figure(figsize=(14, 3.8), layout="constrained")
-    loss, score, best, previous = figure.subplots(1, 4)
-    for name in (str(each) for each in results["model"].values):
-        own, dash = results.sel(model=name), "--" if "smeared" in name else "-"
-        heads = own.max("layer")
+    """Loss, score and best heads over training; losses by index; what each head carries."""
+    figure = Figure(figsize=(14, 7), layout="constrained")
+    above, below_it = np.asarray(figure.subfigures(2, 1))
+    loss, score, best, previous = above.subplots(1, 4)
+    names = [str(name) for name in results["model"].values]
+    for name in names:
+        own = results.sel(model=name)
         for axes, values in (
             (loss, own["loss"]),
             (score, own["score"]),
-            (best, heads["prefix_matching"]),
-            (previous, heads["previous_token"]),
+            (best, own["prefix_matching"].max(("layer", "head"))),
+            (previous, own["previous_token"].isel(layer=0).max("head")),
         ):
-            curves(axes, values, colour_of(name), name, ls=dash)
+            curves(axes, values, colour_of(name), name)
     low = float(np.nanmin(results["loss"]))
     loss.set(ylim=(low - 0.1, low + 2.0))
-    best.set(ylim=(0, 1))
-    previous.set(ylim=(0, 1))
     titles = (
         "Held-out loss (nats)",
         "In-context learning score",
         "Best prefix matching",
-        "Best previous-token head",
+        "Best previous-token head of layer 0",
     )
     for axes, title in zip((loss, score, best, previous), titles, strict=True):
         tidy(axes, title)
         over_sequences(axes, "tokens seen")
+    for axes in (best, previous):
+        axes.set(ylim=(0, 1))
     loss.legend(frameon=False, fontsize=8)
+    maps, bars = np.asarray(below_it.subfigures(1, 2, width_ratios=(3, 1)))
+    heat_maps.draw(maps, results, names)
+    _carry(bars.subplots(), results)
     return figure
+
+
+def _carry(axes: Axes, results: xr.Dataset) -> None:
+    """Every head of two layers: prefix matching, and the score that is lost without it."""
+    two = results.sel(model="2L")
+    matching = two["prefix_matching"].isel(checkpoint=slice(-LAST, None)).median("checkpoint")
+    for layer in (0, 1):
+        at = {"layer": layer}
+        x, y = (each.isel(at).values.ravel() for each in (matching, two["without_head"]))
+        axes.plot(x, y, "o", ms=4, color=f"C{layer}", label=f"layer {layer}")
+    axes.axhline(0, color="0.8", lw=0.8, zorder=0)
+    tidy(axes, "Score lost without a head (nats)")
+    axes.set(xlabel="its prefix matching", xlim=(0, 1))
+    axes.legend(frameon=False, fontsize=8)
 
 
 experiment = Experiment(
     name="olsson-text",
     title="The phase change on real text",
-    paper="Olsson et al. 2022, argument 1",
-    summary="One and two layers, without and with smeared keys, on real text: the loss is that of "
-    "held-out documents.",
-    differs="With smeared keys the change is seen on real text within minutes on two cores and in "
-    "every seed: between 1 and 5 million tokens, to a score of about -.4, which is the paper's, "
-    "and heads with prefix matching of .61 to .69, with one layer as with two. Two layers without "
-    "do not change, in any seed, within the 16 million tokens that a law from other models would "
-    "ask for (nor within 20 million in a trial, even at three times the learning rate): their "
-    "previous-token head stands at .23 to .26 and rises slowly. Two of the seeds were trained for "
-    "longer by examples/long_text.py: they do not change within 98 million either (score -.15 and "
-    "-.17, previous-token head .28, prefix matching .01). By the score alone three "
-    "seeds have a window, for the wrong reason: its first fall at the start of training; so the "
-    "claim asks for the heads as well. Another recipe changes within 4 million tokens: "
-    "docs/findings/text-change.md.",
+    paper="Olsson et al. 2022, arguments 1 and 3",
+    summary="One and two layers on real text: the loss is that of held-out documents.",
+    differs="",
     trainings=(TEXT,),
     measure=measure,
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    seconds=lambda options: 30.0 + 15.0 * options.seeds,
+    seconds=lambda options: 60.0 + 30.0 * options.seeds,
 )

@@ -7,25 +7,16 @@ otherwise. Tokens are counted with BOS; 1,000 steps of 64 tokens a sequence are 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from typing import Any
 
 import ih_jax as ih
-from ih_jax.data.languages import token_files
 from ih_jax.data.languages.behaviours import Templates, Translations
 from ih_jax.data.languages.mixture import Mixture
 from ih_jax.data.languages.recipe import Recipe
 from ih_jax.data.languages.synthetic import Bigrams, Markov, RandomRepeats, Repeats
-from ih_jax.data.languages.text import Text
-from ih_jax.data.languages.token_files import TokenFiles
-from ih_jax.errors import UserError
 from ih_jax.experiments.base import Found, Options, Training
 
 STEP = 32 * 64  # tokens
-TEXT_BATCH = 8
-TEXT_STEP = TEXT_BATCH * 128
-LENT_HEADS = 2
 EVALUATED = 256  # sequences
 LAYERS = (1, 2, 3, 4, 5, 6)
 QUICK_LAYERS = (1, 2)
@@ -36,12 +27,12 @@ PULSES = (0, 200, 400, 800)  # steps
 
 def smoke(options: Options, found: Found) -> ih.Sweep:
     """Two layers on sequences that each have bigrams of their own (R0), 1,500 steps."""
-    return _sweep(options, "smoke", Bigrams(own=1.0, follow=0.7, successors=0), 1_500, layers=2)
+    return of_recipe(options, "smoke", Bigrams(own=1.0, follow=0.7, successors=0), 1_500, layers=2)
 
 
 def chains(options: Options, found: Found) -> ih.Sweep:
     """Two layers of one head on in-context Markov chains (R2, Edelman et al. 2024), 3,000 steps."""
-    return _sweep(
+    return of_recipe(
         options,
         "chains",
         Markov(),
@@ -59,7 +50,7 @@ def depths(options: Options, found: Found) -> ih.Sweep:
     Quick: one and two layers without MLPs.
     """
     quick = options.quick
-    return _sweep(
+    return of_recipe(
         options,
         "depths",
         Bigrams(),
@@ -93,7 +84,7 @@ def widths(options: Options, found: Found) -> ih.Sweep:
 
 def smeared(options: Options, found: Found) -> ih.Sweep:
     """One and two layers with smeared keys; the rest as in `depths`."""
-    return _sweep(options, "smeared", Bigrams(), 4_000, layers=[1, 2], smeared_keys=True)
+    return of_recipe(options, "smeared", Bigrams(), 4_000, layers=[1, 2], smeared_keys=True)
 
 
 def held(options: Options, found: Found) -> ih.Sweep:
@@ -110,7 +101,7 @@ def held(options: Options, found: Found) -> ih.Sweep:
     clamp["denied"] = denied
     clamp["denied to 2000"] = denied.during(0, options.horizon(2_000 * STEP))
     clamp["induction"] = ih.induction(1, 0)
-    return _sweep(options, "held", Bigrams(), 4_000, layers=2, clamp=clamp)
+    return of_recipe(options, "held", Bigrams(), 4_000, layers=2, clamp=clamp)
 
 
 def repeats(options: Options, found: Found) -> ih.Sweep:
@@ -120,7 +111,7 @@ def repeats(options: Options, found: Found) -> ih.Sweep:
     do not change within 5,000 steps; tried on init seeds 0 and 1. At 3e-3 they were still changing
     after 6,000, which was tried on init seeds 5 to 7.) Quick: 6,000.
     """
-    return _sweep(
+    return of_recipe(
         options,
         "repeats",
         Repeats(),
@@ -139,12 +130,12 @@ def spans(options: Options, found: Found) -> ih.Sweep:
     recipe = Repeats(
         tokens=32, length=64, paste=0.75, shortest=2, spread=0, triggers=0, successors=0
     )
-    return _sweep(options, "spans", recipe, 4_000, layers=2, shortest=[2, 4, 8, 16])
+    return of_recipe(options, "spans", recipe, 4_000, layers=2, shortest=[2, 4, 8, 16])
 
 
 def random_repeats(options: Options, found: Found) -> ih.Sweep:
     """Blocks of 20 to 29 uniform tokens, repeated: one and two layers, 4,000 steps."""
-    return _sweep(
+    return of_recipe(
         options,
         "random_repeats",
         RandomRepeats(),
@@ -156,12 +147,12 @@ def random_repeats(options: Options, found: Found) -> ih.Sweep:
 
 def translations(options: Options, found: Found) -> ih.Sweep:
     """Sentences and their translations, two layers with MLPs, 4,000 steps."""
-    return _sweep(options, "translations", Translations(), 4_000, layers=2, mlp_ratio=MLP)
+    return of_recipe(options, "translations", Translations(), 4_000, layers=2, mlp_ratio=MLP)
 
 
 def templates(options: Options, found: Found) -> ih.Sweep:
     """Lines of four templates, labelled anew in each sequence: two layers, MLPs, 6,000 steps."""
-    return _sweep(options, "templates", Templates(), 6_000, layers=2, mlp_ratio=MLP)
+    return of_recipe(options, "templates", Templates(), 6_000, layers=2, mlp_ratio=MLP)
 
 
 def mixture(options: Options, found: Found) -> ih.Sweep:
@@ -183,91 +174,24 @@ def mixture(options: Options, found: Found) -> ih.Sweep:
     )
 
 
-def text(options: Options, found: Found) -> ih.Sweep:
-    """Real text (by default Python's standard library): one and two layers, two with smeared keys.
-
-    Batches of 8 sequences of 128 tokens, since the tokens until a change grow with the square root
-    of both (Aoyama et al. 2025: some 10^5.7 times that root, 16 million here), which 16,000 steps
-    reach. Quick: 4,000.
-    """
-    return _sweep(
-        options,
-        "text",
-        _real_text(options),
-        4_000 if options.quick else 16_000,
-        batch=TEXT_BATCH,
-        layers=[1, 2],
-        smeared_keys=[False, True],
-        learning_rate=1e-3,
-    )
-
-
-def lent(options: Options, found: Found) -> ih.Sweep:
-    """Attention to the previous token, lent to one head of two layers on real text.
-
-    Head 0 of layer 0 is never given it, or is given it for the first 2,000 steps of 3,200 and then
-    has to do without. As `text`, but for 128 dimensions, two heads of 64 a layer (those of `text`
-    have 16) and a learning rate of 3e-3.
-    """
-    lending = ih.previous_token(0, 0).during(0, options.horizon(2_000 * TEXT_STEP))
-    return _lending(options, "lent", {"none": None, "lent to 2000": lending})
-
-
-def lent_otherwise(options: Options, found: Found) -> ih.Sweep:
-    """As `lent`: half as long; and with the previous token denied after the release.
-
-    Denied: no head of layer 0 may attend to it.
-    """
-    given, denied = ih.previous_token(0, 0), ih.no_previous_token(0, range(LENT_HEADS))
-    half, release = (options.horizon(steps * TEXT_STEP) for steps in (1_000, 2_000))
-    clamp = {
-        "lent to 1000": given.during(0, half),
-        "lent to 2000, then denied": given.during(0, release) & denied.during(release, math.inf),
-    }
-    return _lending(options, "lent_otherwise", clamp)
-
-
-def _real_text(options: Options) -> Recipe:
-    """Python's own source, or the text or folder of token files that was given."""
-    settings: dict[str, Any] = {"corpus": "python", "tokenizer": "bpe", **options.text}
-    folder = token_files.at(settings["corpus"])
-    if folder is None:
-        return Text(**settings)
-    if "tokenizer" in options.text:
-        raise UserError(
-            f"--tokenizer does not apply to {settings['corpus']}, which has token files already: "
-            "leave it out"
-        )
-    return TokenFiles(folder, length=settings.get("length", TokenFiles.length))
-
-
-def _lending(options: Options, name: str, clamp: Mapping[str, ih.Clamp | None]) -> ih.Sweep:
-    """Evaluated every 200 steps, kept every 100."""
-    horizon = options.horizon(3_200 * TEXT_STEP)
-    return ih.sweep(
-        ih.language(_real_text(options), batch=TEXT_BATCH, evaluation_sequences=EVALUATED),
-        name=f"olsson_{name}",
-        clamp=clamp,
-        init=options.inits,
-        tokens=horizon,
-        evaluate=evenly(horizon, 16),
-        checkpoints=evenly(horizon, 32),
-        layers=2,
-        d_model=128,
-        heads=LENT_HEADS,
-        learning_rate=3e-3,
-    )
-
-
 def evenly(horizon: int, count: int) -> list[int]:
     """0 to `horizon` in `count` equal steps."""
     return [round(horizon * i / count) for i in range(count + 1)]
 
 
-def _sweep(
+def of_recipe(
     options: Options, name: str, recipe: Recipe, steps: int, batch: int = 32, **settings: Any
 ) -> ih.Sweep:
-    """Evaluated 200 times, kept 100 times (quick: 100 and 50)."""
+    """A study of a language, evaluated 200 times, kept 100 times (quick: 100 and 50).
+
+    Args:
+        options: of the experiment.
+        name: of the study, after "olsson_".
+        recipe: the language.
+        steps: of all networks.
+        batch: sequences of a step.
+        settings: those of `ih.sweep`.
+    """
     horizon = options.horizon(steps * batch * recipe.length)
     times = 1 if options.quick else 2
     return ih.sweep(
@@ -293,6 +217,3 @@ RANDOM_REPEATS = Training("olsson_random_repeats", random_repeats)
 TRANSLATIONS = Training("olsson_translations", translations)
 TEMPLATES = Training("olsson_templates", templates)
 MIXTURE = Training("olsson_mixture", mixture)
-TEXT = Training("olsson_text", text)
-LENT = Training("olsson_lent", lent)
-LENT_OTHERWISE = Training("olsson_lent_otherwise", lent_otherwise)

@@ -72,14 +72,15 @@ def by_rank(measure: Measure, score: Measure, layer: int) -> Measure:
         order = jnp.argsort(-(values[layer] if values.ndim > 1 else values))
         blocks = list(params.blocks)
         attention = blocks[layer].attention
-        smear = None if attention.smear is None else attention.smear[order]
+        by_head = {"smear": attention.smear, "distances": attention.distances}
+        by_head = {k: each if each is None else each[order] for k, each in by_head.items()}
         blocks[layer] = replace(
             blocks[layer],
             attention=replace(
                 attention,
                 W_QKV=attention.W_QKV[:, order],
                 W_out=attention.W_out[:, order],
-                smear=smear,
+                **by_head,
             ),
         )
         return measure(replace(params, blocks=tuple(blocks)), clamp, batch)
