@@ -7,12 +7,12 @@
 
 A trial trains one attention-only network (AdamW .9, .98, weight decay .01, 100 steps of warm-up, as
 the recipes of `ih_jax.tasks.language`) and looks at held-out text and at all heads again and again.
-Two ways in which positions may enter are no settings of a model, and are made here from the
-network's own forward pass:
+Two ways in which positions may enter are made here from the network's own forward pass:
 
     sinusoids  fixed ones, added to the inputs of queries and keys (Press et al. 2021)
     relative   a number for each layer, head and distance, learned from 0 and added to the scores
-               (Raffel et al. 2020, with every distance its own; not shared by the layers)
+               (Raffel et al. 2020, with every distance its own; not shared by the layers); a model
+               has it too (`Config.positions`), where what it is multiplied by (`--gain`) is 8
 
 With `--lent` a share of the attention of head 0 of layer 0 goes to the previous token throughout
 (the first token attends to itself), the rest wherever the head has learned.

@@ -175,6 +175,12 @@ def test_transformer_lens_finds_the_same_language_model(tmp_path: Path, name: st
     np.testing.assert_allclose(patterns, np.stack(ours.pattern), atol=1e-5)
 
 
+def test_positions_that_transformer_lens_has_not_are_refused() -> None:
+    params = ih.init(jax.random.key(0), ih.Config(features=0, labels=9, positions="relative"))
+    with pytest.raises(ih.UserError, match=r"each distance.*cannot be exported"):
+        config_of(params, 9, 32)
+
+
 def test_a_language_models_file_names_its_tokens(tmp_path: Path) -> None:
     task = ih.language(Bigrams(tokens=9, length=24, successors=3), batch=8, evaluation_sequences=8)
     study = ih.sweep(task, tokens=200, d_model=16, heads=4, layers=1, smeared_keys=[False, True])

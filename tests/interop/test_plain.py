@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ CONFIGS = {
     "few-shot": ih.Config(features=6, d_model=16, heads=4, mlp_ratio=2.0, smeared_keys=True),
     "language": ih.Config(features=0, labels=9, d_model=16, heads=4, positions="learned"),
     "no norm": ih.Config(features=0, labels=9, d_model=16, heads=4, norm=False),
+    "relative": ih.Config(
+        features=0, labels=9, d_model=16, heads=4, positions="relative", embedding_std=0.7
+    ),
 }
 
 
@@ -31,6 +35,16 @@ def test_there_and_back_is_the_same_network(name: str, tmp_path: Path) -> None:
     jax.tree.map(np.testing.assert_array_equal, again, params)
     names = load_file(tmp_path / "x.safetensors")
     assert names["blocks.1.attention.W_QKV"].shape == (3, 4, 4, 16)
+
+
+def test_files_from_before_a_setting_are_read(tmp_path: Path) -> None:
+    params = ih.init(jax.random.key(0), CONFIGS["language"])
+    plain.save(params, tmp_path / "x.safetensors")
+    told = dataclasses.asdict(params.config)
+    del told["embedding_std"]
+    metadata = {"format": plain.FORMAT, "config": json.dumps(told)}
+    save_file(load_file(tmp_path / "x.safetensors"), tmp_path / "old.safetensors", metadata)
+    assert plain.load(tmp_path / "old.safetensors").config == params.config
 
 
 def test_what_was_written_otherwise_is_refused_in_one_line(tmp_path: Path) -> None:
