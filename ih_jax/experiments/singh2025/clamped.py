@@ -23,6 +23,15 @@ from ih_jax.experiments.singh2025.trainings import CLAMPED, DIFFERS, MAIN
 RUNS = {"main": MAIN, "clamps": CLAMPED}
 COLOURS = ("#000000", "#D55E00", "#0072B2")
 
+FOUND = (
+    " What is given decides who wins. With previous-token heads the context wins exchanged labels "
+    "from 150,000 sequences on, and at the end in .83 to .90 of them, if a little less often than "
+    "at its best (.91 to .94). With a match it wins .88 to .94 after 100,000; from then on weights "
+    "gain, down to .51 to .61 at the end, within the margin of one half, so that nobody has won in "
+    "any of the five. New labels alone are still read, in 1.00 (median), but in one network, where "
+    "that falls from .99 to .82."
+)
+
 
 def measure(options: Options, found: Found) -> xr.Dataset:
     """Scores on every evaluation set, [run, init, set, sequences]."""
@@ -75,8 +84,8 @@ def draw(results: xr.Dataset) -> Figure:
         for run, colour in zip(results["run"].values.tolist(), COLOURS, strict=True):
             curves(axes, scores.sel(run=run, set=name, drop=True), colour, run)
         runs.half(axes, f"in-context accuracy on {name}")
-        axes.legend(frameon=False, fontsize=8)
         tidy(axes, title)
+    figure.axes[0].legend(frameon=False, fontsize=8)
     return figure
 
 
@@ -91,5 +100,5 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    differs=DIFFERS,
+    differs=DIFFERS + FOUND,
 )
