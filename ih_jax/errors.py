@@ -67,6 +67,13 @@ def given(value: object) -> str:
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 4]} ..."
 
 
+def word(name: str, value: Any) -> str:
+    """Text that names something. Raises UserError for anything else, and for none."""
+    if isinstance(value, str) and value:
+        return value
+    raise UserError(f"{name} is {given(value)}: give a name")
+
+
 def whole(name: str, value: Any, least: int = 0, most: int = LARGEST) -> int:
     """A whole number of Python or NumPy within limits. Raises UserError for anything else."""
     if isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most:
@@ -74,11 +81,16 @@ def whole(name: str, value: Any, least: int = 0, most: int = LARGEST) -> int:
     raise UserError(f"{name} is {given(value)}: give a whole number from {least:,} to {most:,}")
 
 
-def wholes(name: str, values: Any) -> list[int]:
+def wholes(name: str, values: Any, least: int = 0) -> list[int]:
     """Several whole numbers, such as numbers of runs. Raises UserError for anything else."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise UserError(f"{name} is {given(values)}: give a list of whole numbers")
-    return [whole(f"one of {name}", each) for each in values]
+    return [whole(f"one of {name}", each, least) for each in values]
+
+
+def one_or_several(name: str, value: Any, least: int = 0) -> list[int]:
+    """A whole number, or several, such as heads. Raises UserError for anything else."""
+    return wholes(name, value if isinstance(value, Iterable) else [value], least)
 
 
 def real(name: str, value: Any, least: float = -math.inf, above: float = -math.inf) -> float:

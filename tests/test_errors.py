@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import ih_jax as ih
 from ih_jax.errors import UserError, nearest, real, unknown, whole
 from ih_jax.tasks.base import Task
 
@@ -33,6 +34,12 @@ def test_the_nearest_name_is_suggested(given: str, near: str | None) -> None:
 
 def test_a_long_name_is_cut_short() -> None:
     assert len(str(unknown("setting", "x" * 5_000, KNOWN))) < 200
+
+
+@pytest.mark.parametrize("registered", [ih.task, ih.clamp_kind, ih.recipe])
+def test_what_is_registered_has_a_name(registered: Any) -> None:
+    with pytest.raises(UserError, match="is 5: "):
+        registered(5)
 
 
 NO_NUMBERS = ["1", None, True, [], b"1", object(), 1j]

@@ -27,7 +27,7 @@ from ih_jax.clamps.values import (
     site_heads,
     site_name,
 )
-from ih_jax.errors import UserError, nearest
+from ih_jax.errors import UserError, nearest, word
 from ih_jax.model.params import Config, Params
 
 KINDS: dict[str, type[Kind]] = {}  # by the name in JSON
@@ -131,6 +131,8 @@ def clamp_kind(name: str) -> Callable[[Class], Class]:
         UserError: the class is not a frozen dataclass and `Kind`, a setting has a reserved name, or
             another kind has this name.
     """
+
+    word("clamp_kind", name)
 
     def register(made: Class) -> Class:
         where = f"clamp kind {name!r} ({made.__name__})"

@@ -20,7 +20,7 @@ from jax import Array
 from ih_jax.clamps.apply import forward
 from ih_jax.clamps.holds import Hold, Holds, Rule
 from ih_jax.data.batches import Batch, Sequences, Tokens
-from ih_jax.errors import UserError, unknown
+from ih_jax.errors import LARGEST, UserError, one_or_several, unknown
 from ih_jax.model.params import Config, Params
 from ih_jax.model.sites import (
     ATTENTION_SITES,
@@ -112,7 +112,7 @@ def path_patched(
             none of these, or the passes differ in size.
     """
     config = params.config
-    layer, head = _head(writer, config)
+    layer, head = head_at(writer, config)
     refuse_other_size(source["z"][layer], "z", batch)
     clean = forward(params, batch, holds)
     W_out = params.blocks[layer].attention.W_out[:, head]  # [D, E]
@@ -155,13 +155,13 @@ def checked_readers(
         if reader != "logits":
             raise UserError(f'reader is {reader!r}: give (layer, head), several, or "logits"')
         return None
-    readers = [_head(each, config) for each in _pairs(reader)]
+    readers = [head_at(each, config) for each in _pairs(reader)]
     if len({each for each, _ in readers}) != 1 or readers[0][0] <= after:
         raise UserError(
             f"readers {readers} of a head in layer {after}: give heads of one layer, {after + 1} "
             "or later"
         )
-    if not inputs or not set(inputs) <= set(INPUTS):
+    if not isinstance(inputs, Sequence) or not inputs or not set(inputs) <= set(INPUTS):
         raise UserError(f"inputs is {inputs!r}: give one or more of q, k, v")
     return readers[0][0], tuple(each for _, each in readers)
 
@@ -182,7 +182,7 @@ def gate_of(
         if not has_heads:
             raise UserError(f"{site} has no heads: leave heads out")
         chosen = np.zeros(config.heads, np.float32)
-        for head in np.atleast_1d(heads):
+        for head in one_or_several("heads", heads, -LARGEST):
             if not 0 <= head < config.heads:
                 raise UserError(f"head {head} is out of range: give 0..{config.heads - 1}")
             chosen[head] = 1
@@ -190,7 +190,7 @@ def gate_of(
         gate = gate * chosen.reshape([-1 if a == head_axis else 1 for a in range(len(shape))])
     if positions is not None:
         chosen = np.zeros(T, np.float32)
-        for position in np.atleast_1d(positions):
+        for position in one_or_several("positions", positions, -LARGEST):
             if not -T <= position < T:
                 raise UserError(f"position {position} is out of range: give 0..{T - 1}")
             chosen[position] = 1
@@ -200,14 +200,15 @@ def gate_of(
 
 def _layers(layer: int | Sequence[int] | None, config: Config) -> list[int]:
     every = range(config.layers)
-    chosen = list(every) if layer is None else [int(each) for each in np.atleast_1d(layer)]
+    chosen = list(every) if layer is None else one_or_several("layer", layer, -LARGEST)
     for each in chosen:
         if each not in every:
             raise UserError(f"layer {each} is out of range: give 0..{config.layers - 1}")
     return chosen
 
 
-def _head(given: Any, config: Config) -> tuple[int, int]:
+def head_at(given: Any, config: Config) -> tuple[int, int]:
+    """A layer and a head of it. Raises UserError where the model has no such."""
     try:
         layer, head = (int(each) for each in given)
     except (TypeError, ValueError):
@@ -222,7 +223,7 @@ def _head(given: Any, config: Config) -> tuple[int, int]:
 
 def _pairs(reader: Any) -> list[Any]:
     """One pair, or several, as a list of pairs."""
-    several = list(reader)
+    several = list(reader) if isinstance(reader, Sequence) else []
     if not several:
         raise UserError("no reader: give (layer, head), or several from one layer")
     return several if isinstance(several[0], Sequence) else [tuple(several)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -39,9 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if (sys.argv[1:] if arguments is None else arguments) == ["--version"]:
             print(f"ih-jax {metadata.version('ih_jax')}")
-            return 0
-        command = parse(arguments, __doc__ or "")
-        CALLED[type(command)](command)
+        else:
+            command = parse(arguments, __doc__ or "")
+            CALLED[type(command)](command)
         sys.stdout.flush()
     except BrokenPipeError:  # what reads our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -67,8 +68,9 @@ def program() -> int:
     code = main()
     if code == 1:
         # A save failed. Its threads would print tracebacks after our one line while Python exits.
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # what stdout is written to may be what is full
+                stream.flush()
         os._exit(code)
     return code
 

@@ -64,6 +64,7 @@ def parse(arguments: Sequence[str] | None, about: str) -> Any:
             return checked(read(Command, args=words, prog="ih-jax", description=about), words)
     except SystemExit as left:
         if not left.code:
+            sys.stdout.flush()  # here, where what cannot be written is still said
             raise
     except ValueError as error:
         if isinstance(error, UserError):

@@ -167,7 +167,7 @@ def _options(command: Run) -> Options:
     if command.first_seed < 0:
         raise UserError(f"--first-seed is {command.first_seed}: give 0 or more")
     same = ("data_key", "classes", "exemplars", "labels", "clamps", "scale", "quick", "first_seed")
-    vary = None if command.vary is None else tuple(filter(None, command.vary.split(",")))
+    vary = None if command.vary is None else tuple(command.vary.split(","))
     text = {"corpus": command.text, "tokenizer": command.tokenizer}
     return Options(
         seeds=seeds,

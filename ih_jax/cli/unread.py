@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ih_jax.cli.options import Run
+from ih_jax.data.registered import unchecked
 from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment, Options
 from ih_jax.reports import planning
+from ih_jax.sweeps.engine import Sweep
+from ih_jax.tasks.fewshot import FewShot
 
 OF_FEW_SHOT = (
     "data",
@@ -77,15 +84,29 @@ def _reads(experiments: Sequence[Experiment], options: Options, name: str) -> bo
         other = replace(other, data_key=None) if name == "data" else other
     for training in planning.trainings_of(experiments):
         try:
-            study = training.study(few, {}).describe()
+            study = _described(training.study(few, {}))
         except KeyError:  # not known before what it needs is trained
             return True
         try:
-            if training.study(other, {}).describe() != study:
+            if _described(training.study(other, {})) != study:
                 return True
         except UserError:  # without the option there is no such study
             return True
     return False
+
+
+def _described(study: Sweep) -> dict[str, Any]:
+    """What decides the numbers of a study, for which no feature is drawn or read."""
+    task = study.task
+    if isinstance(task, FewShot):
+        task = unchecked(task, data=replace(task.data, read=_places))
+    return unchecked(study, task=task).describe()
+
+
+def _places(classes: Sequence[int], exemplars: Sequence[int]) -> NDArray[np.float32]:
+    """[classes, exemplars, 2], in place of features: which ones they are."""
+    where = np.stack(np.meshgrid(classes, exemplars, indexing="ij"), axis=-1)
+    return where.astype(np.float32)
 
 
 def _refuse(command: Run, options: Iterable[str], why: str = "") -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # it takes half a second, and only drawing needs it
     from matplotlib.figure import Figure
 
 MOST_SEEDS = 10_000  # each is trained, measured and drawn; more: again, with another first seed
+MOST_LETTERS = 100  # of a name that folders have
 Found = Mapping[str, Trajectories]  # trained, by the name of the training
 
 
@@ -88,10 +89,10 @@ class Options:
     def in_parts(self, count: int) -> list[Options]:
         """The same networks in so many parts (or fewer), each with every draw of the data."""
         weights = networks.weights_of(self.first_seed, self.seeds, self.vary)
-        rows = [
-            [n for n in self.all_networks if weights[n] == w]
-            for w in dict.fromkeys(weights.values())
-        ]
+        of_weights: dict[int, list[int]] = {w: [] for w in weights.values()}
+        for network in self.all_networks:
+            of_weights[weights[network]].append(network)
+        rows = list(of_weights.values())
         cuts = np.linspace(0, len(rows), min(count, len(rows)) + 1).round().astype(int).tolist()
         every = [sorted(itertools.chain(*rows[a:b])) for a, b in itertools.pairwise(cuts)]
         return [replace(self, part=tuple(some)) for some in every]
@@ -151,9 +152,24 @@ class Training:
     needs: tuple[Training, ...] = ()
     in_parts: bool = False
 
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if not isinstance(self.sweep, Sweep) and not callable(self.sweep):
+            raise UserError(f"sweep of {self.name!r} is {given(self.sweep)}: give a study")
+
     def study(self, options: Options, found: Found) -> Sweep:
-        """What is trained with these options."""
-        return self.sweep if isinstance(self.sweep, Sweep) else self.sweep(options, found)
+        """What is trained with these options. Raises UserError where that is no study."""
+        made = self.sweep if isinstance(self.sweep, Sweep) else self.sweep(options, found)
+        if not isinstance(made, Sweep):
+            raise UserError(f"training {self.name!r} gives {given(made)}: return ih_jax.sweep(...)")
+        return made
+
+
+def _check_name(name: Any) -> None:
+    """Raises UserError for what cannot begin the name of a folder."""
+    fits = isinstance(name, str) and all(c.isalnum() or c in "-_." for c in name)
+    if not fits or not name.strip(".") or len(name) > MOST_LETTERS:
+        raise UserError(f"name is {given(name)}: give letters, digits, '-', '_' and '.' only")
 
 
 @dataclass(frozen=True)
@@ -184,8 +200,8 @@ class Experiment:
         seconds: how long measuring and drawing take, on the machine of `sweeps.estimate`.
 
     Raises:
-        UserError: there is no `measure` and not exactly one training; or a folder cannot have this
-            name.
+        UserError: there is no `measure` and not exactly one training; a folder cannot have this
+            name; or a part is of another type.
     """
 
     name: str
@@ -203,8 +219,16 @@ class Experiment:
     seconds: Callable[[Options], float] = lambda options: 3.0
 
     def __post_init__(self) -> None:
-        if not self.name or not all(c.isalnum() or c in "-_." for c in self.name):
-            raise UserError(f"name is {self.name!r}: give letters, digits, '-', '_' and '.' only")
+        _check_name(self.name)
+        for field_, kind in (("trainings", Training), ("claims", Claim)):
+            several = getattr(self, field_)
+            is_list = isinstance(several, Sequence)
+            if not is_list or not all(isinstance(each, kind) for each in several):
+                raise UserError(
+                    f"{field_} is {given(several)}: give a tuple of ih_jax.{kind.__name__}"
+                )
+        if self.measure is not None and not callable(self.measure):
+            raise UserError(f"measure is {given(self.measure)}: give measure(options, found)")
         if self.measure is None and len(self.trainings) != 1:
             raise UserError(
                 f"experiment {self.name!r} has no measure and {len(self.trainings)} trainings: "
@@ -216,6 +240,10 @@ class Experiment:
         if self.measure is None:
             return found[self.trainings[0].name].results
         results = self.measure(options, found)
+        if not isinstance(results, xr.Dataset):
+            raise UserError(
+                f"measure of {self.name!r} gives {given(results)}: return an xarray.Dataset"
+            )
         if "init" not in results.dims:
             return results
         # What networks share, whatever the measure kept of it: claims must know.

@@ -7,13 +7,16 @@ evaluation set; its x is sequences (or tokens) seen.
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from ih_jax import paths
 from ih_jax.errors import UserError, unknown
+from ih_jax.sweeps import store
 from ih_jax.sweeps.hearing import OnScores
 from ih_jax.sweeps.study import Study
 
@@ -25,7 +28,7 @@ MOST_RUNS = 100  # with curves of their own: more would be slow to draw, and to 
 def logger(kind: Kind | None, folder: Path) -> Iterator[OnScores | None]:
     """A function that logs the sweep in `folder`; None where `kind` is None.
 
-    Raises UserError where the library is not installed, or there is no such kind.
+    Raises UserError where the library is not installed or cannot begin, or there is no such kind.
     """
     if kind is None:
         yield None
@@ -86,9 +89,18 @@ def _tensorboard(folder: Path) -> Iterator[OnScores]:
 def _wandb(folder: Path) -> Iterator[OnScores]:
     """One run of Weights & Biases for the sweep; WANDB_MODE=offline needs no account."""
     library = _library("wandb")
-    folder.mkdir(parents=True, exist_ok=True)
-    # Before training, since this takes seconds.
-    own = library.init(project="ih_jax", name=folder.name, dir=str(folder))
+    with store.new_folder(folder):
+        before = paths.is_there(folder / "wandb")
+        try:
+            # Before training, since this takes seconds.
+            own = library.init(project="ih_jax", name=folder.name, dir=str(folder))
+        except Exception as error:  # of the library, of the network, of an account
+            if not before:
+                shutil.rmtree(folder / "wandb", ignore_errors=True)
+            raise UserError(
+                f"Weights & Biases cannot begin ({paths.reason(error)}): log in with `wandb "
+                "login`, or set WANDB_MODE=offline"
+            ) from None
     described: list[Study] = []
 
     def log(study: Study, runs: list[int], step: int, scores: Mapping[str, np.ndarray]) -> None:

@@ -50,7 +50,9 @@ def divide(experiments: Sequence[Experiment], options: Options, gigabytes: float
                 f"the smallest part, {len(largest.part)} networks, takes about {least / 1e9:.1f} "
                 f"GB of weights: give --disk {least / 1e9 + 0.1:.1f} or more"
             )
-        count += 1
+        # Not fewer than if all that weights take were in proportion to the networks.
+        allowed = max(1, int(len(largest.part) * room / least))
+        count = max(count + 1, -(-options.seeds // allowed))
 
 
 def bytes_of(experiments: Sequence[Experiment], options: Options) -> float:

@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from ih_jax import files, paths
-from ih_jax.errors import UserError, whole
+from ih_jax.errors import UserError, given, whole
 from ih_jax.sweeps import cards, sharing, store
 from ih_jax.sweeps.blocks import BlockPlan, Plan, check_width, estimate_bytes, plan_blocks
 from ih_jax.sweeps.hearing import OnScores
@@ -98,6 +98,10 @@ class Sweep(Study):
         if width is not None:
             whole("width", width, least=1)
         mine = None if share is None else sharing.read_share(share)
+        if not isinstance(about, Mapping | None) or not all(
+            isinstance(k, str) for k in about or {}
+        ):
+            raise UserError(f"about is {given(about)}: give a dict of entries by name")
         self.check()
         trajectory = folder / "trajectory"
         began = time.monotonic()

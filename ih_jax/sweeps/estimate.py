@@ -81,14 +81,17 @@ def _seconds(study: Study, machine: Machine, width: int) -> float:
     """For blocks of this width, on the reference machine with this many devices."""
     busy = [0.0] * machine.devices
     compiled: list[set[int]] = [set() for _ in busy]
+    known: dict[tuple[int, int], float] = {}  # of a block, by group and steps: most are alike
     for block in plan_blocks(study, width):
         device = busy.index(min(busy))
-        batch = study.task.batch
-        looks = _looks(study, block.steps) * LOOK
-        program = study.groups[block.group].program
-        idle = BLOCK if program.tokens <= LONG else 0.0
-        steps = (width + idle) * block.steps * batch + width * looks
-        busy[device] += steps * sequence_seconds(program, study.task)
+        alike = block.group, block.steps
+        if alike not in known:
+            looks = _looks(study, block.steps) * LOOK
+            program = study.groups[block.group].program
+            idle = BLOCK if program.tokens <= LONG else 0.0
+            steps = (width + idle) * block.steps * study.task.batch + width * looks
+            known[alike] = steps * sequence_seconds(program, study.task)
+        busy[device] += known[alike]
         if block.group not in compiled[device]:
             compiled[device].add(block.group)
             busy[device] += COMPILE_SECONDS

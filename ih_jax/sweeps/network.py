@@ -25,12 +25,12 @@ from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.holds import Holds
 from ih_jax.clamps.patching import INPUTS, patched, path_patched
 from ih_jax.data.batches import Sequences
-from ih_jax.errors import UserError, unknown
+from ih_jax.errors import UserError, given, unknown
 from ih_jax.model.activations import Activations, from_public, public
 from ih_jax.model.attribution import logit_parts
 from ih_jax.model.params import Config, Params
 from ih_jax.model.sites import Sites
-from ih_jax.sweeps.own_batches import own_batch
+from ih_jax.sweeps.own_batches import check_count, own_batch
 from ih_jax.sweeps.show import table
 from ih_jax.tasks.base import Task
 
@@ -59,6 +59,13 @@ class Network:
     # What draws a network stands downstream: `ih_jax` puts `reports.viewer.alone.draw` here.
     _draw: ClassVar[Callable[..., Any]]
 
+    def __post_init__(self) -> None:
+        if not hasattr(self.params, "config"):
+            raise UserError(
+                f"params is {given(self.params)}: give weights, such as trajectories.params(run, "
+                "step)"
+            )
+
     @property
     def config(self) -> Config:
         """The shape of the network."""
@@ -82,6 +89,7 @@ class Network:
             UserError: the network has no task, or the task has no such set, or the set is empty.
         """
         task = self._task()
+        check_count(sequences, seed, task.context_length, self.config)
         names = task.evaluation_names
         if set != TRAIN and set not in names:
             raise unknown("evaluation set", set, (TRAIN, *names))
@@ -119,27 +127,27 @@ class Network:
         Raises:
             UserError: the network does not read what was given, or its shape or values do not fit.
         """
-        given: dict[str, Any] = {"examples": examples, "labels": labels, "vectors": vectors}
-        return own_batch(self.config, self.task, **given, text=text, tokens=tokens)
+        arrays: dict[str, Any] = {"examples": examples, "labels": labels, "vectors": vectors}
+        return own_batch(self.config, self.task, **arrays, text=text, tokens=tokens)
 
     # --- looking ----------------------------------------------------------------------------------
 
     def activations(self, batch: Sequences, clamp: Held = OWN) -> Activations:
         """Every site of the network, batch first (`Activations` has the shapes)."""
-        return public(forward(self.params, batch, self.holds(clamp)))
+        return public(forward(self.params, self._checked(batch), self.holds(clamp)))
 
     def loss(self, batch: Sequences, clamp: Held = OWN) -> float:
         """The task's loss on a batch."""
         task = self._task()
         objective = task.objective()
-        sites = forward(self.params, batch, self.holds(clamp), objective.rows)
+        sites = forward(self.params, self._checked(batch), self.holds(clamp), objective.rows)
         return float(objective.loss(sites, batch, task.run_arrays()))
 
     def scores(self, batch: Sequences, clamp: Held = OWN) -> dict[str, float]:
         """The task's metrics on a batch by name, such as loss and accuracy."""
         task = self._task()
         objective = task.objective()
-        sites = forward(self.params, batch, self.holds(clamp), objective.rows)
+        sites = forward(self.params, self._checked(batch), self.holds(clamp), objective.rows)
         found = np.asarray(objective.scores(sites, batch, task.run_arrays()))
         return dict(zip(objective.metrics, found.tolist(), strict=True))
 
@@ -287,6 +295,7 @@ class Network:
 
         Arguments and errors are those of `patch`.
         """
+        self._checked(batch)
         if isinstance(source, Activations):
             return from_public(source, self.config)
         if isinstance(source, Network):
@@ -296,7 +305,7 @@ class Network:
                     "of the same shape"
                 )
             return forward(source.params, batch, source.holds(OWN))
-        return forward(self.params, source, self.holds(clamp))
+        return forward(self.params, self._checked(source, "source"), self.holds(clamp))
 
     # --- helpers ----------------------------------------------------------------------------------
 
@@ -305,7 +314,17 @@ class Network:
             raise UserError("this network has no task: give it one, as Network(params, task=...)")
         return self.task
 
+    def _checked(self, batch: Any, what: str = "batch") -> Sequences:
+        """The batch, if it is one. Raises UserError."""
+        if isinstance(batch, Sequences):
+            return batch
+        raise UserError(
+            f"{what} is {given(batch)}: make one with network.batch() or network.batch_of()"
+        )
+
     def _held(self, clamp: Held) -> Clamp:
+        if not isinstance(clamp, Clamp | str | None):
+            raise UserError(f'clamp is {given(clamp)}: give "own", None or a clamp')
         if isinstance(clamp, str) and clamp != OWN:
             raise UserError(f'clamp is {clamp!r}: give "own", None or a clamp')
         return self.clamp if isinstance(clamp, str) else clamp or Clamp()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ih_jax import gate, memory
 from ih_jax.data.batches import Batch, Sequences, Tokens, Vectors
 from ih_jax.data.languages import text as texts
 from ih_jax.data.languages.token_files import TokenFiles
-from ih_jax.errors import UserError
+from ih_jax.errors import UserError, given, whole
 from ih_jax.model.params import Config
 from ih_jax.tasks.base import Task
 from ih_jax.tasks.language import Language
@@ -47,13 +49,41 @@ def own_batch(
     if examples is not None:
         if labels is None:
             raise UserError("examples without labels: give a label for each example")
-        return _of_examples(config, np.asarray(examples, np.float32), np.asarray(labels))
+        return _of_examples(config, _numbers("examples", examples), _array("labels", labels))
     if vectors is not None:
-        own = None if labels is None else np.asarray(labels)
-        return _of_vectors(config, np.asarray(vectors, np.float32), own)
+        own = None if labels is None else _array("labels", labels)
+        return _of_vectors(config, _numbers("vectors", vectors), own)
     if text is not None:
-        return _of_text(config, task, [text] if isinstance(text, str) else list(text))
-    return _of_tokens(config, np.asarray(tokens))
+        return _of_text(config, task, texts_of(text))
+    return _of_tokens(config, _array("tokens", tokens))
+
+
+def check_count(sequences: object, seed: object, tokens: int, config: Config) -> None:
+    """Raises UserError for numbers that no batch is drawn with, or that memory does not hold."""
+    count = whole("sequences", sequences, least=1, most=10**15)
+    whole("seed", seed)
+    memory.check(4 * count * tokens * config.d_model, f"a batch of {count:,} sequences")
+
+
+def texts_of(text: Any) -> list[str]:
+    """A text, or several, as a list. Raises UserError for anything else."""
+    lines = [text] if isinstance(text, str) else text
+    if not isinstance(lines, Sequence) or not all(isinstance(each, str) for each in lines):
+        raise UserError(f"text is {given(text)}: give a text, or a list of them")
+    return list(lines)
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    found = _array(name, value, np.float32)
+    return gate.finite(found, name)
+
+
+def _array(name: str, value: Any, dtype: Any = None) -> np.ndarray:
+    """Raises UserError for what is no array."""
+    try:
+        return np.asarray(value, dtype)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name} is {given(value)}: give an array of numbers") from error
 
 
 def _of_examples(config: Config, examples: np.ndarray, labels: np.ndarray) -> Batch:
@@ -112,10 +142,10 @@ def _of_tokens(config: Config, tokens: np.ndarray) -> Tokens:
     return Tokens(jnp.asarray(rows, jnp.int32))
 
 
-def _refuse_out_of_range(given: np.ndarray, first: int, end: int, what: str) -> None:
-    if not np.issubdtype(given.dtype, np.integer):
-        raise UserError(f"{what}s are {given.dtype}: give whole numbers, {first} to {end - 1}")
-    if given.size and (given.min() < first or given.max() >= end):
+def _refuse_out_of_range(array: np.ndarray, first: int, end: int, what: str) -> None:
+    if not np.issubdtype(array.dtype, np.integer):
+        raise UserError(f"{what}s are {array.dtype}: give whole numbers, {first} to {end - 1}")
+    if array.size and (array.min() < first or array.max() >= end):
         raise UserError(
-            f"{what}s {given.min()} to {given.max()}: give whole numbers, {first} to {end - 1}"
+            f"{what}s {array.min()} to {array.max()}: give whole numbers, {first} to {end - 1}"
         )

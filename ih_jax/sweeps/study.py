@@ -187,7 +187,7 @@ class Study:
         own = self._own_settings()
         counted = [axis not in own for axis in self.axes]  # whether runs along it have no `Common`
         clamps = list(self.clamps.values())
-        by_init = any(key not in own for key in self.paired)
+        paired = [values for key, values in self.paired.items() if key not in own]
         commons: dict[Any, Common] = {}
         tasks: dict[Any, Task] = {}
         self._fitting: set[Any] = set()
@@ -195,8 +195,10 @@ class Study:
         indices = [range(len(labels)) for labels in self.axes.values()]
         for number, place in enumerate(itertools.product(*indices)):
             key: Any = tuple(itertools.compress(place, counted))
-            if by_init or isinstance(clamps[place[0]], per_seed.PerSeed):
+            if isinstance(clamps[place[0]], per_seed.PerSeed):
                 key = (key, place[1])
+            elif paired:
+                key = (key, _shared(paired, self.axes["init"][place[1]]))
             common = commons.get(key)
             if common is None:
                 common = commons[key] = self._common(place, fixed, own, tasks)
@@ -342,6 +344,14 @@ class Study:
                 "card.json: its study cannot be made again "
                 f"({type(error).__name__}: {paths.reason(error)})"
             ) from None
+
+
+def _shared(paired: Sequence[Mapping[int, Any]], init: int) -> Any:
+    """Equal for networks whose paired settings are the same single values, else its own."""
+    values = [each.get(init) for each in paired]
+    if all(isinstance(value, int | float | str) for value in values):
+        return tuple((type(value), value) for value in values)
+    return init
 
 
 class _Described(msgspec.Struct):

@@ -22,7 +22,7 @@ from jax import Array
 from ih_jax.data import registered
 from ih_jax.data.batches import Leaf, Sequences, Tokens, Vectors
 from ih_jax.data.registered import add, defined, find, for_card, unchecked
-from ih_jax.errors import UserError, check_fields, whole
+from ih_jax.errors import UserError, check_fields, whole, word
 from ih_jax.model.activations import Activations, public
 from ih_jax.model.params import Config, Rows
 from ih_jax.model.sites import Sites
@@ -82,6 +82,8 @@ def task(kind: str) -> Callable[[T], T]:
     The decorator goes above a frozen dataclass that subclasses `Task`. Raises UserError for any
     other class, and for a name that this package already uses.
     """
+
+    word("task", kind)
 
     def register(cls: T) -> T:
         params = vars(cls).get("__dataclass_params__")  # its own, not those of a parent

@@ -1,5 +1,7 @@
 """The command line: what it writes, and one line with exit code 2 for each mistake."""
 
+import errno
+import io
 import json
 import os
 import subprocess
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-from ih_jax.cli.main import main
+from ih_jax.cli.main import main, program
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -216,6 +218,10 @@ BAD_EXPERIMENTS = {
     "grammar.py": ("x = 1\nif x\n", "grammar.py, line 2: "),
     "late.py": (EXPERIMENT, "late.py, line 5: KeyError: 'typo'"),
     "unnamed.py": (EXPERIMENT.replace('"own", tr', '"a/b", tr'), "line 6: name is 'a/b'"),
+    "above.py": (EXPERIMENT.replace('"own", tr', '"..", tr'), "line 6: name is '..': give letters"),
+    "outside.py": (EXPERIMENT.replace('"own", st', '"../x", st'), "line 6: name is '../x'"),
+    "alone.py": (EXPERIMENT.replace("trainings=(", "claims=("), "claims is (Training("),
+    "deaf.py": (EXPERIMENT.replace("measure=measure", "measure=5"), "measure is 5: give measure("),
 }
 
 
@@ -240,6 +246,25 @@ def test_code_inside_a_results_folder_is_never_run_unasked(tmp_path, monkeypatch
     results.to_netcdf(inside / "results.nc", engine="h5netcdf")
     assert main(["plot", "results/own"]) == 2
     assert "which is not run unasked" in capsys.readouterr().err
+
+
+def test_where_output_goes_may_be_full(monkeypatch, capsys):
+    class Full(io.StringIO):
+        def flush(self):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert main(["--version"]) == 1
+    assert main(["--help"]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and all("No space left on device" in line for line in said)
+    codes = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    for ours in ("store.silence_late_threads", "stopping.obey_sigterm"):  # of a process of its own
+        monkeypatch.setattr(f"ih_jax.cli.main.{ours}", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["ih-jax", "--version"])
+    program()
+    assert codes == [1]
 
 
 def test_version(capsys):

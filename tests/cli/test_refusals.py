@@ -14,6 +14,7 @@ import pytest
 from ih_jax.cli import main as program
 from ih_jax.cli import options
 from ih_jax.cli.main import main
+from ih_jax.data.images import features
 from ih_jax.errors import UserError
 from ih_jax.interop.pretrained.reading import checkpoints
 from ih_jax.interop.pretrained.text import encode
@@ -118,6 +119,7 @@ def test_numbers(here: Path, capsys: Any, arguments: list[str], message: str) ->
         (["run", "fig5a", "--scale", "0.5"], "does not apply to fig5a, which trains nothing"),
         (["run", "garg-diversity", "--classes", "7"], "whose trainings it would leave as they"),
         (["run", "garg-diversity", "--vary", "order"], "whose trainings it would leave as they"),
+        ([*RUN, "--vary", "init,"], "unknown factor ''"),
     ],
     ids=lambda each: (
         " ".join(each[1:])[:40].encode("ascii", "replace").decode()
@@ -129,6 +131,17 @@ def test_options_that_do_nothing(
     here: Path, capsys: Any, arguments: list[str], message: str
 ) -> None:
     assert message in refused(here, capsys, arguments)
+
+
+def test_nothing_is_drawn_to_refuse_an_option(
+    here: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: Any) -> None:
+        raise AssertionError("drawn")
+
+    monkeypatch.setattr(features, "_drawn", fail)
+    said = refused(here, capsys, ["run", "singh2025-grafts", "--quiet", "--labels", "7"])
+    assert "whose trainings it would leave as they" in said
 
 
 ODD = {"pipe": "is a pipe", "loop": "cannot be read", ".": "is a folder", "/dev/zero": "a device"}

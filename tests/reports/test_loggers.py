@@ -3,6 +3,8 @@
 import struct
 import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -73,6 +75,20 @@ def test_wandb_works_offline_without_an_account(study, tmp_path, monkeypatch):
             return
         time.sleep(0.1)
     pytest.fail("no curve was written")
+
+
+def test_what_wandb_refuses_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    def init(dir, **settings):
+        (Path(dir) / "wandb").mkdir()
+        raise RuntimeError("No API key configured. Use `wandb login`")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    with (
+        pytest.raises(ih.UserError, match=r"cannot begin .No API key configured.: log in"),
+        loggers.logger("wandb", tmp_path / "sweep"),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_logger_that_is_not_installed_says_how_to_install_it(monkeypatch):

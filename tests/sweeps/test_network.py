@@ -262,6 +262,40 @@ def test_a_patch_names_what_is_there(where, message):
         found.patch(sequences(found.config), sequences(found.config, seed=1), **where)
 
 
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (lambda n, b: n.activations(5), "batch is 5: make one with network.batch"),
+        (lambda n, b: n.activations(b, 5), "clamp is 5: give"),
+        (lambda n, b: n.patch(b, 5, "z"), "source is 5: make one"),
+        (lambda n, b: n.patch(b, b, 5), "unknown site 5"),
+        (lambda n, b: n.patch(b, b, "z", layer="x"), "one of layer is 'x'|layer is 'x'"),
+        (lambda n, b: n.patch(b, b, "z", 0, heads=2.5), "one of heads is 2.5"),
+        (lambda n, b: n.patch(b, b, "z", 0, positions=[None]), "one of positions is None"),
+        (lambda n, b: n.patch_path(b, b, (0, 0), 5), "no reader"),
+        (lambda n, b: n.patch_path(b, b, (0, 0), (1, 0), 5), "inputs is 5"),
+        (lambda n, b: n.batch_of("x", "y"), "examples is 'x': give an array of numbers"),
+        (lambda n, b: n.batch_of([[np.nan] * 6] * 3, [0] * 3), "examples has 18 of 18 numbers"),
+        (lambda n, b: n.with_params(5), "params is 5: give weights"),
+        (lambda n, b: n.view(b, show=5), "show is 5: give one or more of"),
+        (lambda n, b: n.view(b, head="x"), "head 'x': give .layer, head."),
+    ],
+)
+def test_what_is_no_batch_clamp_head_or_array(asked, message):
+    found = ih.Network(network(small(layers=3)))
+    with pytest.raises(ih.UserError, match=message):
+        asked(found, sequences(found.config))
+
+
+@pytest.mark.parametrize("given", [{"sequences": -1}, {"sequences": "x"}, {"seed": 10**30}])
+def test_a_batch_is_drawn_with_whole_numbers(given):
+    found = ih.Network(network(small()), task=ih.fewshot(classes=8))
+    with pytest.raises(ih.UserError, match=r"(sequences|seed) is .*: give a whole number from"):
+        found.batch(**given)
+    with pytest.raises(ih.UserError, match="a batch of 1,000,000,000,000 sequences takes"):
+        found.batch(10**12)
+
+
 def test_sources_have_the_size_of_the_batch():
     found = look_at()
     source = found.activations(sequences(found.config))

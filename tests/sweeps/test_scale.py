@@ -53,6 +53,13 @@ def test_what_runs_have_in_common_is_described_once(
     assert len(packing(arrays).pack(arrays, places).varying[0]) == 3
 
 
+def test_networks_of_the_same_data_have_it_in_common() -> None:
+    split = {i: i // 500 for i in range(2_000)}
+    study = ih.sweep(ih.fewshot(classes=8), init=range(2_000), label_split=split, sequences=320)
+    assert len(study.commons) == 4
+    assert [run.task.label_split for run in study.runs] == list(split.values())
+
+
 def test_seeds_given_with_the_network_are_checked_for_every_network() -> None:
     with pytest.raises(ih.UserError, match="order is -1"):
         ih.sweep(ih.fewshot(classes=8), init=[0, 1, 2], order={0: 1, 1: -1, 2: 3}, sequences=320)

@@ -16,14 +16,20 @@ from jax import Array
 from ih_jax.data import registered
 from ih_jax.data.batches import Tokens
 from ih_jax.data.registered import add, defined, find, for_card, unchecked
-from ih_jax.errors import UserError, check_fields
+from ih_jax.errors import UserError, check_fields, given
 
 RECIPES: dict[str, type] = {}  # by class name, as run cards have it
 R = TypeVar("R", bound="type[Recipe]")
 
 
 def recipe(cls: R) -> R:
-    """Register a recipe under the name of its class, so that `ih.load` finds it again."""
+    """Register a recipe under the name of its class, so that `ih.load` finds it again.
+
+    Raises:
+        UserError: this is no class of `Recipe`, or the package has one of that name.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, Recipe)):
+        raise UserError(f"recipe is {given(cls)}: write @ih.recipe above class Name(ih.Recipe)")
     add(RECIPES, "recipe", cls.__name__, cls)
     return cls
 

@@ -43,6 +43,7 @@ from ih_jax.model.params import Attention, Norm, Rows
 from ih_jax.model.sites import GLOBAL_SITES, SITES, Sites, to_program, to_public
 from ih_jax.model.transformer import Tap, query_only
 from ih_jax.sweeps.network import OWN, Held, Network
+from ih_jax.sweeps.own_batches import check_count, texts_of
 
 SETS = ("repeated", "random")
 
@@ -175,6 +176,7 @@ class PretrainedNetwork(Network):
         if set not in SETS:
             raise unknown("set", set, SETS)
         config: Any = self.config
+        check_count(sequences, seed, 51, config)
         first = [] if config.bos is None else [config.bos]
         usual = np.setdiff1d(np.arange(config.vocabulary), config.special)
         random = np.random.default_rng(seed)
@@ -207,7 +209,7 @@ class PretrainedNetwork(Network):
                 are not in the vocabulary.
         """
         if text is not None and examples is vectors is tokens is labels is None:
-            lines = [text] if isinstance(text, str) else list(text)
+            lines = texts_of(text)
             config: Any = self.config
             tokens, text = encode(self.folder / "tokenizer.json", lines, config.bos), None
         given: dict[str, Any] = {"examples": examples, "labels": labels, "vectors": vectors}
@@ -219,7 +221,9 @@ class PretrainedNetwork(Network):
 
     def scores(self, batch: Sequences, clamp: Held = OWN) -> dict[str, float]:
         """The loss, in nats, and the accuracy of the next token."""
-        logits = forward(self.params, batch, self.holds(clamp))["logits"][0]  # [V, T, B]
+        logits = forward(self.params, self._checked(batch), self.holds(clamp))["logits"][
+            0
+        ]  # [V, T, B]
         assert isinstance(batch, Tokens)
         then = batch.tokens.T[1:]  # [T - 1, B]
         found = jax.nn.log_softmax(logits[:, :-1], axis=0)

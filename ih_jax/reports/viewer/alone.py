@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ih_jax.clamps.clamp import Clamp
+from ih_jax.clamps.patching import head_at
 from ih_jax.data.batches import Batch, Sequences, Tokens, Vectors
-from ih_jax.errors import UserError, unknown
+from ih_jax.errors import UserError, given, unknown
 from ih_jax.measures.circuits import baseline
 from ih_jax.model.activations import Activations
 from ih_jax.model.attribution import logit_parts
@@ -61,15 +62,15 @@ def draw(
     Raises:
         UserError: there is no such view or head, or the activations are of another batch.
     """
+    if not isinstance(show, Sequence) or not show:
+        raise UserError(f"show is {given(show)}: give one or more of {', '.join(SHOWN)}")
     wanted = [show] if isinstance(show, str) else list(show)
     for name in wanted:
         if name not in SHOWN:
             raise unknown("view", name, SHOWN)
     config = network.config
-    if head is not None and not (0 <= head[0] < config.layers and 0 <= head[1] < config.heads):
-        raise UserError(
-            f"head {head}: give (layer, head), up to ({config.layers - 1}, {config.heads - 1})"
-        )
+    if head is not None:
+        head = head_at(head, config)
     kind = _kind(network, batch)
     patterns = np.stack([np.asarray(each) for each in activations.pattern], 1)  # [B, L, H, T, T]
     B, L, H, T, _ = patterns.shape

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ih_jax import files
+from ih_jax import files, paths
 from ih_jax.errors import UserError, real, wholes
 from ih_jax.reports import folders
 from ih_jax.reports.viewer import gathering, packing
@@ -30,10 +30,10 @@ class View:
     height: int = HEIGHT
 
     def save(self, path: str | Path) -> Path:
-        """Writes the page, whole or not at all, and says where."""
-        path = Path(path)
-        files.write_text(path, self.html)
-        return path
+        """Writes the page, whole or not at all, and says where. Raises UserError for no path."""
+        place = paths.path("path", path)
+        files.write_text(place, self.html)
+        return place
 
     def __repr__(self) -> str:
         size = f"{len(self.html) / 1e6:.1f} MB"
