@@ -16,20 +16,25 @@ from ih_jax.experiments.drawing import FAINT, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
 
 
-def draw(figure: FigureBase, results: xr.Dataset, names: Sequence[str]) -> None:
+def draw(
+    figure: FigureBase, results: xr.Dataset, names: Sequence[str], shown_from: int = 1
+) -> None:
     """d loss / d ln(index) by index and tokens seen, side by side, with the first seed's window.
 
     Args:
         figure: to draw in; one panel a model.
         results: "index_loss" [model, snapshot, index], and "score" as `models.window_of` reads it.
         names: of models.
+        shown_from: the first index that colours are scaled to. At the first few tokens the loss
+            falls so steeply that on real text nothing else would be seen.
     """
     axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     every = {
         name: changes.derivative_by_log_index(results["index_loss"].sel(model=name).values)
         for name in names
     }
-    largest = max(float(np.nanmax(np.abs(slopes))) for slopes in every.values())
+    later = np.stack([slopes[:, shown_from - 1 :] for slopes in every.values()])
+    largest = float(np.nanmax(np.abs(later)))
     for each, name in zip(axes, names, strict=True):
         losses, slopes = results["index_loss"].sel(model=name), every[name]
         index = np.arange(1, slopes.shape[1] + 1)
@@ -50,4 +55,10 @@ def draw(figure: FigureBase, results: xr.Dataset, names: Sequence[str]) -> None:
     axes[0].set(ylabel="token index", yscale="log")
     for each in axes[1:]:
         each.tick_params(which="both", left=False)
-    figure.colorbar(image, ax=list(axes), label="d loss / d ln(index)", shrink=0.9)
+    figure.colorbar(
+        image,
+        ax=list(axes),
+        label="d loss / d ln(index)",
+        shrink=0.9,
+        extend="neither" if shown_from == 1 else "both",
+    )
