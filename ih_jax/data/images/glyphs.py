@@ -230,8 +230,9 @@ def _convolve(pages: Floats, filters: Floats, threshold: float = 0.0) -> Floats:
     """ReLU of pages [N, S, S, K] filtered by [K, w, w, F], blank beyond the edge: [N, S, S, F]."""
     k, w, _, f = filters.shape
     padded = np.pad(pages, [(0, 0), (w // 2, w // 2), (w // 2, w // 2), (0, 0)])
-    patches = sliding_window_view(padded, (w, w), (1, 2)).reshape(len(pages), -1, k * w * w)
-    # one product a page, so that a page's features do not depend on its neighbours in the batch
+    patches = sliding_window_view(padded, (w, w), (1, 2)).reshape(-1, pages.shape[2], k * w * w)
+    # One product a row of pixels: a page's features do not depend on its neighbours in the batch,
+    # and products are too small for BLAS to share among threads, which wait longer than they work.
     out: Floats = np.maximum(patches @ filters.reshape(-1, f) - threshold, 0)
     return out.reshape(*pages.shape[:3], f)
 
