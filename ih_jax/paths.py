@@ -185,6 +185,9 @@ def shown_path(path: Path) -> str:
 
 def reason(error: BaseException) -> str:
     """What an error says, in one short line."""
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    try:
+        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    except Exception:  # whatever class it is of, a user's own among them
+        return type(error).__name__
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__).split(". ")[0][:200].rstrip(".")

@@ -44,6 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
             command = parse(arguments, __doc__ or "")
             CALLED[type(command)](command)
         sys.stdout.flush()
+    except SystemExit as left:
+        if not left.code:  # after --help
+            raise
+        return 141  # as below: rich has met the closed pipe
     except BrokenPipeError:  # what reads our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # the code of a program ended by SIGPIPE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ih_jax.errors import unknown
+from ih_jax.errors import UserError, given, nearest
 from ih_jax.experiments.base import Experiment
 from ih_jax.experiments.beyond import factorial, predict, pulse, saddle
 from ih_jax.experiments.findings import forecast, specialists, transplants, winner
@@ -141,7 +141,12 @@ def find(name: str) -> Experiment:
     """The experiment of this name. Raises UserError, suggesting the nearest, for an unknown one."""
     known = registry()
     if name not in known:
-        raise unknown("experiment", name, (*SETS, *known))
+        near = nearest(name, (*SETS, *known))
+        suggestion = f"did you mean {near!r}? " if near else ""
+        raise UserError(
+            f"unknown experiment {given(name)}: {suggestion}give one that `ih-jax list` shows, or "
+            "a file whose name ends in .py"
+        )
     return known[name]
 
 

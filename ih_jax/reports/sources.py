@@ -20,6 +20,7 @@ from ih_jax.sweeps.engine import Sweep
 from ih_jax.sweeps.stopping import Interrupted
 
 MOST_BYTES = 10_000_000  # of a Python file
+MOST_SAID = 1_000  # letters of what an error in it says
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,13 @@ def _located(error: BaseException, path: Path) -> UserError:
     lines = _lines_in(error, path)
     where = f"{path}, line {lines[-1]}: " if lines else f"{path}: "
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-    return UserError(f"{where}{kind}{' '.join(str(error).split())}")
+    try:
+        said = " ".join(str(error).split())
+    except Exception:  # of a class of theirs
+        said = "(it cannot say what is wrong)"
+    return UserError(
+        f"{where}{kind}{said if len(said) <= MOST_SAID else f'{said[:MOST_SAID]} ...'}"
+    )
 
 
 def _lines_in(error: BaseException, path: Path) -> list[int]:

@@ -215,6 +215,11 @@ del study
 BAD_EXPERIMENTS = {
     "two.py": (EXPERIMENT.replace("del study", ""), "defines both `study` and `experiment`"),
     "broken.py": ("import ih_jax\n\nfoo(1)\n", "broken.py, line 3: NameError: name 'foo'"),
+    "silent.py": (
+        "class Odd(Exception):\n    def __str__(self): 1 / 0\nraise Odd",
+        "line 3: Odd: (it cannot say",
+    ),
+    "endless.py": ("raise ValueError('x' * 100_000)", "x ..."),
     "grammar.py": ("x = 1\nif x\n", "grammar.py, line 2: "),
     "late.py": (EXPERIMENT, "late.py, line 5: KeyError: 'typo'"),
     "unnamed.py": (EXPERIMENT.replace('"own", tr', '"a/b", tr'), "line 6: name is 'a/b'"),

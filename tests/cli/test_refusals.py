@@ -109,6 +109,7 @@ def test_numbers(here: Path, capsys: Any, arguments: list[str], message: str) ->
         ([*RUN, "--out="], "--out is empty"),
         ([*RUN, "--data", ""], "--data is empty"),
         (["run", ""], "an argument is empty"),
+        (["run", "study.toml"], "give one that `ih-jax list` shows, or a file whose name ends in"),
         (["run", "olsson-smoke", "--text", "x"], "--text does not apply"),
         (["run", "study.py", "--scale", "0.5"], "--scale does not apply"),
         (["heads", "--model", "x", "--model", "x"], "--model has a value twice"),
@@ -271,6 +272,12 @@ def test_exit_codes(
     assert said.count("\n") == 1
     reports = list(tmp_path.rglob("*.txt"))
     assert len(reports) == (code == 70)
+
+
+def test_a_pipe_that_rich_finds_closed_is_no_error(monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setitem(program.CALLED, options.List, fails(SystemExit(1)))
+    assert main(["list"]) == 141
+    assert not capsys.readouterr().err
 
 
 def test_a_fault_of_ours_is_reported_in_full(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

@@ -580,6 +580,9 @@ def test_the_command_writes_the_folder_and_prints_the_table(tmp_path, monkeypatc
     assert main.main(["heads", "--model", "circuit"]) == 2
     assert "holds a README.md of something else" in capsys.readouterr().err
     assert main.main(["heads", "--model", "nowhere"]) == 2
+    for odd in (5, None, "a\0b"):
+        with pytest.raises(UserError, match=r"model is .*: give the path of a file or folder"):
+            reading.read(odd)
     assert main.main(["heads", "--model", "circuit", "--model=nowhere"]) == 2
     assert "there is no folder nowhere" in capsys.readouterr().err
     assert main.main(["heads", "--model", "circuit", "--seed", "1", "--seed=2"]) == 2

@@ -102,6 +102,7 @@ def read(model: str | Path) -> Pretrained:
 
 def locate(model: str | Path) -> Place:
     """Where a network is, downloaded if it is on the hub. Raises UserError as `read`."""
+    given = paths.path("model", model)
     asked = str(model)
     if asked.startswith(HUB):
         repository, _, revision = asked.removeprefix(HUB).partition("@")
@@ -109,7 +110,8 @@ def locate(model: str | Path) -> Place:
         name = repository.split("/")[-1] + f"@{revision}" * bool(revision)
         source = f"{HUB}{repository}@{folder.name}"  # a snapshot's folder is its commit
     else:
-        folder = Path(model)
+        folder = given
+        paths.is_there(folder)  # or the system cannot say
         name, source = folder.resolve().name, asked
         file = _gguf(folder)
         if file is not None:
