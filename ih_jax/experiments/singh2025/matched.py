@@ -18,6 +18,12 @@ from ih_jax.experiments.singh2025.trainings import DIFFERS, MAIN, MATCHED
 
 RUNS = {"main": MAIN, "matched": MATCHED}
 
+FOUND = (
+    " In-context learning emerges late here and against weights, not before them: they win "
+    "exchanged labels at first (.16 to the context after 150,000 sequences, median), the context "
+    "later (.87 after 750,000, .69 to .88), still rising."
+)
+
 
 def measure(options: Options, found: Found) -> xr.Dataset:
     """Scores on every evaluation set, [run, init, set, sequences]."""
@@ -64,5 +70,5 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    differs=DIFFERS,
+    differs=DIFFERS + FOUND,
 )

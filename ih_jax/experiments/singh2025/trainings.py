@@ -28,9 +28,10 @@ sixth of the main one's way. A share that still falls there does not tell what s
 half the way, and, for want of time, so do those on new labels alone. Five networks of which nothing
 had been seen (2000 to 2004) decide these statements.
 
-The clamps are decided so: a given previous-token head brings in-context learning and keeps it, in
-five networks of five; with a given match nobody wins. Undecided: exemplars, grafts, and how long it
-lasts by number of classes, weight decay and Zipf exponent (`singh2023.lasting`).
+They are decided so: a given previous-token head brings in-context learning and keeps it, in five
+networks of five; with a given match nobody wins; with the query's own exemplar in the context it
+comes late and stays, in five of five. Undecided: exemplars, grafts, and how long it lasts by number
+of classes, weight decay and Zipf exponent (`singh2023.lasting`).
 
 Noise is in the program, at 0, so that a step embeds the exemplars that it draws and not all there
 are.
