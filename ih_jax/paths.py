@@ -27,6 +27,7 @@ MENDABLE = (
     errno.EINVAL,
     errno.ENXIO,
 )
+SHOWN = 400  # letters of a path in a message
 # How files begin that commands write, after so many other bytes.
 BEGINNINGS = {
     "PNG picture": (0, b"\x89PNG"),
@@ -179,8 +180,9 @@ def is_mendable(error: BaseException) -> bool:
 
 
 def shown_path(path: Path) -> str:
-    """A path that can be printed, whatever bytes its name is made of."""
-    return os.fsencode(path).decode("utf-8", "replace")
+    """A path that can be printed, whatever bytes its name is made of, and however many."""
+    text = os.fsencode(path).decode("utf-8", "replace")
+    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} ... {text[-SHOWN // 2 :]}"
 
 
 def reason(error: BaseException) -> str:

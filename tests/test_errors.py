@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -89,3 +90,19 @@ def test_only_our_own_fields_are_checked_by_their_types(
     assert Own().limit == float("inf")
     with pytest.raises(UserError, match=message):
         Own(**settings)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ih.Burst(-1), "burstiness is -1"),
+        (lambda: ih.init(jax.random.key(0), 5), "config is 5: give an ih_jax.Config"),
+        (lambda: ih.Experiment("x", measure=print, quantities=5), "quantities is 5"),
+        (lambda: ih.sweep(ih.fewshot(), clamp={5: None, "5": None}), "clamp has a name twice"),
+        (lambda: ih.load("x" * 5_000), r"x{190,200} \.\.\. x{150,200}"),
+    ],
+)
+def test_what_is_made_is_checked_when_it_is_made(make: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        make()
+    assert len(str(raised.value)) < 1_000

@@ -57,7 +57,10 @@ def by_name(clamp: object) -> dict[str, Clamp | PerSeed]:
         return {"none": _one("none", clamp)}
     if not isinstance(clamp, Mapping) or not clamp:
         raise UserError(f"clamp is {clamp!r}: give a Clamp or {{name: Clamp}}")
-    return {str(name): _one(name, each) for name, each in clamp.items()}
+    found = {str(name): _one(name, each) for name, each in clamp.items()}
+    if len(found) < len(clamp):
+        raise UserError(f"clamp has a name twice, of {list(clamp)}: give each another")
+    return found
 
 
 def _one(name: object, each: object) -> Clamp | PerSeed:

@@ -227,6 +227,8 @@ class Experiment:
                 raise UserError(
                     f"{field_} is {given(several)}: give a tuple of ih_jax.{kind.__name__}"
                 )
+        if not isinstance(self.quantities, Mapping):
+            raise UserError(f"quantities is {given(self.quantities)}: give a dict of functions")
         if self.measure is not None and not callable(self.measure):
             raise UserError(f"measure is {given(self.measure)}: give measure(options, found)")
         if self.measure is None and len(self.trainings) != 1:

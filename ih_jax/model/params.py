@@ -23,7 +23,7 @@ from flax import struct
 from jax import Array
 from jax.nn.initializers import Initializer, lecun_normal
 
-from ih_jax.errors import UserError, check_fields, real, unknown
+from ih_jax.errors import UserError, check_fields, given, real, unknown
 
 Rows = Literal["all", "query"]  # of the last layer: all, or that of the last token only
 Positions = Literal["rope", "shortformer", "sinusoidal", "learned", "relative"]
@@ -211,6 +211,8 @@ def init(key: Array, config: Config, scale: Array | np.ndarray | float = 1.0) ->
     `scale` multiplies every weight matrix. A draw does not depend on the number of labels, so a
     network with 5 labels has the first 5 columns of one with 15.
     """
+    if not isinstance(config, Config):
+        raise UserError(f"config is {given(config)}: give an ih_jax.Config")
     scale = jnp.asarray(scale)
     D, language = config.d_model, config.language
     # A key a matrix, in the order in which they are drawn.
