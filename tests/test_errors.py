@@ -95,7 +95,6 @@ def test_only_our_own_fields_are_checked_by_their_types(
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ih.Burst(-1), "burstiness is -1"),
         (lambda: ih.init(jax.random.key(0), 5), "config is 5: give an ih_jax.Config"),
         (lambda: ih.Experiment("x", measure=print, quantities=5), "quantities is 5"),
         (lambda: ih.sweep(ih.fewshot(), clamp={5: None, "5": None}), "clamp has a name twice"),

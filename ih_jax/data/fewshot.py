@@ -29,7 +29,7 @@ from jax import Array
 
 from ih_jax.data.batches import Batch, Leaf
 from ih_jax.data.weights import Weights
-from ih_jax.errors import check_fields, whole
+from ih_jax.errors import check_fields
 
 Scheme = Literal["relabel", "fresh", "flip", "none"]
 # What an item is in its sequence; BURSTY is of the query's class.
@@ -50,7 +50,6 @@ class Burst:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        whole("burstiness", self.burstiness)
         if self.scheme is not None:
             _check_scheme(self.scheme)
 
