@@ -89,11 +89,16 @@ def page(title: str, lines: Sequence[Line], sets: DataSets, ran: Mapping[str, st
         parts += [f"{LATER} {BECAME_PRIMARY.format(days=' and '.join(days))}"]
     if primary:
         parts += ["![Share of networks in which each statement is so](forest.png)"]
-        parts += [
-            "Left, the share of networks in which each statement is so, with its 95% interval; "
-            "right, estimates pooled over heads or networks, networks resampled (the line: no "
-            "effect). Grey: networks of the authors' code."
-        ]
+        grey = "Grey: networks of the authors' code."
+        if _pooled(primary):
+            parts += [
+                "Left, the share of networks in which each statement is so, with its 95% interval; "
+                "right, estimates pooled over heads or networks, networks resampled (the line: no "
+                f"effect). {grey}"
+            ]
+        else:
+            said = "The share of networks in which each statement is so, with its 95% interval."
+            parts += [f"{said} {grey}"]
     parts += _sections(papers, names)
     if own:
         parts += ["## Hypotheses of ours", _table(own, names)]
@@ -187,13 +192,14 @@ def _sections(lines: Sequence[Line], names: Sequence[str]) -> list[str]:
 
 def forest(lines: Sequence[Line], names: Sequence[str]) -> Figure:
     """Rates over networks of every statement, left, and what is pooled over heads, right."""
-    rates = [line for line in lines if any(f is not None and f.share for f in line[2])]
-    pooled = [line for line in lines if line not in rates and any(line[2])]
+    rates, pooled = _rates(lines), _pooled(lines)
     count = max(len(rates), len(pooled), 4)
-    figure = Figure(figsize=(13, 1.2 + 0.27 * count))
+    panels = [(rates, 0.5), (pooled, 0.0)] if pooled else [(rates, 0.5)]
+    figure = Figure(figsize=(6.5 * len(panels), 1.2 + 0.27 * count))
     figure.set_layout_engine("constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1))
-    for axes, some, middle in ((left, rates, 0.5), (right, pooled, 0.0)):
+    row_of_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    left = row_of_axes[0]
+    for axes, (some, middle) in zip(row_of_axes, panels, strict=True):
         for row, (_, _, findings) in enumerate(some):
             for number, finding in enumerate(findings):
                 if finding is not None:
@@ -206,15 +212,28 @@ def forest(lines: Sequence[Line], names: Sequence[str]) -> Figure:
         axes.grid(axis="y", color="0.95")
         axes.set_axisbelow(True)
     left.set(xlim=(-0.02, 1.02), xlabel="share of networks in which it is so")
-    right.set_xlabel("estimate")
     tidy(left, "Statements over networks")
-    tidy(right, "Estimates pooled over heads or networks")
+    if pooled:
+        row_of_axes[1].set_xlabel("estimate")
+        tidy(row_of_axes[1], "Estimates pooled over heads or networks")
     for number, name in enumerate(names):
         left.plot([], [], "o-", color=COLOURS[number % len(COLOURS)], ms=4, label=name)
     if any(f is not None and "authors' code" in f.beside for line in lines for f in line[2]):
         left.plot([], [], "D", mfc="none", mec=QUIET, ms=4.5, label="authors' code")
     left.legend(frameon=False, fontsize=8, loc="lower left")
     return figure
+
+
+def _rates(lines: Sequence[Line]) -> list[Line]:
+    """Statements about a share of networks."""
+    return [line for line in lines if any(f is not None and f.share for f in line[2])]
+
+
+def _pooled(lines: Sequence[Line]) -> list[Line]:
+    """Others that have an estimate with an interval."""
+    rates = _rates(lines)
+    has = [line for line in lines if any(f is not None and _interval(f) for f in line[2])]
+    return [line for line in has if line not in rates]
 
 
 def _draw(axes: Axes, place: float, finding: Finding, colour: str) -> None:
