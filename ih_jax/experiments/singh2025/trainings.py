@@ -30,8 +30,9 @@ had been seen (2000 to 2004) decide these statements.
 
 They are decided so: a given previous-token head brings in-context learning and keeps it, in five
 networks of five; with a given match nobody wins; with the query's own exemplar in the context it
-comes late and stays, in five of five. Undecided: exemplars, grafts, and how long it lasts by number
-of classes, weight decay and Zipf exponent (`singh2023.lasting`).
+comes late and stays, in five of five. Grafts leave too few networks that can tell: on new labels
+alone none learns in that time; with layer 1 of the main run two of five do. Undecided: exemplars,
+and how long it lasts by number of classes, weight decay and Zipf exponent (`singh2023.lasting`).
 
 Noise is in the program, at 0, so that a step embeds the exemplars that it draws and not all there
 are.
