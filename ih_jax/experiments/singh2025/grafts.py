@@ -94,7 +94,7 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    differs=f"{DIFFERS} On new labels alone no network learns within half that horizon, which is why "
+    differs=f"{DIFFERS} On new labels alone no network learns within half that horizon, so that "
     "most cannot tell. With layer 1 of the main run two of five do, from 150,000 and 350,000 "
     "sequences on; with that of in-weights learning none.",
 )
