@@ -18,7 +18,7 @@ from ih_jax.data.languages.recipe import of_card
 from ih_jax.data.languages.text import Text, decode, encode
 from ih_jax.data.languages.token_files import TokenFiles
 from ih_jax.experiments.base import Options
-from ih_jax.experiments.olsson2022 import trainings
+from ih_jax.experiments.olsson2022 import text_trainings
 
 KINDS = ("bytes", "characters", "bpe")
 LENGTH = 16
@@ -222,11 +222,11 @@ def test_the_command_makes_what_experiments_read(text, tmp_path, capsys):
     command = ["text", str(text), "--out", str(out), "--vocabulary", "300", "--quiet"]
     assert main(command) == 0
     assert "300 different ones" in " ".join(capsys.readouterr().out.split())
-    study = trainings.lent(Options(seeds=1, text={"corpus": str(out), "length": 24}), {})
+    study = text_trainings.lent(Options(seeds=1, text={"corpus": str(out), "length": 24}), {})
     assert isinstance(study.task.data, TokenFiles)
     assert (study.task.data.tokens, study.task.context_length) == (300, 24)
     with pytest.raises(ih.UserError, match="has token files already: leave it out"):
-        trainings.lent(Options(text={"corpus": str(out), "tokenizer": "bpe"}), {})
+        text_trainings.lent(Options(text={"corpus": str(out), "tokenizer": "bpe"}), {})
     assert main(command) == 2
     assert "is there already" in capsys.readouterr().err
     odd = tmp_path / "[b]:heart:"  # what a terminal's markup would take for its own

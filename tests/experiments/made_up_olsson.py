@@ -455,7 +455,7 @@ def text() -> xr.Dataset:
     two = ("1L", "2L")
     best = {"prefix_matching": matching(two, 2), "previous_token": looking_back(two, 2)}
     lost = 0.75 * (best["prefix_matching"] >= models.INDUCTION)
-    index = np.arange(1, 64)
+    index = np.arange(1, 256)
     falls = changed(two, KEPT)[:, 0, :, None] * np.log(index)
     return xr.Dataset(
         {

@@ -19,7 +19,15 @@ from wrong_olsson import Change, one_seed, still
 import ih_jax as ih
 from ih_jax.cli.main import main
 from ih_jax.experiments.base import Options
-from ih_jax.experiments.olsson2022 import ablations, behaviours, mixture, models, phase_change
+from ih_jax.experiments.olsson2022 import (
+    ablations,
+    behaviours,
+    mixture,
+    models,
+    phase_change,
+    text,
+    text_trainings,
+)
 from ih_jax.experiments.olsson2022 import trainings as olsson
 from ih_jax.experiments.register import SETS, choose, find
 from ih_jax.reports import running
@@ -98,6 +106,9 @@ def smallest(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (mixture, "SEQUENCES"),
             (phase_change, "QUICK_BY_INDEX"),
             (olsson, "EVALUATED"),
+            (text_trainings, "EVALUATED"),
+            (text, "BY_INDEX"),
+            (text, "REMOVED"),
         ):
             patch.setattr(module, name, 4)
         options = Options(

@@ -188,7 +188,7 @@ def test_what_cannot_be_shown_is_refused():
     assert "12 of the batch's 14 sequences are shown" in view.html
     with pytest.raises(ih.UserError, match="view"):
         network.view(batch, "heads")
-    with pytest.raises(ih.UserError, match=r"up to \(1, 3\)"):
+    with pytest.raises(ih.UserError, match=r"layer 0\.\.1, head 0\.\.3"):
         network.attention(batch, head=(2, 0))
     with pytest.raises(ih.UserError, match="14 sequences"):
         network.attention(network.batch(2), activations=network.activations(batch))
