@@ -43,9 +43,10 @@ from ih_jax.data.languages.text import Text
 from ih_jax.data.languages.token_files import TokenFiles
 from ih_jax.measures.heads import attention_by_offset, prefix_matching_attention
 from ih_jax.measures.probes import repeated_tokens
+from ih_jax.model import distances
 from ih_jax.model.params import Config, Params, init
 from ih_jax.model.sites import Sites, to_public
-from ih_jax.model.transformer import CAUSAL, forward
+from ih_jax.model.transformer import forward
 from ih_jax.tasks.language import in_context_score, token_losses
 
 WARMUP, BETA2, DECAY = 100, 0.98, 0.01
@@ -72,10 +73,8 @@ def sites_of(weights: Weights, batch: Tokens, gain: float, lent: float) -> Sites
             return value.at[0].set((1 - lent) * value[0] + lent * previous[..., None])
         if table is None or site != "attn_scores":
             return value
-        T = value.shape[1]
-        distance = np.arange(T)[:, None] - np.arange(T)
-        own = gain * table[layer][:, np.maximum(distance, 0)]
-        return jnp.where((distance >= 0)[None, ..., None], value + own[..., None], CAUSAL)
+        own = gain * table[layer][:, : value.shape[1]]
+        return value + distances.square(own)[..., None]
 
     return forward(params, batch, tap)
 

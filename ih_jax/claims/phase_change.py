@@ -210,10 +210,22 @@ def largest_fall(scores: ArrayLike, tokens: ArrayLike, within: float = 0.2) -> t
     smooth, final = _smooth(every)
     if not final < 0:
         return 0.0, 0.0
+    fall = fall_within(smooth, over, within)
+    return fall, fall / -final
+
+
+def fall_within(values: ArrayLike, tokens: ArrayLike, within: float = 0.2) -> float:
+    """The most that a curve falls within a share of training; 0 where it never falls.
+
+    Args:
+        values: [S], such as nats.
+        tokens: [S], rising.
+        within: of training.
+    """
+    curve, over = np.asarray(values, float), np.asarray(tokens, float)
     lasting = over - over[:, None]
     short = (lasting >= 0) & (lasting <= within * (over[-1] - over[0]) * (1 + 1e-9))
-    fall = float(np.where(short, smooth[:, None] - smooth, 0.0).max())
-    return fall, fall / -final
+    return float(np.where(short, curve[:, None] - curve, 0.0).max())
 
 
 def _smooth(values: np.ndarray) -> tuple[np.ndarray, float]:

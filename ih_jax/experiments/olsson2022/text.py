@@ -15,7 +15,6 @@ import dataclasses
 import numpy as np
 import xarray as xr
 from jax import Array
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ih_jax.claims import Claim, at_least, below, in_most, more_than, of_networks, yes
@@ -23,9 +22,8 @@ from ih_jax.claims import phase_change as changes
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Tokens
 from ih_jax.experiments.base import Experiment, Found, Options, Table
-from ih_jax.experiments.drawing import curves, over_sequences, tidy
-from ih_jax.experiments.olsson2022 import heat_maps, models
-from ih_jax.experiments.olsson2022.colours import colour_of
+from ih_jax.experiments.drawing import FAINT, by_layer, tidy
+from ih_jax.experiments.olsson2022 import heat_maps, models, text_panels
 from ih_jax.experiments.olsson2022.models import INDUCTION, Model
 from ih_jax.experiments.olsson2022.text_trainings import TEXT
 from ih_jax.measures import context, heads, removal
@@ -106,12 +104,9 @@ def _parting(seed: xr.Dataset) -> float:
 
     Of running medians, or the largest of many falls of noise would count.
     """
-    scores = seed["score"]
-    differences = scores.sel(model="2L") - scores.sel(model="1L")
-    apart = differences.rolling(tokens=SMOOTH, center=True, min_periods=1).median().values
-    seen = scores["tokens"].values
-    near = (seen - seen[:, None] >= 0) & (seen - seen[:, None] <= FIFTH * 1.001 * seen[-1])
-    return float(np.max(np.where(near, apart[:, None] - apart, -np.inf)))
+    differences = seed["score"].sel(model="2L") - seed["score"].sel(model="1L")
+    apart = differences.rolling(tokens=SMOOTH, center=True, min_periods=1).median()
+    return changes.fall_within(apart.values, apart["tokens"].values, FIFTH * 1.001)
 
 
 def _in_a_window(seed: xr.Dataset) -> bool:
@@ -137,6 +132,11 @@ def _gain(seed: xr.Dataset) -> float:
     return float(last.sel(model="1L") - last.sel(model="2L"))
 
 
+OF_HEADS = {
+    "previous_token": "previous token",
+    "prefix_matching": "prefix matching",
+    "without_head": "score lost without it (nats)",
+}
 TOGETHER = "argument 1 (macroscopic co-occurrence)"
 END = f"median of the last {LAST} looks"
 CLAIMS = (
@@ -214,86 +214,54 @@ CLAIMS = (
 
 def tables(results: xr.Dataset) -> list[Table]:
     """Per model, medians over seeds; and what each head of two layers carries."""
-    rows = []
-    for name in (str(each) for each in results["model"].values):
-        own = results.sel(model=name)
+
+    def last(own: xr.Dataset) -> tuple[xr.DataArray, ...]:
         end = own.isel(tokens=slice(-LAST, None), checkpoint=slice(-LAST, None))
-        best = [
-            float(end[what].max(("layer", "head")).median())
-            for what in ("previous_token", "prefix_matching")
-        ]
-        row = [float(end[what].median()) for what in ("loss", "score")]
-        rows.append((name, f"{row[0]:.3f}", f"{row[1]:.2f}", *(f"{each:.2f}" for each in best)))
-    header = ("model", "held-out loss", "score", "previous token", "prefix matching")
-    two = results.sel(model="2L")
-    end = two.isel(checkpoint=slice(-LAST, None)).median("checkpoint")
-    places = [(layer, head) for layer in (0, 1) for head in range(two.sizes["head"])]
+        heads = (end[each].max(("layer", "head")) for each in ("previous_token", "prefix_matching"))
+        return end["loss"], end["score"], *heads
+
+    two = _of_two_layers(results)
     by_head = [
         (
             str(init),
             f"{layer}.{head}",
-            *(
-                f"{float(end[what].sel(init=init).isel(layer=layer, head=head)):.2f}"
-                for what in ("previous_token", "prefix_matching", "without_head")
-            ),
+            *(f"{float(two[what].sel(init=init)[layer, head]):.2f}" for what in OF_HEADS),
         )
         for init in results["init"].values
-        for layer, head in places
+        for layer in range(two.sizes["layer"])
+        for head in range(two.sizes["head"])
     ]
-    of_heads = ("init", "head", "previous token", "prefix matching", "score lost without it (nats)")
     return [
-        Table("At the end, medians over seeds", header, rows),
-        Table("Heads of two layers at the end", of_heads, by_head),
+        text_panels.at_the_end(results, last),
+        Table("Heads of two layers at the end", ("init", "head", *OF_HEADS.values()), by_head),
     ]
+
+
+def _of_two_layers(results: xr.Dataset) -> xr.Dataset:
+    """`OF_HEADS`, [init, layer, head] each, at the end."""
+    end = results.sel(model="2L").isel(checkpoint=slice(-LAST, None))
+    return end[[*OF_HEADS]].median("checkpoint")
 
 
 def draw(results: xr.Dataset) -> Figure:
     """Loss, score and best heads over training; losses by index; what each head carries."""
     figure = Figure(figsize=(14, 7), layout="constrained")
     above, below_it = np.asarray(figure.subfigures(2, 1))
-    loss, score, best, previous = above.subplots(1, 4)
+    best = {
+        "prefix_matching": results["prefix_matching"].max(("layer", "head")),
+        "previous_token": results["previous_token"].isel(layer=0).max("head"),
+    }
+    text_panels.over_training(above, results.assign(best), "Best previous-token head of layer 0")
+    maps, right = np.asarray(below_it.subfigures(1, 2, width_ratios=(3, 1)))
     names = [str(name) for name in results["model"].values]
-    for name in names:
-        own = results.sel(model=name)
-        for axes, values in (
-            (loss, own["loss"]),
-            (score, own["score"]),
-            (best, own["prefix_matching"].max(("layer", "head"))),
-            (previous, own["previous_token"].isel(layer=0).max("head")),
-        ):
-            curves(axes, values, colour_of(name), name)
-    low = float(np.nanmin(results["loss"]))
-    loss.set(ylim=(low - 0.1, low + 2.0))
-    titles = (
-        "Held-out loss (nats)",
-        "In-context learning score",
-        "Best prefix matching",
-        "Best previous-token head of layer 0",
-    )
-    for axes, title in zip((loss, score, best, previous), titles, strict=True):
-        tidy(axes, title)
-        over_sequences(axes, "tokens seen")
-    for axes in (best, previous):
-        axes.set(ylim=(0, 1))
-    loss.legend(frameon=False, fontsize=8)
-    maps, bars = np.asarray(below_it.subfigures(1, 2, width_ratios=(3, 1)))
     heat_maps.draw(maps, results, names, shown_from=SCALED_FROM)
-    _carry(bars.subplots(), results)
-    return figure
-
-
-def _carry(axes: Axes, results: xr.Dataset) -> None:
-    """Every head of two layers: prefix matching, and the score that is lost without it."""
-    two = results.sel(model="2L")
-    matching = two["prefix_matching"].isel(checkpoint=slice(-LAST, None)).median("checkpoint")
-    for layer in (0, 1):
-        at = {"layer": layer}
-        x, y = (each.isel(at).values.ravel() for each in (matching, two["without_head"]))
-        axes.plot(x, y, "o", ms=4, color=f"C{layer}", label=f"layer {layer}")
-    axes.axhline(0, color="0.8", lw=0.8, zorder=0)
+    axes, two = right.subplots(), _of_two_layers(results)
+    by_layer(axes, two["prefix_matching"], two["without_head"])
+    axes.axhline(0, color=FAINT, lw=0.8, zorder=0)
     tidy(axes, "Score lost without a head (nats)")
     axes.set(xlabel="its prefix matching", xlim=(0, 1))
     axes.legend(frameon=False, fontsize=8)
+    return figure
 
 
 experiment = Experiment(

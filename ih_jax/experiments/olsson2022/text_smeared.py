@@ -10,16 +10,13 @@ change without them: olsson-text.)
 
 from __future__ import annotations
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from ih_jax.claims import Claim, in_most, more_than, of_networks, yes
 from ih_jax.claims import phase_change as changes
 from ih_jax.experiments.base import Experiment, Found, Options, Table
-from ih_jax.experiments.drawing import curves, over_sequences, tidy
-from ih_jax.experiments.olsson2022 import models
-from ih_jax.experiments.olsson2022.colours import colour_of
+from ih_jax.experiments.olsson2022 import models, text_panels
 from ih_jax.experiments.olsson2022.models import Model
 from ih_jax.experiments.olsson2022.text_trainings import TEXT_SMEARED
 
@@ -132,48 +129,20 @@ CLAIMS = (
 
 def tables(results: xr.Dataset) -> list[Table]:
     """Per model, medians over seeds."""
-    rows = []
-    for name in (str(each) for each in results["model"].values):
-        own = results.sel(model=name)
-        last = float(own["loss"].isel(tokens=slice(-10, None)).median())
-        score = float(own["score"].isel(tokens=slice(-20, None)).median())
+
+    def last(own: xr.Dataset) -> tuple[xr.DataArray, ...]:
         end = own.isel(checkpoint=-1)
-        best = [
-            float(end[each].max("layer").median()) for each in ("previous_token", "prefix_matching")
-        ]
-        rows.append((name, f"{last:.3f}", f"{score:.2f}", *(f"{each:.2f}" for each in best)))
-    header = ("model", "held-out loss", "score", "previous token", "prefix matching")
-    return [Table("At the end, medians over seeds", header, rows)]
+        heads = (end[each].max("layer") for each in ("previous_token", "prefix_matching"))
+        return own["loss"][..., -10:], own["score"][..., -20:], *heads
+
+    return [text_panels.at_the_end(results, last)]
 
 
 def draw(results: xr.Dataset) -> Figure:
     """Loss, score and best heads over training."""
     figure = Figure(figsize=(14, 3.8), layout="constrained")
-    loss, score, best, previous = figure.subplots(1, 4)
-    for name in (str(each) for each in results["model"].values):
-        own, dash = results.sel(model=name), "--" if "smeared" in name else "-"
-        heads = own.max("layer")
-        for axes, values in (
-            (loss, own["loss"]),
-            (score, own["score"]),
-            (best, heads["prefix_matching"]),
-            (previous, heads["previous_token"]),
-        ):
-            curves(axes, values, colour_of(name), name, ls=dash)
-    low = float(np.nanmin(results["loss"]))
-    loss.set(ylim=(low - 0.1, low + 2.0))
-    best.set(ylim=(0, 1))
-    previous.set(ylim=(0, 1))
-    titles = (
-        "Held-out loss (nats)",
-        "In-context learning score",
-        "Best prefix matching",
-        "Best previous-token head",
-    )
-    for axes, title in zip((loss, score, best, previous), titles, strict=True):
-        tidy(axes, title)
-        over_sequences(axes, "tokens seen")
-    loss.legend(frameon=False, fontsize=8)
+    best = {each: results[each].max("layer") for each in ("prefix_matching", "previous_token")}
+    text_panels.over_training(figure, results.assign(best))
     return figure
 
 
