@@ -216,11 +216,13 @@ def forest(lines: Sequence[Line], names: Sequence[str]) -> Figure:
     if pooled:
         row_of_axes[1].set_xlabel("estimate")
         tidy(row_of_axes[1], "Estimates pooled over heads or networks")
+    authors = any(f is not None and "authors' code" in f.beside for line in lines for f in line[2])
     for number, name in enumerate(names):
         left.plot([], [], "o-", color=COLOURS[number % len(COLOURS)], ms=4, label=name)
-    if any(f is not None and "authors' code" in f.beside for line in lines for f in line[2]):
+    if authors:
         left.plot([], [], "D", mfc="none", mec=QUIET, ms=4.5, label="authors' code")
-    left.legend(frameon=False, fontsize=8, loc="lower left")
+    if authors or len(names) > 1:
+        figure.legend(frameon=False, fontsize=8, loc="outside lower left", ncols=len(names) + 1)
     return figure
 
 
