@@ -1,6 +1,6 @@
-"""Do two layers without smeared keys learn induction from real text, if they read for longer?
+"""Do two layers with shortformer positions learn induction from real text, if they read for longer?
 
-ih-jax run examples/long_text.py
+They are those of olsson-text-smeared without smeared keys. ih-jax run examples/long_text.py
 """
 
 import ih_jax as ih
@@ -10,7 +10,7 @@ from ih_jax.measures import heads
 LOOKS = [i * 1_600 * 1_024 for i in range(61)]  # tokens; a step reads 8 sequences of 128
 
 study = ih.sweep(
-    ih.language(Text("python", tokenizer="bpe"), batch=8),  # as olsson-text: Python's own source
+    ih.language(Text("python", tokenizer="bpe"), batch=8),  # Python's own source
     layers=2,
     learning_rate=1e-3,
     init=[5, 6],

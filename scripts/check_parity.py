@@ -1,6 +1,6 @@
 """Compare this package with golden numbers of the papers' own implementation.
 
-    python scripts/check_parity.py tests/golden/parity.npz
+    python scripts/check_parity.py tests/model/golden/parity.npz
 
 Prints each variant's largest absolute error per quantity. Exit code 1 where one is past the
 tolerance, 2 where the file cannot be read. `ih_jax.interop.icl_dynamics.golden.parity` says what

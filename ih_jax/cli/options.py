@@ -60,11 +60,11 @@ class Run:
     clamps: tuple[str, ...] = ()
     """Names of the experiment's clamps to train; by default all of them."""
     text: str | None = None
-    """With olsson-text and olsson-lent: a file or folder of text, a folder that `ih-jax text` made,
-    or "tfds:NAME"; by default Python's standard library."""
+    """With olsson-text, olsson-lent and their variants: a file or folder of text, a folder that
+    `ih-jax text` made, or "tfds:NAME"; by default Python's standard library."""
     tokenizer: Kind | None = None
-    """With olsson-text and olsson-lent: how text is split into tokens; by default by a BPE trained
-    on the text."""
+    """With olsson-text, olsson-lent and their variants: how text is split into tokens; by default
+    by a BPE trained on the text."""
     scale: float = 1.0
     """Fraction of the training to do, up to 1; a small one is for trying things out."""
     out: Path | None = None

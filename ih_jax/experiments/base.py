@@ -46,7 +46,7 @@ class Options:
     clamps: tuple[str, ...] = ()  # only these of the training "clamps"; empty: all
     scale: float = 1.0  # share of the sequences to train for
     quick: bool = False  # shorter runs and coarser grids, as each training says
-    text: Mapping[str, Any] = field(default_factory=dict)  # of `data.text.Text`, for olsson-text
+    text: Mapping[str, Any] = field(default_factory=dict)  # of `Text`, for experiments on real text
     first_seed: int = networks.FIRST_SEED
     vary: tuple[Factor, ...] | None = None  # what differs between networks; None: by their number
     part: tuple[int, ...] = ()  # these networks alone; empty: all

@@ -48,7 +48,7 @@ def export(
 
     Raises:
         UserError: there is no such run or step, or TransformerLens has no such model (smeared
-            keys).
+            keys, relative positions).
     """
     path = Path(path)
     params = trained.params(run, trained.last_step(run) if step is None else step)

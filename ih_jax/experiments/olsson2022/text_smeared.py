@@ -1,11 +1,11 @@
-"""Smeared keys on real text, beside networks of learned positions, which do not change.
+"""Smeared keys on real text, with shortformer positions: without them two layers do not change.
 
 Paper: Olsson et al. 2022, arguments 1 and 2; in its models the change comes after 1 to 3 billion
 tokens, in a reproduction after some 10^5.7 sqrt(batch x context) = 16 million at this batch (Aoyama
 et al. 2025; a lower bound). Command: ih-jax run olsson-text-smeared (--text FILE_OR_FOLDER,
 --tokenizer bytes, characters or bpe); by default the source of Python's standard library, tokens of
-a BPE trained on it. Expected: smeared keys need no second layer. (With other positions two layers
-change without them: olsson-text.)
+a BPE trained on it. Expected: smeared keys need no second layer. (With relative positions and
+larger embeddings two layers change without them: olsson-text.)
 """
 
 from __future__ import annotations
@@ -150,8 +150,8 @@ experiment = Experiment(
     name="olsson-text-smeared",
     title="Smeared keys on real text",
     paper="Olsson et al. 2022, arguments 1 and 2",
-    summary="One and two layers, without and with smeared keys, on real text: the loss is that of "
-    "held-out documents.",
+    summary="One and two layers with shortformer positions, without and with smeared keys, on real "
+    "text: the loss is that of held-out documents.",
     differs="With smeared keys the change is seen on real text within minutes on two cores and in "
     "every seed: between 1 and 5 million tokens, to a score of about -.4, which is the paper's, "
     "and heads with prefix matching of .61 to .69, with one layer as with two. Two layers without "
@@ -161,7 +161,8 @@ experiment = Experiment(
     "longer by examples/long_text.py: they do not change within 98 million either (score -.15 and "
     "-.17, previous-token head .28, prefix matching .01). By the score alone three "
     "seeds have a window, for the wrong reason: its first fall at the start of training; so the "
-    "claim asks for the heads as well. In another recipe two layers change: olsson-text.",
+    "claim asks for the heads as well. With relative positions and larger embeddings two layers "
+    "change without smeared keys: olsson-text.",
     trainings=(TEXT_SMEARED,),
     measure=measure,
     claims=CLAIMS,

@@ -19,12 +19,12 @@ from ih_jax.errors import UserError
 from ih_jax.experiments.base import Found, Options, Training
 from ih_jax.experiments.olsson2022.trainings import evenly, of_recipe
 
-LENGTH, BATCH = 256, 4  # of the recipe that changes by itself
+LENGTH, BATCH = 256, 4  # of the recipe in which two layers change by themselves
 EMBEDDING_STD = 0.7  # eight times that of the other recipes
 LOOKS = 40  # over training
 EVALUATED = 256  # sequences
 HORIZON, QUICK_HORIZON = 5_000_000, 4_000_000
-SHORTER = 128 * 8  # tokens of a step of the others
+SHORTER = 128 * 8  # tokens of a step of the other recipes
 LENT_HEADS = 2
 
 
@@ -60,7 +60,7 @@ def text(options: Options, found: Found) -> ih.Sweep:
 
 
 def smeared(options: Options, found: Found) -> ih.Sweep:
-    """One and two layers of 64 dimensions, without and with smeared keys.
+    """One and two layers of 64 dimensions, without and with smeared keys; shortformer positions.
 
     Batches of 8 sequences of 128 tokens, since the tokens until a change grow with the square root
     of both (Aoyama et al. 2025: some 10^5.7 times that root, 16 million here), which 16,000 steps
@@ -82,8 +82,8 @@ def lent(options: Options, found: Found) -> ih.Sweep:
     """Attention to the previous token, lent to one head of two layers on real text.
 
     Head 0 of layer 0 is never given it, or is given it for the first 2,000 steps of 3,200 and then
-    has to do without. As `smeared`, but for 128 dimensions, two heads of 64 a layer (those of
-    `smeared` have 16) and a learning rate of 3e-3.
+    has to do without. As `smeared` without smeared keys, but for 128 dimensions, two heads of 64 a
+    layer (those of `smeared` have 16) and a learning rate of 3e-3.
     """
     lending = ih.previous_token(0, 0).during(0, options.horizon(2_000 * SHORTER))
     return _lending(options, "lent", {"none": None, "lent to 2000": lending})
