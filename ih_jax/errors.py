@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 from dataclasses import fields
@@ -113,27 +114,37 @@ def check_fields(of: Any) -> None:
     Only fields that this package declares as numbers or switches are looked at: whole numbers must
     fit 32 bits, others be finite. What range each may have is for the class itself to say.
     """
-    package = __name__.partition(".")[0]
-    ours: dict[str, str] = {}
-    for cls in reversed(type(of).__mro__):
-        if cls.__module__.partition(".")[0] == package:
-            ours |= {k: str(v) for k, v in vars(cls).get("__annotations__", {}).items()}
-        else:
-            ours = {k: v for k, v in ours.items() if k not in vars(cls).get("__annotations__", {})}
-    for field in fields(of):
-        kind, _, optional = ours.get(field.name, "").partition(" | ")
-        value: Any = getattr(of, field.name, None)
-        if not field.init or (value is None and optional == "None"):
+    cls: Any = type(of)
+    for name, kind, may_be_none in _declared(cls):
+        value: Any = getattr(of, name, None)
+        if value is None and may_be_none:
             continue
         if kind == "int":
             # The class says where its range begins.
             is_whole = isinstance(value, Integral) and not isinstance(value, bool)
             if not is_whole or not -LARGEST <= value <= LARGEST:
-                raise UserError(
-                    f"{field.name} is {given(value)}: give a whole number up to {LARGEST:,}"
-                )
+                raise UserError(f"{name} is {given(value)}: give a whole number up to {LARGEST:,}")
         elif kind == "float":
-            real(field.name, value)
+            real(name, value)
         # NumPy's own switches are no bool: they are named so.
         elif kind == "bool" and type(value).__name__ not in ("bool", "bool_"):
-            raise UserError(f"{field.name} is {given(value)}: give True or False")
+            raise UserError(f"{name} is {given(value)}: give True or False")
+
+
+@functools.lru_cache(1000)  # a study of many seeds makes a task for each
+def _declared(cls: type) -> list[tuple[str, str, bool]]:
+    """(field, kind, whether it may be None) of the numbers and switches that we declare."""
+    package = __name__.partition(".")[0]
+    ours: dict[str, str] = {}
+    for each in reversed(cls.__mro__):
+        own = vars(each).get("__annotations__", {})
+        if each.__module__.partition(".")[0] == package:
+            ours |= {k: str(v) for k, v in own.items()}
+        else:
+            ours = {k: v for k, v in ours.items() if k not in own}
+    found = []
+    for field in fields(cls):
+        kind, _, optional = ours.get(field.name, "").partition(" | ")
+        if field.init and kind in ("int", "float", "bool"):
+            found.append((field.name, kind, optional == "None"))
+    return found

@@ -54,15 +54,19 @@ def announce(
     """Print what will happen, and how long it may take on this machine."""
     machine = estimate.this_machine()
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    training = 0.0
     for each in plan:
         if each.study is None:
             table.add_row(each.name, "", "", "cost unknown until the trainings it needs are done")
             continue
-        minutes = estimate.training_seconds(each.study, machine) / 60
-        takes = "already trained" if each.done else _minutes(minutes)
+        if each.done:
+            takes = "already trained"
+        else:
+            seconds = estimate.training_seconds(each.study, machine)
+            training += seconds
+            takes = _minutes(seconds / 60)
         table.add_row(each.name, _axes(each.study), size(each.study), takes)
     todo = [each.study for each in plan if not each.done and each.study is not None]
-    training = sum(estimate.training_seconds(study, machine) for study in todo)
     measuring = sum(each.seconds(options) for each in experiments) / machine.speed
     megabytes = sum(blocks.estimate_bytes(study) for study in todo) / 1e6
     count = "1 experiment" if len(experiments) == 1 else f"{len(experiments)} experiments"

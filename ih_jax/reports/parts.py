@@ -33,10 +33,11 @@ def divide(experiments: Sequence[Experiment], options: Options, gigabytes: float
 
     Raises UserError where not even the smallest part is that small.
     """
-    trainings = planning.trainings_of(experiments)
+    if not all(training.in_parts for training in planning.trainings_of(experiments)):
+        return [options]
     whole = bytes_of(experiments, options)
     room = gigabytes * 1e9
-    if whole <= room or not all(training.in_parts for training in trainings):
+    if whole <= room:
         return [options]
     count = int(whole // room) + 1
     while True:

@@ -25,7 +25,7 @@ from ih_jax.reports import (
 )
 from ih_jax.reports.planning import Planned
 from ih_jax.reports.tables import Findings
-from ih_jax.sweeps import store
+from ih_jax.sweeps import blocks, store
 from ih_jax.sweeps.trajectory import Trajectories
 
 RESULTS = Path("results")
@@ -82,6 +82,7 @@ def run(experiments: Sequence[Experiment], options: Options, how: How) -> dict[s
                 stack.enter_context(store.new_folder(folder))
             return _run_in_parts(experiments, options, every, own_folders, kept, how)
     plan, found = planning.plan(trainings, options, kept)
+    _refuse_full_disk(plan, kept)
     for each in plan:
         _refuse_unfinished(each, how)
         if each.study is not None and each.folder is not None and not each.done:
@@ -268,6 +269,21 @@ def _check_share(how: How) -> None:
         raise UserError(
             f"--share is {how.share}: experiments train one after another, and each may need all "
             "of the one before: give --share claim (fixed shares are for study files)"
+        )
+
+
+def _refuse_full_disk(plan: Sequence[Planned], folder: Path) -> None:
+    """Raises UserError where what is to be trained does not fit on the disk all together."""
+    new = [each.study for each in plan if each.study is not None and not each.begun]
+    needed = sum(blocks.estimate_bytes(study) for study in new)
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        count = sum(len(study.runs) for study in new)
+        raise UserError(
+            f"{count:,} networks write about {needed / 1e9:,.1f} GB "
+            f"of weights, and the disk of {folder} has {free / 1e9:,.1f} GB free: give fewer "
+            "--seeds, or a folder on another disk with --trainings"
         )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
+import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from ih_jax.sweeps.engine import Sweep
 from ih_jax.sweeps.stopping import Interrupted
 
 MOST_BYTES = 10_000_000  # of a Python file
+STREAMS = {"stdout": "standard output", "stderr": "standard error"}
 MOST_SAID = 1_000  # letters of what an error in it says
 
 
@@ -79,6 +82,12 @@ def own_errors(path: Path, always: bool = False) -> Iterator[None]:
         path: the file.
         always: also add the file and line to UserErrors.
     """
+    with _streams_kept(path), _as_user_errors(path, always):
+        yield
+
+
+@contextlib.contextmanager
+def _as_user_errors(path: Path, always: bool) -> Iterator[None]:
     try:
         yield
     except SyntaxError as error:
@@ -101,6 +110,64 @@ def own_errors(path: Path, always: bool = False) -> Iterator[None]:
         if not _lines_in(error, path):
             raise  # a bug of ours, not theirs: a traceback helps
         raise _located(error, path) from error
+
+
+@contextlib.contextmanager
+def _streams_kept(path: Path) -> Iterator[None]:
+    """Open standard output and errors again where a file closes them, and say so.
+
+    Without them neither progress nor an error could be told. A file may well give them another
+    place, such as a log.
+    """
+    kept: dict[str, tuple[int, int]] = {}  # name: descriptor, and a copy of it
+    for name in STREAMS:
+        if not _is_broken(name):
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # a stream in memory
+                number = getattr(sys, name).fileno()
+                kept[name] = number, os.dup(number)
+    try:
+        yield
+    except BaseException as error:
+        closed = _reopened(kept)
+        if closed and not isinstance(error, UserError | KeyboardInterrupt | Interrupted):
+            raise _closes(path, closed) from error
+        raise
+    else:
+        if closed := _reopened(kept):
+            raise _closes(path, closed)
+    finally:
+        for _, copy in kept.values():
+            os.close(copy)
+
+
+def _is_broken(name: str) -> bool:
+    """Whether nothing can be written to one of `STREAMS`."""
+    stream = getattr(sys, name)
+    try:
+        if stream.closed or not stream.writable():
+            return True
+        os.fstat(stream.fileno())
+    except io.UnsupportedOperation:  # a stream in memory
+        return False
+    except (AttributeError, OSError, ValueError):
+        return True
+    return False
+
+
+def _reopened(kept: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Those of `kept` that were closed, open again."""
+    closed = [name for name in kept if _is_broken(name)]
+    for name in closed:
+        number, copy = kept[name]
+        os.dup2(copy, number)
+        again = io.FileIO(number, "w", closefd=False)
+        setattr(sys, name, io.TextIOWrapper(again, errors="replace", line_buffering=True))
+    return closed
+
+
+def _closes(path: Path, names: Sequence[str]) -> UserError:
+    what = " and ".join(STREAMS[name] for name in names)
+    return UserError(f"{path} closes {what}, which ih-jax writes to: leave that open")
 
 
 def _located(error: BaseException, path: Path) -> UserError:

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ih_jax import memory
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.data.batches import Leaf
 from ih_jax.model.params import Config
@@ -180,11 +181,26 @@ def _stacked_tasks(tasks: Sequence[Task], which: np.ndarray) -> TaskArrays:
     number = {key: i for i, key in enumerate(distinct)}
     which = np.array([number[id(task)] for task in tasks])[which]
 
+    in_order = np.array_equal(which, np.arange(len(distinct)))
+    made: dict[bytes, np.ndarray] = {}
+
     def stack(*leaves: Leaf) -> np.ndarray:
         if all(leaf is leaves[0] for leaf in leaves):
             return np.broadcast_to(leaves[0], (len(which), *np.shape(leaves[0])))
-        return np.stack(leaves)[which]
+        # Evaluation sets may be made of the arrays of training: those are there once.
+        key = np.array([id(leaf) for leaf in leaves]).tobytes()
+        if key not in made:
+            each = np.stack(leaves)
+            made[key] = each if in_order else each[which]
+        return made[key]
 
     # Each task's data is read once.
-    stacked: TaskArrays = jax.tree.map(stack, *(task.run_arrays() for task in distinct.values()))
+    every = list(distinct.values())
+    if len(every) > 1:
+        first, last = (jax.tree.leaves(each.run_arrays()) for each in (every[0], every[-1]))
+        pairs = zip(first, last, strict=True)
+        own = {id(a): np.asarray(a).nbytes for a, b in pairs if a is not b}
+        what = f"the data of {len(which):,} runs, which learn {len(every):,} tasks,"
+        memory.check(len(which) * sum(own.values()), what)
+    stacked: TaskArrays = jax.tree.map(stack, *(task.run_arrays() for task in every))
     return stacked

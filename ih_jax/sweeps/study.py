@@ -160,12 +160,16 @@ class Study:
 
     def _check_own_task(self) -> None:
         """Raises UserError where a task of one's own does not fit its model or its clamps."""
-        seen = set()
+        seen: set[Any] = set()
         for each in self.commons:
-            key = (str(each.program), id(each.clamp))
-            if key not in seen:
-                seen.add(key)
+            key = (each.program, id(each.clamp))
+            try:
+                known = key in seen
+            except TypeError:  # `check_own` says what does not hash
+                known = False
+            if not known:
                 check_own(each.program, each.task, each.clamp)
+                seen.add(key)
 
     def _progress(self) -> Progress:
         """How far runs go. Raises UserError where a step is not as long in all of them."""
@@ -195,9 +199,10 @@ class Study:
         indices = [range(len(labels)) for labels in self.axes.values()]
         for number, place in enumerate(itertools.product(*indices)):
             key: Any = tuple(itertools.compress(place, counted))
-            if isinstance(clamps[place[0]], per_seed.PerSeed):
-                key = (key, place[1])
-            elif paired:
+            clamp = clamps[place[0]]
+            if isinstance(clamp, per_seed.PerSeed):  # many networks may have one and the same
+                key = (key, id(clamp.of(self.axes["init"][place[1]])))
+            if paired:
                 key = (key, _shared(paired, self.axes["init"][place[1]]))
             common = commons.get(key)
             if common is None:
@@ -228,7 +233,7 @@ class Study:
         of_run = {k: v for k, v in chosen.items() if k in defaults}
         settings = {**defaults, **of_run, self.task.unit: horizon}
         check_settings(settings, self.task.unit)
-        of_task = {k: v for k, v in chosen.items() if k in self.task.settings}
+        of_task = {k: chosen[k] for k in self.task.settings if k in chosen}
         key = tuple(sorted((k, str(v)) for k, v in of_task.items()))
         if key not in tasks:
             tasks[key] = self.task.replace(**of_task) if of_task else self.task
@@ -244,8 +249,10 @@ class Study:
         clamp = self.clamps[names["clamp"]]
         if isinstance(clamp, per_seed.PerSeed):
             clamp = clamp.of(names["init"])
-        together = (id(clamp), id(task), config)  # the study keeps both alive
-        if together not in self._fitting:  # many runs have these in common
+        # Many runs have these in common; the study keeps the clamp alive.
+        sizes = (task.batch, task.context_length, task.evaluation_sequences)
+        together = (id(clamp), config, *sizes)
+        if together not in self._fitting:
             _check_size(config, task)
             clamp.arrays(config)  # refuses layers and heads that are not there
             self._fitting.add(together)

@@ -28,6 +28,7 @@ from ih_jax.model.params import Config, Rows
 from ih_jax.model.sites import Sites
 
 TASKS: dict[str, type] = {}  # by kind, as run cards have it
+DRAWN: dict[Any, Sequences] = {}  # shapes of a batch, by all of a task that decides them
 T = TypeVar("T", bound="type[Task]")
 
 
@@ -216,6 +217,18 @@ class Task:
     @cached_property
     def _drawn(self) -> Sequences:
         """The shapes of a batch of one sequence."""
+        # Tasks of a study differ in numbers of a run, most of them: one is traced for all.
+        static = unchecked(self, **dict.fromkeys(self.arrays, 0.0))
+        key = (static, type(self).sample, self.sizes())
+        try:
+            known = DRAWN.get(key)
+        except TypeError:  # a setting that does not hash: `check_own` says so
+            return self._traced()
+        if known is None:
+            known = DRAWN[key] = self._traced()
+        return known
+
+    def _traced(self) -> Sequences:
         source = jax.tree.map(np.asarray, self.source("train"))
         key = jax.eval_shape(lambda: jax.random.key(0))
         drawn = jax.eval_shape(lambda k, s: self._with(s).sample(k, s, 1), key, source)

@@ -9,6 +9,7 @@ labels (logits), T = 2 N + 1 tokens x1 l1 ... xN lN xq.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -134,13 +135,11 @@ class GaussianClasses(Task):
 
     def source(self, which: str) -> dict[str, np.ndarray]:
         """Centres, [most_classes, D]; frequencies, as logs; and what `SETS` says of the set."""
-        shape = (self.most_classes, self.dimensions)
-        drawn = np.random.default_rng(self.centres_seed).normal(size=shape)
         rank = np.arange(1, self.most_classes + 1)
         logs = np.where(rank <= self.classes, -self.zipf * np.log(rank), -np.inf)
         share, new, moved, kept_out = SETS[which]
         return {
-            "centres": (drawn / np.sqrt(self.dimensions)).astype(np.float32),
+            "centres": _centres(self.centres_seed, self.most_classes, self.dimensions),
             "log_frequency": logs.astype(np.float32),
             "burst": np.asarray(self.burst, np.int32),
             "bursty": np.asarray(self.bursty if share < 0 else share, np.float32),
@@ -149,6 +148,10 @@ class GaussianClasses(Task):
             "moved": np.asarray(moved, np.int32),
             "kept_out": np.asarray(kept_out),
         }
+
+    def sizes(self) -> tuple[Any, ...]:
+        """Nothing: `most_classes` and `dimensions` are part of the objective."""
+        return ()
 
     def sample(self, key: Array, source: Any, sequences: int) -> Vectors:
         """Draw a batch; targets are {"answer": [B], "match": [B, N], whether pairs have the class}.
@@ -201,6 +204,15 @@ class GaussianClasses(Task):
         """Share of sequences whose right label has the greatest logit."""
         told = query_logits(activations).argmax(-1)
         return {"accuracy": jnp.mean(told == batch.targets["answer"])}
+
+
+@functools.lru_cache(1)  # all sets of a task, and all numbers of classes, have the same
+def _centres(seed: int, classes: int, dimensions: int) -> np.ndarray:
+    """[classes, dimensions]"""
+    drawn = np.random.default_rng(seed).normal(size=(classes, dimensions))
+    found = (drawn / np.sqrt(dimensions)).astype(np.float32)
+    found.flags.writeable = False
+    return found
 
 
 def query_logits(activations: Activations) -> Array:

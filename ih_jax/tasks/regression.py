@@ -9,6 +9,7 @@ Glossary of shapes: B sequences, n examples, D dimensions of x, M tasks (vectors
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -77,14 +78,15 @@ class Regression(Task):
 
     def source(self, which: str) -> dict[str, np.ndarray]:
         """The set of w, [most_tasks, D]; how many are in use (0: new ones); the noise."""
-        drawn = np.random.default_rng(self.tasks_seed).normal(
-            size=(self.most_tasks, self.dimensions)
-        )
         return {
-            "set": drawn.astype(np.float32),
+            "set": _set_of(self.tasks_seed, self.most_tasks, self.dimensions),
             "tasks": np.asarray(0 if which == "new" else self.tasks, np.int32),
             "noise": np.asarray(self.noise, np.float32),
         }
+
+    def sizes(self) -> tuple[Any, ...]:
+        """Nothing: `most_tasks` and `dimensions` are part of the objective."""
+        return ()
 
     def sample(self, key: Array, source: Any, sequences: int) -> Vectors:
         """Draw a batch; targets are {"y": [B, n], "w": [B, D]}."""
@@ -104,6 +106,14 @@ class Regression(Task):
     def loss(self, activations: Activations, batch: Vectors) -> Array:
         """The squared error, mean over sequences and examples."""
         return jnp.mean((predictions(activations) - batch.targets["y"]) ** 2)
+
+
+@functools.lru_cache(1)  # both sets of a task, and all numbers of tasks, have the same
+def _set_of(seed: int, tasks: int, dimensions: int) -> np.ndarray:
+    """[tasks, dimensions]"""
+    found = np.random.default_rng(seed).normal(size=(tasks, dimensions)).astype(np.float32)
+    found.flags.writeable = False
+    return found
 
 
 def predictions(activations: Activations) -> Array:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import io
+import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import xarray as xr
 from made_up import sweep
+from rich.console import Console
 
+import ih_jax as ih
 from ih_jax.errors import UserError
+from ih_jax.experiments.base import Experiment, Options, Training
 from ih_jax.experiments.register import find
-from ih_jax.reports import report, tables
-from ih_jax.reports.sources import experiment_of
+from ih_jax.reports import report, running, tables
+from ih_jax.reports.sources import experiment_of, load
 
 CARD = {
     "command": "ih-jax run fig5b --seeds 6",
@@ -26,6 +30,10 @@ CARD = {
     "signature": {"nested": 1},
 }
 FILES = ("README.md", "figure.png", "figure.svg", "results.nc")
+
+
+class Free(NamedTuple):
+    free: int
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -153,3 +161,57 @@ def test_what_became_primary_after_networks_were_judged_is_marked(tmp_path: Path
     assert page.count(f"| {first.name} † |") == 1
     assert "† Counted among the secondary statements until 2026-11-26" in page
     assert "- Secondary until 2026-11-26." in (tmp_path / "fig5b/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "what"),
+    [
+        ("sys.stdout.close()", "stdout", "standard output"),
+        ("os.close(sys.stdout.fileno())", "stdout", "standard output"),
+        ("sys.stdout = None", "stdout", "standard output"),
+        ("sys.stderr.close(); print(1 / 0, file=sys.stderr)", "stderr", None),
+        ("sys.stderr.close(); raise OSError(9, 'Bad file descriptor')", "stderr", "standard error"),
+    ],
+)
+def test_a_file_that_closes_the_streams_is_refused_and_they_are_open_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, name: str, what: str | None
+) -> None:
+    file = tmp_path / "study_that_closes.py"
+    file.write_text(f"import os, sys\n{code}\n")
+    log = tmp_path / "log"
+    with log.open("w") as stream:
+        monkeypatch.setattr(sys, name, stream)
+        said = f"closes {what}" if what else "line 2: ZeroDivisionError"
+        with pytest.raises(UserError, match=f"study_that_closes.py.*{said}"):
+            load(file)
+        print("told", file=getattr(sys, name), flush=True)
+    assert log.read_text() == "told\n"
+
+
+def test_a_file_may_give_the_streams_another_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "study_with_a_log.py"
+    file.write_text(
+        "import sys, ih_jax\nsys.stdout = open(sys.argv[0], 'w')\n"
+        "study = ih_jax.sweep(ih_jax.Regression(), sequences=64)\n"
+    )
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "log")])
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    assert load(file).study is not None
+    print("told")
+    sys.stdout.close()
+    assert (tmp_path / "log").read_text() == "told\n"
+
+
+def test_networks_that_do_not_fit_on_the_disk_are_refused_before_any_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = ih.sweep(ih.Regression(), init=range(20), sequences=64)
+    trainings = (Training("a", study), Training("b", study))
+    own = Experiment("own", trainings=trainings, measure=lambda options, found: xr.Dataset())
+    how = running.How(out=tmp_path / "out", console=Console(quiet=True))
+    monkeypatch.setattr(running.shutil, "disk_usage", lambda where: Free(10**6))
+    with pytest.raises(UserError, match=r"40 networks write .* 0\.0 GB free: .*--seeds"):
+        running.run([own], Options(), how)
+    assert not list(tmp_path.iterdir())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import ih_jax as ih
+from ih_jax import memory
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.sweeps import store
 from ih_jax.sweeps.blocks import BlockPlan
@@ -51,6 +52,59 @@ def test_what_runs_have_in_common_is_described_once(
     # The features of all runs are one array.
     assert arrays.task.train.table.strides[0] == 0
     assert len(packing(arrays).pack(arrays, places).varying[0]) == 3
+
+
+def seeded(seeds: int) -> ih.Sweep:
+    """A study whose tasks have data of their own: by network, and by number of classes."""
+    task = ih.GaussianClasses(dimensions=8, pairs=2, labels=2, classes=4, most_classes=8, batch=2)
+    own = {i: i for i in range(seeds)}
+    return ih.sweep(task, init=range(seeds), classes=[4, 8], centres_seed=own, sequences=20)
+
+
+def test_a_task_is_traced_once_whatever_the_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = ih.GaussianClasses.sample
+    traced = []
+    for seeds in (1, 30):
+        count = []
+        monkeypatch.setattr(
+            ih.GaussianClasses,
+            "sample",
+            lambda *given, count=count: count.append(1) or sample(*given),
+        )
+        study = seeded(seeds)
+        assert (len(study.commons), len(study.groups)) == (2 * seeds, 1)
+        assert {run.task.context_length for run in study.runs} == {5}
+        traced.append(len(count))
+    assert traced[0] == traced[1] > 0
+
+
+def test_data_of_many_tasks_is_there_once_and_must_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = seeded(3)
+    (group,) = study.groups
+    train, *others = (group.arrays.task.train, *group.arrays.task.evaluation)
+    for run, own in zip(study.runs, train["centres"], strict=True):
+        assert np.array_equal(own, run.task.source("train")["centres"])
+    assert all(each["centres"] is train["centres"] for each in others)
+    monkeypatch.setattr(memory, "LITTLE", 0)
+    big = seeded(4)
+    monkeypatch.setattr(memory, "free", lambda: 1000)
+    with pytest.raises(ih.UserError, match="the data of 8 runs, which learn 8 tasks, takes"):
+        big.check()
+
+
+def test_networks_with_one_clamp_are_described_together() -> None:
+    heads = [ih.induction(1, head) for head in range(3)]
+    study = ih.sweep(
+        ih.fewshot(classes=8),
+        init=range(300),
+        clamp={"own": {i: heads[i % 3] for i in range(300)}},
+        label_split={i: i // 150 for i in range(300)},
+        sequences=320,
+    )
+    assert len(study.commons) == 6
+    for run in study.runs:
+        assert run.clamp is heads[run.names["init"] % 3]
+        assert run.task.label_split == run.names["init"] // 150
 
 
 def test_networks_of_the_same_data_have_it_in_common() -> None:

@@ -14,6 +14,7 @@ pairs, and neither 100 classes nor 10 labels.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -135,13 +136,16 @@ def grafts(options: Options, found: Found) -> ih.Sweep:
     "foreign 2"; after the last seed comes the first) that saw the same data. 800,000 sequences
     (quick: 400,000).
     """
-    clamp = {
-        name: {
-            seed: ih.graft(_network(options, found, donors(options, seed)[k]), upto=0)
+    names = ("same seed", "foreign 1", "foreign 2")
+    if "main" in found:
+        own = {
+            seed: [ih.graft(_network(found, donor), upto=0) for donor in donors(options, seed)]
             for seed in options.inits
         }
-        for k, name in enumerate(("same seed", "foreign 1", "foreign 2"))
-    }
+        clamp = {name: {seed: own[seed][k] for seed in own} for k, name in enumerate(names)}
+    else:
+        nothing = ih.graft(_no_network(options), upto=0)
+        clamp = {name: dict.fromkeys(options.inits, nothing) for name in names}
     return ends(options, "grafts", clamp, options.horizon(800_000, quick=400_000))
 
 
@@ -153,7 +157,7 @@ def previous_token_heads(options: Options, found: Found) -> ih.Sweep:
     """
     chosen = roles.previous_token_heads(options, found)
     clamp = {
-        name: {seed: ih.previous_token(0, heads[name]) & only_h3 for seed, heads in chosen.items()}
+        name: {seed: _previous_token(tuple(heads[name])) for seed, heads in chosen.items()}
         for name in roles.PREVIOUS_TOKEN_CHOICES
     }
     horizon = options.horizon(800_000, quick=500_000)
@@ -167,7 +171,7 @@ def strengths(options: Options, found: Found) -> ih.Sweep:
     """
     strongest = roles.induction_heads(options, found)
     clamp = {
-        f"{s:g}": {seed: ih.induction(1, strongest[seed], s) for seed in options.inits}
+        f"{s:g}": {seed: _between_labels(strongest[seed], s) for seed in options.inits}
         for s in (QUICK_STRENGTHS if options.quick else STRENGTHS)
     }
     return ends(options, "strengths", clamp, options.horizon(600_000, quick=400_000))
@@ -187,6 +191,8 @@ def main_seeds(options: Options) -> list[int]:
     """The init seeds of `main`: at least three, and of a part also those grafted into it."""
     if options.seeds < DONORS:
         return list(range(options.first_seed, options.first_seed + DONORS))
+    if not options.part:
+        return options.inits
     return sorted({donor for seed in options.inits for donor in donors(options, seed)})
 
 
@@ -253,16 +259,32 @@ def ends(
     )
 
 
-def _network(options: Options, found: Found, seed: int) -> ih.Weights:
-    """The network of `main` with this seed at its end; one of zeros if there is none yet."""
-    if "main" not in found:
-        task = options.task()
-        config = ih.Config(features=task.data.features, labels=task.logits)
-        shapes = jax.eval_shape(lambda: ih.init(jax.random.key(seed), config))
-        return ih.Weights(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
+# Of 10,000 networks many have one and the same clamp: it is made once.
+
+
+@functools.cache
+def _previous_token(heads: tuple[int, ...]) -> ih.Clamp:
+    return ih.previous_token(0, heads) & only_h3
+
+
+@functools.cache
+def _between_labels(head: int, strength: float) -> ih.Clamp:
+    return ih.induction(1, head, strength)
+
+
+def _network(found: Found, seed: int) -> ih.Weights:
+    """The network of `main` with this seed at its end."""
     run = found["main"].run(init=seed)
     step = found["main"].steps(run)[-1]
     return ih.Weights(found["main"].params(run, step), f"main, init {seed}", step)
+
+
+def _no_network(options: Options) -> ih.Weights:
+    """Zeros in its place, where there is none yet."""
+    task = options.task()
+    config = ih.Config(features=task.data.features, labels=task.logits)
+    shapes = jax.eval_shape(lambda: ih.init(jax.random.key(0), config))
+    return ih.Weights(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
 
 
 MAIN = Training("main", main, in_parts=True)

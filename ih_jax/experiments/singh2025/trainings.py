@@ -165,13 +165,13 @@ def grafts(options: Options, found: Found) -> ih.Sweep:
 
     Of the main run and of `ciwl_only`, of the same initial weights, at their ends (section 5).
     """
-    clamp = {
-        f"layer 1 of {name}": {
-            seed: ih.graft(_weights(options, found, training, seed), after=0)
-            for seed in options.inits
-        }
-        for name, training in (("main", MAIN.name), ("ciwl_only", CIWL_ONLY.name))
-    }
+    clamp = {}
+    for name, training in (("main", MAIN.name), ("ciwl_only", CIWL_ONLY.name)):
+        if training in found:
+            each = {i: ih.graft(_weights(found, training, i), after=0) for i in options.inits}
+        else:
+            each = dict.fromkeys(options.inits, ih.graft(_no_weights(options), after=0))
+        clamp[f"layer 1 of {name}"] = each
     return sweep(options, "coopetition_grafts", clamp, share=SIDE, scheme="fresh")
 
 
@@ -180,17 +180,18 @@ def clamps(options: Options, found: Found) -> ih.Sweep:
     return sweep(options, "coopetition_clamps", CLAMPS, share=SIDE)
 
 
-def _weights(options: Options, found: Found, training: str, seed: int) -> ih.Weights:
-    """The network of a training with this seed at its end; one of zeros if there is none yet."""
-    if training not in found:
-        chosen = task(options)
-        config = chosen.config(positions="learned")
-        shapes = jax.eval_shape(lambda: ih.init(jax.random.key(seed), config))
-        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-        return ih.Weights(zeros)
+def _weights(found: Found, training: str, seed: int) -> ih.Weights:
+    """The network of a training with this seed at its end."""
     run = found[training].run(init=seed)
     step = found[training].steps(run)[-1]
     return ih.Weights(found[training].params(run, step), f"{training}, init {seed}", step)
+
+
+def _no_weights(options: Options) -> ih.Weights:
+    """Zeros in its place, where there is none yet."""
+    config = task(options).config(positions="learned")
+    shapes = jax.eval_shape(lambda: ih.init(jax.random.key(0), config))
+    return ih.Weights(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
 
 
 MAIN = Training("coopetition_main", main, in_parts=True)
