@@ -17,6 +17,7 @@ import xarray as xr
 
 from ih_jax.claims import Claim
 from ih_jax.clamps.clamp import Clamp
+from ih_jax.data.images.features import Features
 from ih_jax.errors import UserError, check_fields, given, unknown, whole
 from ih_jax.experiments import networks
 from ih_jax.experiments.networks import Factor
@@ -101,13 +102,18 @@ class Options:
         """The networks that see the data of this one, itself among them, whatever the part."""
         return networks.same_data(self.first_seed, self.seeds, self.vary, init)
 
-    def task(self, **settings: Any) -> FewShot:
+    def task(self, otherwise: Features | None = None, **settings: Any) -> FewShot:
         """The task to learn; `settings` are fields of `FewShot` that override these options.
+
+        Args:
+            otherwise: the features where no data are given; None: upright glyphs.
+            settings: what overrides these options.
 
         Raises UserError for data that is missing or too small.
         """
         own = {"classes": self.classes, "exemplars": self.exemplars, "labels": self.labels}
-        return fewshot(self.data, self.data_key, **{**own, **settings})
+        data = otherwise if self.data is None else self.data
+        return fewshot(data, self.data_key, **{**own, **settings})
 
     def horizon(self, sequences: int, quick: int | None = None) -> int:
         """Sequences (or tokens) to train for: `quick` (where given) with --quick, times --scale."""

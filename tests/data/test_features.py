@@ -125,3 +125,15 @@ def test_glyphs_are_the_default_and_come_back_from_their_origin():
     assert task.data.name == "glyphs"
     again = features.of_origin(task.data.origin)
     np.testing.assert_array_equal(again.select([1], [0]), task.data.select([1], [0]))
+
+
+def test_turned_glyphs_are_classes_of_their_own_and_stay_with_their_character():
+    turned = features.of_glyphs(orientations=8)
+    assert turned.classes == 12_984
+    np.testing.assert_array_equal(turned.groups[[7, 7 + 1623, 7 + 7 * 1623]], [7, 7, 7])
+    upright = features.of_glyphs().select([7], [0])
+    again = features.of_origin(turned.origin).select([7, 7 + 1623], [0])
+    np.testing.assert_array_equal(again[:1], upright)
+    assert not np.allclose(again[1], again[0])
+    with pytest.raises(ih.UserError, match="orientations is 9: give a whole number from 1 to 8"):
+        features.of_glyphs(orientations=9)

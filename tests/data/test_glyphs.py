@@ -51,6 +51,14 @@ def test_seed_class_and_drawing_each_make_another_picture(pages):
     assert not np.allclose(glyphs.draw([0], [0], seed=1), pages[0, 0])
 
 
+def test_characters_are_turned_and_mirrored():
+    """Class 1,623 k + c is character c by k quarter turns, from k = 4 on those of its mirror."""
+    upright, *others = glyphs.draw([5 + 1623 * k for k in (0, 1, 2, 4, 7)], [3])[:, 0]
+    mirror = upright[:, ::-1]
+    expected = [np.rot90(upright), np.rot90(upright, 2), mirror, np.rot90(mirror, 3)]
+    np.testing.assert_array_equal(others, expected)
+
+
 def test_ink_covers_a_sane_part_of_the_page(pages):
     ink = pages.mean((2, 3))
     assert pages.min() == 0 and pages.max() == 1
@@ -100,7 +108,7 @@ def test_sheet_writes_a_png(tmp_path):
 @pytest.mark.parametrize(
     ("call", "error", "line"),
     [
-        (lambda: glyphs.draw([1700], [0]), IndexError, r"class 1700 .* 1623 \(0..1622\)"),
+        (lambda: glyphs.draw([12_984], [0]), IndexError, r"class 12984 .* \(0..12983\)"),
         (lambda: glyphs.draw([-1], [0]), IndexError, r"class -1 "),
         (lambda: glyphs.draw([0], [20]), IndexError, r"drawing 20 .* 20 \(0..19\)"),
         (lambda: glyphs.draw([0], [0], size=4), ValueError, "size 4 .* 8 pixels"),

@@ -20,7 +20,7 @@ FLIP = {
     "stays": (0.5, 0.9, 0.9, 0.9, 0.9, 0.9),
     "never": (0.5, 0.4, 0.1, 0.0, 0.0, 0.0),
 }
-AS_THE_PAPER = {"a quarter of the classes": "soon", "main": "goes"} | {
+AS_THE_PAPER = {"half of the classes": "soon", "main": "goes"} | {
     "weight decay 0.1": "stays",
     "Zipf exponent 1": "late",
 }
@@ -48,14 +48,14 @@ def verdicts(results: xr.Dataset) -> dict[str, str]:
 def test_networks_as_the_paper_says_replicate() -> None:
     assert set(verdicts(scores()).values()) == {"replicates"}
     assert lasting.tables(scores())[0].rows[2][:3] == ("main", "0.90 at 2,000", "0.10")
-    assert len(lasting.draw(scores()).axes) == 3
+    assert len(lasting.draw(scores()).axes) == 6
 
 
 @pytest.mark.parametrize(
     ("flips", "failing"),
     [
         ({"main": "stays"}, {"in-context learning is transient"}),
-        ({"a quarter of the classes": "late"}, {"more classes postpone it"}),
+        ({"half of the classes": "late"}, {"more classes postpone it"}),
         ({"Zipf exponent 1": "soon"}, {"a Zipf exponent postpones it"}),
         ({"weight decay 0.1": "goes"}, {"weight decay keeps it"}),
     ],
@@ -66,11 +66,11 @@ def test_statements_fail_on_networks_that_do_otherwise(flips: dict, failing: set
 
 
 def test_when_the_context_stops_winning() -> None:
-    one = scores(**{"weight decay 0.01": "never"}).sel(init=0)
+    one = scores(**{"a quarter of the classes": "never"}).sel(init=0)
     assert lasting.leaves(one, "main") == (3000, 4000)
     assert lasting.leaves(one, "weight decay 0.1") == (5000, math.inf)
-    assert math.isnan(lasting.leaves(one, "weight decay 0.01").low)
-    assert math.isnan(lasting.later("main", "weight decay 0.01")(one).low)
+    assert math.isnan(lasting.leaves(one, "a quarter of the classes").low)
+    assert math.isnan(lasting.later("main", "a quarter of the classes")(one).low)
 
 
 def test_weights_that_forget_fail() -> None:

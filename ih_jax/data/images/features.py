@@ -73,15 +73,26 @@ class Features:
         return hashlib.sha256(self.select(classes, exemplars).tobytes()).hexdigest()[:16]
 
 
-def of_glyphs(seed: int = 0) -> Features:
-    """The embedded default: invented characters, drawn on demand."""
+def of_glyphs(seed: int = 0, orientations: int = 1) -> Features:
+    """The embedded default: invented characters, drawn on demand.
+
+    Args:
+        seed: of the characters.
+        orientations: 1: upright alone, 1,623 classes; up to 8: turned and mirrored, too, each a
+            class of its own (12,984), upright ones first. Splits keep a character on one side.
+
+    Raises UserError for other numbers.
+    """
+    whole("orientations", orientations, least=1, most=glyphs.ORIENTATIONS)
+    turned = orientations > 1
     return Features(
         "glyphs",
-        glyphs.CLASSES,
+        glyphs.CLASSES * orientations,
         glyphs.DRAWINGS,
         glyphs.FEATURES,
         lambda classes, exemplars: _drawn(tuple(classes), tuple(exemplars), seed),
-        {"kind": "glyphs", "seed": seed},
+        {"kind": "glyphs", "seed": seed} | ({"orientations": orientations} if turned else {}),
+        np.tile(np.arange(glyphs.CLASSES), orientations) if turned else None,
     )
 
 
