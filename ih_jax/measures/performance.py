@@ -15,12 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ih_jax.clamps.apply import forward
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.holds import Holds
 from ih_jax.clamps.kinds import ablate, induction, preserve
@@ -28,6 +26,7 @@ from ih_jax.data.batches import Batch
 from ih_jax.errors import UserError
 from ih_jax.measures.base import measure
 from ih_jax.measures.probes import by_pieces
+from ih_jax.measures.shared_passes import Passes, each, passes
 from ih_jax.model.params import Config, Params
 from ih_jax.model.sites import Sites
 from ih_jax.tasks.fewshot_scores import METRICS, masked_logits, scores
@@ -49,13 +48,13 @@ def under(clamps: Clamps, config: Config, label_count: int | None = None) -> Mea
     Raises:
         UserError: there are no clamps, or one does not fit the model or is limited in time.
     """
-    stacked, count = _stack(clamps, config), len(clamps)
+    plan = _passes(clamps, config)
     used = None if label_count is None else np.asarray(label_count)
 
     @measure(dims=dict.fromkeys(METRICS, ("held",)), coords={"held": list(clamps)}, name="under")
     def of_network(params: Params, clamp: Holds, batch: Batch) -> dict[str, Array]:
         def of(piece: Batch) -> Array:
-            return _each(params, stacked, count, piece, lambda sites: scores(sites, piece, used))
+            return each(params, plan, piece, lambda sites: scores(sites, piece, used))
 
         found: Array = by_pieces(of, batch)
         return {metric: found[:, i] for i, metric in enumerate(METRICS)}
@@ -63,20 +62,14 @@ def under(clamps: Clamps, config: Config, label_count: int | None = None) -> Mea
     return of_network
 
 
-def correct(
-    params: Params, holds: Holds, count: int, batch: Batch, label_count: int | None = None
-) -> Array:
-    """[K, B] bool: is the query's label the most likely one, under each clamp?
-
-    `holds` are those of `count` clamps, K, along a first axis (`Clamp.stack`). The batch is taken
-    whole, not by pieces.
-    """
+def _correct(params: Params, plan: Passes, batch: Batch, label_count: int | None) -> Array:
+    """[K, B] bool: is the query's label the most likely one, under each clamp?"""
     used = None if label_count is None else np.asarray(label_count)
 
     def right(sites: Sites) -> Array:
         return jnp.argmax(masked_logits(sites, used), axis=0) == batch.labels[:, -1]
 
-    return _each(params, holds, count, batch, right)
+    return each(params, plan, batch, right)
 
 
 def mistakes(clamps: Clamps, config: Config, label_count: int | None = None) -> Measure:
@@ -93,7 +86,7 @@ def mistakes(clamps: Clamps, config: Config, label_count: int | None = None) -> 
     (Singh et al. 2024, tables 2 and 3, whose "ratio" is corrected over b's accuracy: 1 where the
     mistakes of a and b are independent.)
     """
-    stacked = _stack(clamps, config)
+    plan = _passes(clamps, config)
 
     names = list(clamps)
 
@@ -109,7 +102,7 @@ def mistakes(clamps: Clamps, config: Config, label_count: int | None = None) -> 
     )
     def of_network(params: Params, clamp: Holds, batch: Batch) -> dict[str, Array]:
         def of(piece: Batch) -> tuple[Array, Array]:
-            right = correct(params, stacked, len(clamps), piece, label_count).astype(jnp.float32)
+            right = _correct(params, plan, piece, label_count).astype(jnp.float32)
             wrong = 1 - right
             return wrong.mean(1), jnp.einsum("ab,cb->ac", wrong, right) / right.shape[1]
 
@@ -134,7 +127,7 @@ def by_label(clamps: Clamps, config: Config, label_count: int | None = None) -> 
 
     (Singh et al. 2024, fig. 16b and c.)
     """
-    stacked = _stack(clamps, config)
+    plan = _passes(clamps, config)
 
     @measure(
         dims=dict.fromkeys(("label_accuracy", "mistake_share"), ("held", "label")),
@@ -143,7 +136,7 @@ def by_label(clamps: Clamps, config: Config, label_count: int | None = None) -> 
     )
     def of_network(params: Params, clamp: Holds, batch: Batch) -> dict[str, Array]:
         def of(piece: Batch) -> tuple[Array, Array]:
-            right = correct(params, stacked, len(clamps), piece, label_count)
+            right = _correct(params, plan, piece, label_count)
             target = piece.labels[:, -1:] == jnp.arange(config.labels)[None]  # [B, C]
             return target.mean(0), (right[..., None] & target[None]).mean(1)
 
@@ -159,7 +152,7 @@ def by_label(clamps: Clamps, config: Config, label_count: int | None = None) -> 
     return of_network
 
 
-def _stack(clamps: Clamps, config: Config) -> Holds:
+def _passes(clamps: Clamps, config: Config) -> Passes:
     if not clamps:
         raise UserError("no clamps to measure under: give one or more, as {name: clamp}")
     for name, clamp in clamps.items():
@@ -167,27 +160,7 @@ def _stack(clamps: Clamps, config: Config) -> Holds:
             raise UserError(
                 f"clamp {name!r} is limited in time, a trained network is not: leave during() out"
             )
-    return Clamp.stack(list(clamps.values()), config)
-
-
-def _each(
-    params: Params, holds: Holds, count: int, batch: Batch, function: Callable[[Sites], Array]
-) -> Array:
-    """`function(sites)` of the pass under each of K stacked clamps, along a first axis.
-
-    One clamp after the other: K at once would need more memory, and weights shared under vmap crash
-    XLA on CPU. The clean pass that some clamps read is the same for all, and computed once.
-    """
-    given = None
-    if holds.needs_given and holds.replaced is None:
-        given = forward(params, batch, Holds(), "all" if holds.needs_all_rows else "query")
-
-    def one(own: tuple[Array, Holds]) -> Array:
-        return function(forward(params, batch, own[1], "query", given))
-
-    # Clamps that hold nothing have no arrays to count them by.
-    found: Array = jax.lax.map(one, (jnp.arange(count), jax.tree.map(jnp.asarray, holds)))
-    return found
+    return passes(clamps, config)
 
 
 # --- the paper's clamps, by name ----------------------------------------------------------------

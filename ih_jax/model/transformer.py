@@ -161,6 +161,30 @@ def _heads(
     return here("z", layer, mix(pattern, v) if plain else causal_attention(q, k, v, by_distance))
 
 
+def logits_of(params: Params, sites: Sites, left: Array) -> Array:
+    """[G, C, 1, B]: the query's logits if only some heads of the last layer had written.
+
+    Args:
+        params: the weights.
+        sites: of a pass; what is before the last layer and its heads' `z` are read.
+        left: [G, H], 1 for a head that has written, 0 for one that has not, in each of G cases.
+    """
+    block = params.blocks[-1]
+    z = sites["z"][-1][:, :, -1:]  # [H, E, 1, B]
+    heads, d_head, *rest = z.shape
+    W_out = block.attention.W_out.reshape(params.config.d_model, heads, d_head)
+    written = jnp.einsum("dhe,heb->hdb", W_out, z.reshape(heads, d_head, -1))
+    before = sites["resid_pre"][-1][:, -1:]
+
+    def of(gates: Array) -> Array:
+        x = before + jnp.tensordot(gates, written, axes=1).reshape(-1, *rest)
+        if block.mlp is not None:
+            x = x + mlp(block.mlp, norm(block.norm2, x))
+        return linear(params.W_U, norm(params.norm, x)) + params.b_U[:, None, None]
+
+    return jax.vmap(of)(left)
+
+
 def split(sites: Sites, parts: int) -> list[Sites]:
     """The sites of equal parts of a batch, one after the other."""
     by_part: list[Sites] = [{site: [] for site in sites} for _ in range(parts)]

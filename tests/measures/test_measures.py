@@ -27,7 +27,8 @@ from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Batch
 from ih_jax.errors import UserError
-from ih_jax.measures import circuits, heads, performance, probes, saddle
+from ih_jax.measures import circuits, heads, performance, probes, saddle, shared_passes
+from ih_jax.model.params import Config
 from ih_jax.sweeps.chunk import compiler_options
 from ih_jax.tasks.fewshot import fewshot
 
@@ -188,6 +189,47 @@ def test_under_clamps_is_the_forward_pass_with_each_of_them(some: list[str]) -> 
         right = np.mean(best == batch.labels[:, -1])
         np.testing.assert_allclose(found["in_context_accuracy"][i], right, rtol=1e-6)
     assert len(set(found["loss"].tolist())) == len(clamps)
+
+
+SELECTIONS = {
+    **performance.leave_one(4),
+    **performance.ablate_one(4),
+    **performance.perfect_match(4),
+    "less": c.ablate(0, 1) & c.ablate(1, [0, 3]) & c.ablate(1, 2) & c.preserve("patterns"),
+    "kept": c.ablate(0, 1) & c.preserve("patterns"),
+    "values": c.ablate(0, 2) & c.ablate(1, 2) & c.preserve("values"),
+    "mean": c.mean("z", 1, 1) & c.ablate(1, 2),
+}
+
+
+@pytest.mark.parametrize("config", [CONFIG, small(mlp_ratio=2)], ids=["attention", "mlp"])
+def test_heads_of_the_last_layer_are_left_out_of_one_pass_as_of_many(config: Config) -> None:
+    params, batch = network(config, 1), sequences(config, 24)
+    found = measured(performance.under(SELECTIONS, config), params, batch)
+    for i, (name, clamp) in enumerate(SELECTIONS.items()):
+        direct = look(params, batch, clamp.arrays(config))
+        np.testing.assert_allclose(
+            found["loss"][i], query_loss(direct, batch), rtol=1e-5, err_msg=name
+        )
+    assert len(set(np.round(found["loss"], 5).tolist())) == len(SELECTIONS)
+
+
+@pytest.mark.parametrize(
+    ("clamps", "count"),
+    [
+        (performance.wiring(8), 33),
+        (performance.leave_one(8), 1),
+        (performance.perfect_match(8), 8),
+        (performance.ablate_one(8, layer=0), 8),
+        (performance.direct_path(8), 2),
+    ],
+)
+def test_clamps_that_differ_in_heads_of_the_last_layer_share_a_pass(
+    clamps: dict[str, Clamp], count: int
+) -> None:
+    plan = shared_passes.passes(clamps, small(heads=8))
+    passes = len(plan.place) if plan.left is None else len(plan.left)
+    assert passes == count and len(plan.place) == len(clamps)
 
 
 def test_a_graft_is_read_under_its_own_clean_pass() -> None:
