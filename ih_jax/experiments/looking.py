@@ -10,7 +10,8 @@ from ih_jax.data.batches import Batch
 from ih_jax.experiments.base import Options
 from ih_jax.measures.probes import by_context, exhaustive, subset
 from ih_jax.model.params import Config
-from ih_jax.sweeps.measuring import Measure, Probe
+from ih_jax.sweeps.array_labels import Measure
+from ih_jax.sweeps.measuring import Probe
 from ih_jax.sweeps.trajectory import Trajectories
 from ih_jax.tasks.base import Task
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ih_jax.errors import UserError
-from ih_jax.sweeps.measuring import LABELS, ArrayLabels, Coords
+from ih_jax.sweeps.array_labels import LABELS, ArrayLabels, Coords
 
 F = TypeVar("F", bound=Callable[..., Any])
 # Of a network: `Params`, or what stands for them in one of another architecture, as

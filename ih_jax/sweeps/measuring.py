@@ -1,17 +1,17 @@
 """Measuring: one function of a network, applied to the checkpoints of many runs on all devices.
 
-A measure is `function(params, clamp, probe)` for one network, of one array or of {name: array}. It
-may say what the axes of its arrays are called (`measures.base.measure`); `labelled` reads that.
+A measure is `function(params, clamp, probe)` for one network, of one array or of {name: array};
+`array_labels` says what the axes of these are called.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -20,43 +20,63 @@ import numpy as np
 import xarray as xr
 from jax import Array
 
-from ih_jax import errors, platforms
+from ih_jax import errors, memory, platforms
 from ih_jax.data.batches import Leaf, Sequences
 from ih_jax.errors import UserError
 from ih_jax.model.params import Params
+from ih_jax.sweeps.array_labels import VALUE, Measure, called, check_dims, labelled
 from ih_jax.sweeps.chunk import compiler_options, runs_at_once
 from ih_jax.sweeps.packing import packing
 from ih_jax.sweeps.programs import workers
-from ih_jax.sweeps.results import axis_labels
 from ih_jax.sweeps.runs import Group, RunSpec
 from ih_jax.sweeps.study import Study
 from ih_jax.tasks.base import Task
 
 NETWORKS_AT_ONCE = 64  # (run, checkpoint) pairs in a device's memory together
-LABELS = "labels_of_arrays"  # the attribute of a measure that names its dims
-VALUE = "value"  # the name of the array of a measure that gives only one
 
-Measure = Callable[..., Any]  # of (params, clamp, probe), and of what is a network's own
 # Sequences that all networks see, or a function that gives those of a network from its task.
 # Several by name, for a measure that compares them.
 Some = Sequences | Mapping[str, Sequences]
 Probe = Some | Callable[[Task], Some]
 Read = Callable[[int, int], Params]  # the weights of (run, step), in NumPy
 Checkpoint = tuple[RunSpec, int]  # a run and a step
-Coords = Mapping[str, Sequence[Any] | Callable[[int], Sequence[Any]]]  # labels, or of a size
 
 
-@dataclass(frozen=True)
-class ArrayLabels:
-    """What a measure says of its arrays: see `measures.base.measure`, which attaches it."""
+def over_checkpoints(
+    study: Study,
+    read: Read,
+    function: Measure,
+    steps: Mapping[int, Sequence[int]],
+    probe: Probe | None,
+    sequences: int,
+    own: Mapping[int, Any] | None = None,
+    near: Callable[[int, int], Any] | None = None,
+) -> xr.Dataset | xr.DataArray:
+    """What a measure gives, with the axes of the study and its own; NaN where nothing was measured.
 
-    dims: tuple[str, ...] | Mapping[str, tuple[str, ...]]
-    coords: Mapping[str, Sequence[Any] | Callable[[int], Sequence[Any]]] = field(
-        default_factory=dict
-    )
-    name: str | None = None
-    units: str | Mapping[str, str] = ""
-    description: str | Mapping[str, str] = ""
+    Arguments are those of `measured`.
+
+    Raises:
+        UserError: the measure's dims do not fit its arrays, or these take more memory than is free.
+    """
+    chosen = sorted({step for each in steps.values() for step in each})
+    place = {step: number for number, step in enumerate(chosen)}
+    filled: dict[str, np.ndarray] = {}
+    for run, step, arrays in measured(study, read, function, steps, probe, sequences, own, near):
+        if not filled:
+            check_dims(study, function, arrays)  # said before all is measured
+            shape = (len(study.runs), len(chosen))
+            memory.check(
+                4 * math.prod(shape) * sum(value.size for value in arrays.values()),
+                f"the measure of {shape[0]:,} runs at {shape[1]:,} checkpoints",
+            )
+            filled = {
+                name: np.full((*shape, *value.shape), np.nan, np.float32)
+                for name, value in arrays.items()
+            }
+        for name, value in arrays.items():
+            filled[name][run, place[step]] = value
+    return labelled(study, function, chosen, filled)
 
 
 def measured(
@@ -110,7 +130,7 @@ def _array(function: Measure, value: Any) -> Array:
         return jnp.asarray(value)
     except (TypeError, ValueError):
         raise UserError(
-            f"{_called(function)} gives {errors.given(value)}: give an array, or a dict of arrays "
+            f"{called(function)} gives {errors.given(value)}: give an array, or a dict of arrays "
             "by name"
         ) from None
 
@@ -211,141 +231,3 @@ def _one_by_one(
     found = future.result()
     for place, (run, step) in enumerate(some):
         yield run.index, step, {name: values[place] for name, values in found.items()}
-
-
-# --- labels of the arrays -----------------------------------------------------------------------
-
-
-def labels_of(function: Measure) -> ArrayLabels | None:
-    """What a measure says of its arrays, through `functools.partial` too; None if it is silent."""
-    inner = getattr(function, "func", function)
-    found: ArrayLabels | None = getattr(function, LABELS, getattr(inner, LABELS, None))
-    return found
-
-
-def dims_of(function: Measure, arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, ...]]:
-    """The dims of what a measure gave for one network; `<name>_0` ... where it does not name them.
-
-    Raises UserError where what it says and what it gave differ.
-    """
-    labels = labels_of(function)
-    if labels is None:
-        return {k: tuple(f"{k}_{i}" for i in range(v.ndim)) for k, v in arrays.items()}
-    who, dims = _called(function), labels.dims
-    if not isinstance(dims, Mapping):
-        if list(arrays) != [VALUE]:
-            raise UserError(
-                f"{who} gives arrays {', '.join(arrays)}, but dims of a single one, {dims}: give "
-                "dims={name: (...)} with the dims of each"
-            )
-        dims = {VALUE: dims}
-    if set(dims) != set(arrays):
-        given = "one array" if list(arrays) == [VALUE] else f"arrays {', '.join(arrays)}"
-        raise UserError(
-            f"{who} gives {given}, but dims of {', '.join(dims)}: name the dims of each array that "
-            "it gives, and of no other"
-        )
-    for name, own in dims.items():
-        if len(own) != arrays[name].ndim:
-            what = who if name == VALUE else f"{name} of {who}"
-            raise UserError(
-                f"{what} has shape {arrays[name].shape} for one network, but dims {own}: "
-                f"name {arrays[name].ndim} dims, one for each axis"
-            )
-    return {name: tuple(own) for name, own in dims.items()}
-
-
-def labelled(
-    study: Study, function: Measure, steps: Sequence[int], filled: Mapping[str, np.ndarray]
-) -> xr.Dataset | xr.DataArray:
-    """A measure's arrays [runs, steps, ...] with the study's axes, progress and their own dims.
-
-    A dim that the measure names without labels is numbered from 0. A Dataset where the measure
-    gives a dict. Its dims are those that `check_dims` has passed.
-    """
-    axes = {**axis_labels(study), study.task.unit: np.array(steps) * study.unit}
-    labels = labels_of(function)
-    dims = dims_of(function, {name: values[0, 0] for name, values in filled.items()})
-    arrays = {}
-    for name, own in dims.items():  # in this order: JAX sorts the arrays of a dict
-        values = filled[name]
-        sizes = dict(zip(own, values.shape[2:], strict=True))
-        coords = dict(axes)
-        if labels is not None:
-            coords |= {dim: _coordinate(labels, dim, size) for dim, size in sizes.items()}
-        whole = values.reshape(*study.shape, *values.shape[1:])
-        arrays[name] = xr.DataArray(whole, dims=[*axes, *sizes], coords=coords, name=name)
-        if labels is not None:
-            _describe(arrays[name], name, labels)
-    if list(arrays) == [VALUE]:
-        return arrays[VALUE].rename(_called(function))
-    return xr.Dataset(arrays)
-
-
-def check_dims(
-    study: Study, function: Measure, arrays: Mapping[str, np.ndarray]
-) -> dict[str, tuple[str, ...]]:
-    """As `dims_of`, of what a measure gave for the first network, before all are measured.
-
-    Raises UserError also where a dim is an axis of the study, has two sizes, or is given more or
-    fewer labels than that.
-    """
-    dims, labels = dims_of(function, arrays), labels_of(function)
-    for name, own in dims.items():
-        twice = [dim for i, dim in enumerate(own) if dim in own[:i]]
-        if twice:
-            raise UserError(f"{_called(function)}: {name} has two dims {twice[0]!r}: rename one")
-        taken = [dim for dim in own if dim in (*study.axes, study.task.unit)]
-        if taken:
-            raise UserError(
-                f"{_called(function)} has a dim {taken[0]!r}, which is an axis of the study: "
-                "give it another name"
-            )
-    for dim, size in _sizes(function, arrays, dims).items():
-        count = size if labels is None else len(_coordinate(labels, dim, size))
-        if count != size:
-            raise UserError(
-                f"{_called(function)}: the labels of a dim do not fit: {dim!r} has {size} entries "
-                f"and {count} labels: give one each"
-            )
-    return dims
-
-
-def _coordinate(labels: ArrayLabels, dim: str, size: int) -> Sequence[Any] | np.ndarray:
-    """The labels along a dim that the measure names; numbers from 0 where it gives none."""
-    given = labels.coords.get(dim)
-    if given is None:
-        return np.arange(size)
-    return list(given(size) if callable(given) else given)
-
-
-def _describe(array: xr.DataArray, name: str, labels: ArrayLabels) -> None:
-    """Units and description, where xarray's plots look for them."""
-    for attribute, given in (("units", labels.units), ("long_name", labels.description)):
-        text = given.get(name, "") if isinstance(given, Mapping) else given
-        if text:
-            array.attrs[attribute] = text
-
-
-def _sizes(
-    function: Measure, arrays: Mapping[str, np.ndarray], dims: Mapping[str, tuple[str, ...]]
-) -> dict[str, int]:
-    """The size of each dim. Raises UserError where one has two."""
-    sizes: dict[str, int] = {}
-    for name, own in dims.items():
-        for dim, size in zip(own, arrays[name].shape, strict=True):
-            if sizes.setdefault(dim, size) != size:
-                raise UserError(
-                    f"{_called(function)} has arrays with {sizes[dim]} and {size} along "
-                    f"{dim!r}: give the dim another name in one of them"
-                )
-    return sizes
-
-
-def _called(function: Measure) -> str:
-    """The measure's name, for messages and for the array that it gives."""
-    labels = labels_of(function)
-    if labels is not None and labels.name:
-        return labels.name
-    inner = getattr(function, "func", function)
-    return str(getattr(inner, "__name__", VALUE))

@@ -9,9 +9,7 @@ t.network(clamp="pulse", init=5)
 
 from __future__ import annotations
 
-import functools
 import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,20 +22,18 @@ import xarray as xr
 
 from ih_jax import array_files, memory, paths
 from ih_jax.data.batches import Sequences
-from ih_jax.errors import UserError, given, real, unknown, whole, wholes
-from ih_jax.model.params import Config, Params, init
-from ih_jax.sweeps import store
-from ih_jax.sweeps.measuring import Measure, Probe, check_dims, labelled, measured
+from ih_jax.errors import UserError, given, real, whole, wholes
+from ih_jax.model.params import Params
+from ih_jax.sweeps import finding, store
+from ih_jax.sweeps.array_labels import Measure
+from ih_jax.sweeps.kept_parts import KeptParts
+from ih_jax.sweeps.measuring import Probe, over_checkpoints
 from ih_jax.sweeps.network import Network
-from ih_jax.sweeps.programs import host_memory
 from ih_jax.sweeps.records import BlockRecord
 from ih_jax.sweeps.results import assemble
 from ih_jax.sweeps.runs import RunSpec
 from ih_jax.sweeps.show import table
 from ih_jax.sweeps.study import Study
-
-# Of the machine's memory, and bytes: for weights that were read and may be read again.
-MEMORY_SHARE, MOST_KEPT = 1 / 8, 10**9
 
 
 class Trajectories:
@@ -67,8 +63,7 @@ class Trajectories:
                 "study that was trained there"
             )
         self._study = study
-        self._parts: dict[Path, Params] = {}  # the weights of parts, that read last at the end
-        self._kept = 0  # bytes of these
+        self._parts = KeptParts()
 
     @cached_property
     def study(self) -> Study:
@@ -136,29 +131,7 @@ class Trajectories:
         An axis along which there is only one label may be left out. Raises UserError for an axis or
         a label that is not there, and where several runs have these labels.
         """
-        axes = self.study.axes
-        for axis, label in labels.items():
-            if axis not in axes:
-                raise unknown("axis", axis, axes)
-            known = list(map(str, axes[axis]))
-            if str(label) not in known:
-                raise unknown(axis, label, known)
-        # Along each axis, the places that fit.
-        places = [
-            [
-                i
-                for i, each in enumerate(own)
-                if axis not in labels or str(each) == str(labels[axis])
-            ]
-            for axis, own in axes.items()
-        ]
-        count = math.prod(map(len, places))
-        if count != 1:
-            open_ = {axis: each for axis, each in axes.items() if axis not in labels}
-            missing = [f"{axis} ({_some(each)})" for axis, each in open_.items() if len(each) > 1]
-            given = ", ".join(f"{a}={v!r}" for a, v in labels.items()) or "no labels"
-            raise UserError(f"{count} runs have {given}: give one of {' and '.join(missing)} too")
-        return int(np.ravel_multi_index([at[0] for at in places], self.study.shape))
+        return finding.number_of(self.study, labels)
 
     def steps(self, run: int) -> list[int]:
         """The steps at which a run's weights were kept, up to its horizon."""
@@ -207,10 +180,7 @@ class Trajectories:
             if step is not None:
                 raise UserError(f"step {step} and {unit} {seen}: give either")
             real(unit, seen)
-            kept = self.steps(number)
-            step = next((each for each in kept if each * self.study.unit == seen), -1)
-            if step < 0:
-                raise UserError(_no_checkpoint(number, seen, kept, self.study))
+            step = finding.step_at(self.study, number, seen, self.steps(number))
         step = last if step is None else step
         params, spec = self.params(number, step), self.study.runs[number]
         name = ", ".join(f"{axis} {label}" for axis, label in spec.names.items())
@@ -276,26 +246,9 @@ class Trajectories:
                 f"{given(kept)}"
             )
         some = {run: [step for step in each if step in some_steps] for run, each in of_run.items()}
-        filled: dict[str, np.ndarray] = {}
-        place = {step: number for number, step in enumerate(chosen)}
-        every = measured(
+        return over_checkpoints(
             self.study, self._read, function, some, probe, sequences, own, self._place_on_disk()
         )
-        for run, step, arrays in every:
-            if not filled:
-                check_dims(self.study, function, arrays)  # said before all is measured
-                shape = (len(self.study.runs), len(chosen))
-                memory.check(
-                    4 * math.prod(shape) * sum(value.size for value in arrays.values()),
-                    f"the measure of {shape[0]:,} runs at {shape[1]:,} checkpoints",
-                )
-                filled = {
-                    name: np.full((*shape, *value.shape), np.nan, np.float32)
-                    for name, value in arrays.items()
-                }
-            for name, value in arrays.items():
-                filled[name][run, place[step]] = value
-        return labelled(self.study, function, chosen, filled)
 
     @property
     def finished(self) -> bool:
@@ -314,7 +267,7 @@ class Trajectories:
             study = self.study
         except UserError as error:  # a card can be read where its data is gone
             return {**rows, "study": str(error), "finished": "yes" if self.finished else "no"}
-        rows["axes"] = "; ".join(f"{axis}: {_some(v)}" for axis, v in study.axes.items())
+        rows["axes"] = "; ".join(f"{axis}: {finding.some(v)}" for axis, v in study.axes.items())
         steps = sorted({step for block in self.blocks for step in block.steps()})
         if steps:
             begin, end = (step * study.unit for step in (steps[0], steps[-1]))
@@ -342,57 +295,9 @@ class Trajectories:
         return place
 
     def _read(self, run: int, step: int) -> Params:
-        """As `params`, in NumPy; the parts that were read last stay in memory."""
+        """As `params`, in NumPy."""
         block, place, spec = self._find(run)
-        path, about = block.parts[block.part_of[step]]
-        if path in self._parts:
-            whole = self._parts[path]
-        else:
-            leaves, _ = store.load_part(path)
-            at = (len(about["steps"]), len(block.runs))
-            whole = store.rebuild(_shapes(spec.config), leaves, "params", at)
-            self._keep(path, whole)
-        index = about["steps"].index(step)
-        found: Params = jax.tree.map(lambda leaf: leaf[index, place], whole)
-        return found
-
-    def _keep(self, path: Path, weights: Params) -> None:
-        """Keep a part's weights in memory, and drop earlier ones that leave no room for it."""
-        self._parts[path] = weights
-        self._kept += _bytes(weights)
-        room = min(MEMORY_SHARE * host_memory(), MOST_KEPT)
-        while self._kept > room and len(self._parts) > 1:
-            self._kept -= _bytes(self._parts.pop(next(iter(self._parts))))
-
-
-@functools.cache
-def _shapes(config: Config) -> Params:
-    """The weights of a network, as shapes."""
-    found: Params = jax.eval_shape(lambda: init(jax.random.key(0), config))
-    return found
-
-
-def _bytes(weights: Params) -> int:
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(weights))
-
-
-def _no_checkpoint(run: int, seen: float, steps: Sequence[int], study: Study) -> str:
-    """What to say where nothing was kept at so many sequences: the nearest that there are."""
-    every = [step * study.unit for step in steps]
-    near = sorted(sorted(every, key=lambda each: abs(each - seen))[:3])
-    shown = ", ".join(f"{each:,}" for each in near)
-    return (
-        f"run {run} has no checkpoint at {seen:,} {study.task.unit}: the nearest of its "
-        f"{len(every)} are at {shown} (checkpoints= of a study says where they are kept)"
-    )
-
-
-def _some(labels: Sequence[Any], most: int = 6) -> str:
-    """Labels of an axis, the middle of a long one left out."""
-    each = [str(label) for label in labels]
-    if len(each) > most:
-        each = [*each[: most - 2], "...", each[-1], f"({len(labels)})"]
-    return ", ".join(each)
+        return self._parts.read(block, place, spec.config, step)
 
 
 def load(folder: str | Path, study: Study | None = None) -> Trajectories:

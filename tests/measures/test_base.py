@@ -10,7 +10,7 @@ import xarray as xr
 import ih_jax as ih
 from ih_jax.data.images.features import of_gaussian
 from ih_jax.measures import circuits, heads, performance
-from ih_jax.sweeps.measuring import check_dims
+from ih_jax.sweeps.array_labels import check_dims
 
 
 @pytest.fixture(scope="module")

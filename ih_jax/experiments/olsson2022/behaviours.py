@@ -35,7 +35,7 @@ from ih_jax.measures.heads import BY_HEAD
 from ih_jax.measures.probes import repeated_tokens
 from ih_jax.measures.removal import logit_attribution
 from ih_jax.model.params import Params
-from ih_jax.sweeps.measuring import Measure
+from ih_jax.sweeps.array_labels import Measure
 from ih_jax.tasks.language import Language, token_losses
 
 COPYING = Model("literal copying", "olsson_depths", {"layers": 2, "mlp_ratio": None})

@@ -33,7 +33,7 @@ from ih_jax.measures.base import measure as named
 from ih_jax.measures.heads import BY_HEAD
 from ih_jax.measures.removal import without_head
 from ih_jax.model.params import Params
-from ih_jax.sweeps.measuring import Measure
+from ih_jax.sweeps.array_labels import Measure
 from ih_jax.tasks.language import Language, token_losses
 
 SEQUENCES = 64  # of each part

@@ -28,7 +28,7 @@ from ih_jax.measures.base import measure
 from ih_jax.measures.heads import BY_HEAD
 from ih_jax.measures.probes import each_piece
 from ih_jax.model.params import Params
-from ih_jax.sweeps.measuring import Measure
+from ih_jax.sweeps.array_labels import Measure
 from ih_jax.sweeps.trajectory import Trajectories
 from ih_jax.tasks.language import token_losses
 

@@ -21,7 +21,7 @@ from ih_jax.experiments.base import Found, Options
 from ih_jax.measures.heads import induction_strength, previous_token_strength
 from ih_jax.measures.probes import by_context, exhaustive
 from ih_jax.model.params import Params
-from ih_jax.sweeps.measuring import LABELS, Measure
+from ih_jax.sweeps.array_labels import LABELS, Measure
 from ih_jax.tasks.base import Task
 
 AS_MANY = 3  # previous-token heads: as many as the paper chose in its network
