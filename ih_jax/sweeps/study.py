@@ -8,8 +8,6 @@ share one program (a *group*).
 
 from __future__ import annotations
 
-import html
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -17,26 +15,22 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ih_jax import gate, memory, paths
+from ih_jax import gate, paths
 from ih_jax.clamps import per_seed
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.data.registered import for_card, tuples
-from ih_jax.errors import LARGEST, UserError, given, several
-from ih_jax.model.params import TABLES, Config
-from ih_jax.sweeps.checking import check_own
-from ih_jax.sweeps.runs import Common, Group, RunSpec
+from ih_jax.errors import LARGEST, UserError, given
+from ih_jax.sweeps.making_runs import Product, runs_of
+from ih_jax.sweeps.runs import Group, RunSpec
 from ih_jax.sweeps.settings import (
-    MODEL_SETTINGS,
-    OWN_SETTINGS,
     by_network,
     check_runs,
-    check_setting,
-    check_settings,
     is_axis,
     labels_of_axis,
     refuse_unknown,
     run_settings,
 )
+from ih_jax.sweeps.show import table
 from ih_jax.sweeps.timetable import GRID, Progress, default_looks, timetable
 from ih_jax.tasks.base import Task, of_card
 
@@ -110,10 +104,9 @@ class Study:
             each, evaluate = default_looks(self.task, self.horizons, named)
             if each != self.task.evaluation_sequences:
                 self.task = self.task.replace(evaluation_sequences=each)
-        self.commons: tuple[Common, ...]
-        self.runs, self.commons = self._make_runs(fixed)
+        product = Product(self.task, self.clamps, self.axes, self.paired, fixed, self.horizons)
+        self.runs, self.commons = runs_of(product)
         self._timetables: dict[int, list[tuple[int, int, bool]]] = {}  # by the horizon of a block
-        self._check_own_task()
         progress = self._progress()
         self.evaluations = progress.evaluations(evaluate)
         self.checkpoints = progress.checkpoints(checkpoints, self.evaluations)
@@ -158,19 +151,6 @@ class Study:
             group_of[id(run.common)].append(run)
         return tuple(Group(program, tuple(runs)) for (program, *_), runs in found.items())
 
-    def _check_own_task(self) -> None:
-        """Raises UserError where a task of one's own does not fit its model or its clamps."""
-        seen: set[Any] = set()
-        for each in self.commons:
-            key = (each.program, id(each.clamp))
-            try:
-                known = key in seen
-            except TypeError:  # `check_own` says what does not hash
-                known = False
-            if not known:
-                check_own(each.program, each.task, each.clamp)
-                seen.add(key)
-
     def _progress(self) -> Progress:
         """How far runs go. Raises UserError where a step is not as long in all of them."""
         if len({each.program.unit for each in self.commons}) > 1:
@@ -185,100 +165,6 @@ class Study:
                 f"most {LARGEST * self.unit:,}"
             )
         return Progress(self.task.unit, self.unit, per_sequence, horizons)
-
-    def _make_runs(self, fixed: dict[str, Any]) -> tuple[tuple[RunSpec, ...], tuple[Common, ...]]:
-        """All runs, and what they have in common (see `runs`)."""
-        own = self._own_settings()
-        counted = [axis not in own for axis in self.axes]  # whether runs along it have no `Common`
-        clamps = list(self.clamps.values())
-        paired = [values for key, values in self.paired.items() if key not in own]
-        commons: dict[Any, Common] = {}
-        tasks: dict[Any, Task] = {}
-        self._fitting: set[Any] = set()
-        runs = []
-        indices = [range(len(labels)) for labels in self.axes.values()]
-        for number, place in enumerate(itertools.product(*indices)):
-            key: Any = tuple(itertools.compress(place, counted))
-            clamp = clamps[place[0]]
-            if isinstance(clamp, per_seed.PerSeed):  # many networks may have one and the same
-                key = (key, id(clamp.of(self.axes["init"][place[1]])))
-            if paired:
-                key = (key, _shared(paired, self.axes["init"][place[1]]))
-            common = commons.get(key)
-            if common is None:
-                common = commons[key] = self._common(place, fixed, own, tasks)
-            runs.append(RunSpec(number, place, common))
-        return tuple(runs), tuple(commons.values())
-
-    def _common(
-        self,
-        place: tuple[int, ...],
-        fixed: dict[str, Any],
-        own: tuple[str, ...],
-        tasks: dict[Any, Task],
-    ) -> Common:
-        """What a run at this place along the axes has in common with others.
-
-        `tasks` are those made so far, by their settings: one task's data is read once.
-        """
-        defaults = run_settings(self.task)
-        names = {axis: self.axes[axis][i] for axis, i in zip(self.axes, place, strict=True)}
-        chosen = {**fixed, **{k: v for k, v in names.items() if k != "clamp"}}
-        chosen |= {k: self._of_network(k, names["init"]) for k in self.paired}
-        horizon = chosen.pop(self.task.unit, self.horizons)
-        if isinstance(horizon, Mapping):
-            if names["clamp"] not in horizon:
-                raise UserError(f"{self.task.unit} has no horizon for clamp {names['clamp']!r}")
-            horizon = horizon[names["clamp"]]
-        of_run = {k: v for k, v in chosen.items() if k in defaults}
-        settings = {**defaults, **of_run, self.task.unit: horizon}
-        check_settings(settings, self.task.unit)
-        of_task = {k: chosen[k] for k in self.task.settings if k in chosen}
-        key = tuple(sorted((k, str(v)) for k, v in of_task.items()))
-        if key not in tasks:
-            tasks[key] = self.task.replace(**of_task) if of_task else self.task
-        task = tasks[key]
-        of_model = {k: v for k, v in task.defaults.items() if k in MODEL_SETTINGS}
-        of_model |= {k: v for k, v in chosen.items() if k in MODEL_SETTINGS}
-        config = task.config(**of_model)
-        if config.positions in TABLES and task.context_length > config.max_positions:
-            raise UserError(
-                f"sequences have {task.context_length} tokens, the table of positions "
-                f"{config.max_positions}: raise max_positions"
-            )
-        clamp = self.clamps[names["clamp"]]
-        if isinstance(clamp, per_seed.PerSeed):
-            clamp = clamp.of(names["init"])
-        # Many runs have these in common; the study keeps the clamp alive.
-        sizes = (task.batch, task.context_length, task.evaluation_sequences)
-        together = (id(clamp), config, *sizes)
-        if together not in self._fitting:
-            _check_size(config, task)
-            clamp.arrays(config)  # refuses layers and heads that are not there
-            self._fitting.add(together)
-        return Common(clamp, task, settings, config, own, self.axes, self.paired)
-
-    def _own_settings(self) -> tuple[str, ...]:
-        """The settings that differ between runs and are arrays of a program; all are checked."""
-        known = set(OWN_SETTINGS) - set(self.task.settings)
-        own = tuple(key for key in (*self.axes, *self.paired) if key in known)
-        for key in own:
-            if key in self.paired:
-                values: Any = (self._of_network(key, init) for init in self.axes["init"])
-            else:
-                values = self.axes[key]
-            for value in values:
-                check_setting(key, value)
-        return own
-
-    def _of_network(self, setting: str, init: int) -> Any:
-        """A paired setting of the network `init`. Raises UserError where it has none."""
-        values = self.paired[setting]
-        if init not in values:
-            raise UserError(
-                f"{setting} is given for init {several(values)}, not for {init}: add it"
-            )
-        return values[init]
 
     def timetable(self, steps: int) -> list[tuple[int, int, bool]]:
         """(step, what is evaluated, whether weights are kept), up to a horizon of `steps`."""
@@ -311,12 +197,7 @@ class Study:
             "cost": f"{self.seen:.3g} {self.task.unit} in all",
             "looks": f"{len(self.evaluations)} evaluations, {len(self.checkpoints)} checkpoints",
         }
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
-            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
-            for name, value in rows.items()
-        )
-        return f"<b>{type(self).__name__} {html.escape(self.name)}</b><table>{cells}</table>"
+        return table(f"{type(self).__name__} {self.name}", rows)
 
     def describe(self) -> dict[str, Any]:
         """Everything that decides the numbers, as JSON: what a resumed sweep must share."""
@@ -353,14 +234,6 @@ class Study:
             ) from None
 
 
-def _shared(paired: Sequence[Mapping[int, Any]], init: int) -> Any:
-    """Equal for networks whose paired settings are the same single values, else its own."""
-    values = [each.get(init) for each in paired]
-    if all(isinstance(value, int | float | str) for value in values):
-        return tuple((type(value), value) for value in values)
-    return init
-
-
 class _Described(msgspec.Struct):
     """What `Study.describe` gives, as a card has it."""
 
@@ -371,20 +244,6 @@ class _Described(msgspec.Struct):
     settings: dict[str, Any]
     evaluate: list[gate.Seen] | None = None
     checkpoints: list[gate.Seen] | None = None
-
-
-def _check_size(config: Config, task: Task) -> None:
-    """Raise UserError where one run alone takes more memory than is free."""
-    what = f"a network of {config.layers:,} layers of width {config.d_model:,}"
-    if not config.language:
-        what += f" on {config.features:,} features"
-    # Weights, two moments and gradients; the stream and what attention reads of it, layer by layer.
-    memory.check(16 * config.weights, f"training {what}")
-    numbers = task.batch * task.context_length * config.d_model * (1 + 4 * config.layers)
-    memory.check(4 * numbers, f"a batch of {task.batch:,} sequences in {what}")
-    sequences = task.evaluation_sequences
-    numbers = sequences * task.context_length
-    memory.check(4 * numbers, f"an evaluation set of {sequences:,} sequences")
 
 
 def _shown(labels: Sequence[Any], most: int = 4) -> str:
