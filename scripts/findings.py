@@ -25,7 +25,8 @@ from ih_jax.measures.heads import induction_strength
 from ih_jax.measures.probes import exhaustive, subset
 from ih_jax.model.params import init
 from ih_jax.reports import report
-from ih_jax.sweeps import cards, store
+from ih_jax.sweeps import cards
+from ih_jax.sweeps.card_file import write_card
 from ih_jax.sweeps.chunk import compiler_options
 
 CHECKED = 2  # networks whose strengths before training are compared with those of fig3
@@ -89,7 +90,7 @@ def _write(
     report.write(out / experiment.name, experiment, made.drop_attrs(), said)
     read = [json.loads((REPLICATION / name / "card.json").read_text()) for name in names]
     trainings = {each["name"]: each for one in read for each in one["trainings"]}
-    store.write_card(
+    write_card(
         out / experiment.name,
         {
             "experiment": experiment.name,

@@ -21,7 +21,8 @@ from ih_jax.experiments.base import Experiment, Found, Options
 from ih_jax.reports import parts, report
 from ih_jax.reports.announcing import amount, seen_by_unit
 from ih_jax.reports.tables import Findings
-from ih_jax.sweeps import cards, store
+from ih_jax.sweeps import cards
+from ih_jax.sweeps.card_file import read_card, write_card
 
 LATER = ("first_seed", "vary", "part")  # options that cards of before do not have
 
@@ -42,7 +43,7 @@ def finish(
 ) -> Findings:
     """Measure, decide and draw an experiment, and return its findings."""
     card = _card(experiment, found, folder, made_by)
-    before = store.read_card(folder) if paths.is_there(folder / "card.json") else {}
+    before = read_card(folder) if paths.is_there(folder / "card.json") else {}
     same_code = _same(before, card, "versions", "commit", "code")
     if made_by.resume and before.get("finished") and same_code:
         console.print(f"{experiment.name}: its results are already in {folder}/")
@@ -82,7 +83,7 @@ def measured_part(
 
 def finished_in_parts(experiment: Experiment, folder: Path, made_by: MadeBy) -> bool:
     """Whether the results of all parts are there, by this code with these options."""
-    before = store.read_card(folder) if paths.is_there(folder / "card.json") else {}
+    before = read_card(folder) if paths.is_there(folder / "card.json") else {}
     now = json.loads(json.dumps(_card(experiment, {}, folder, made_by)))
     same = all(before.get(k) == now.get(k) for k in ("options", "versions", "commit", "code"))
     return made_by.resume and same and bool(before.get("finished") and before.get("parts"))
@@ -118,13 +119,13 @@ def _write(
     began: float,
 ) -> Findings:
     """Write the folder of an experiment; results of other networks that lie there stay beside."""
-    before = store.read_card(folder) if paths.is_there(folder / "card.json") else {}
+    before = read_card(folder) if paths.is_there(folder / "card.json") else {}
     if before and not _same(before, card):
         moved = report.set_aside(folder)
         console.print(f"earlier results of {experiment.name} are kept in {moved}", style="dim")
     findings = report.write(folder, experiment, results, said, made_by.file, made_by.draw)
     seconds = round(time.monotonic() - began, 1)
-    store.write_card(folder, {**card, "finished": True, "seconds": seconds})
+    write_card(folder, {**card, "finished": True, "seconds": seconds})
     name = "figure, table and numbers: {}/README.md" if made_by.draw else "numbers: {}/results.nc"
     console.print(name.format(folder))
     return findings

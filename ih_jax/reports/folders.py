@@ -15,7 +15,7 @@ from typing import Any
 from ih_jax import files, paths
 from ih_jax.errors import UserError
 from ih_jax.reports.planning import Planned
-from ih_jax.sweeps import store
+from ih_jax.sweeps.card_file import read_card
 
 BEGUN = ".begun.json"
 
@@ -52,7 +52,7 @@ def say_finished(folder: Path) -> None:
 def look(folder: Path) -> Told:
     """What a folder is about. Raises UserError where it holds neither a sweep nor an experiment."""
     begun = folder / BEGUN
-    card = store.read_card(folder, BEGUN) if paths.is_there(begun) else _read_card(folder)
+    card = read_card(folder, BEGUN) if paths.is_there(begun) else _read_card(folder)
     if "trainings" not in card:
         done, command = bool(card.get("finished")), card.get("command")
         return Told(folder.name, False, done, command, (folder,), ())
@@ -83,4 +83,4 @@ def _read_card(folder: Path) -> dict[str, Any]:
             f"{folder} holds no run card (card.json): give the folder of a sweep or of an "
             f"experiment{more}"
         )
-    return store.read_card(folder)
+    return read_card(folder)

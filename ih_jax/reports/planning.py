@@ -18,7 +18,7 @@ from pathlib import Path
 from ih_jax import paths
 from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment, Found, Options, Training
-from ih_jax.sweeps import store
+from ih_jax.sweeps.card_file import read_card
 from ih_jax.sweeps.engine import Sweep
 from ih_jax.sweeps.trajectory import Trajectories
 
@@ -85,7 +85,7 @@ def look(training: Training, options: Options, found: Found, folder: Path) -> Pl
     study = training.study(options, found)
     folder = folder / f"{training.name}-{digest(study)}"
     begun = paths.is_there(folder / "card.json")
-    done = begun and bool(store.read_card(folder).get("finished"))
+    done = begun and bool(read_card(folder).get("finished"))
     trajectories = Trajectories(folder, study) if done else None
     return Planned(training.name, study, folder, begun, trajectories)
 

@@ -26,6 +26,7 @@ from ih_jax.reports import (
 from ih_jax.reports.planning import Planned
 from ih_jax.reports.tables import Findings
 from ih_jax.sweeps import blocks, store
+from ih_jax.sweeps.card_file import read_card
 from ih_jax.sweeps.trajectory import Trajectories
 
 RESULTS = Path("results")
@@ -298,7 +299,7 @@ def _refuse_unfinished(planned: Planned, how: How) -> None:
 def _refuse_another(folder: Path, experiment: Experiment) -> None:
     if not paths.is_there(folder / "card.json"):
         return
-    theirs = store.read_card(folder).get("experiment")
+    theirs = read_card(folder).get("experiment")
     if theirs != experiment.name:
         raise UserError(
             f"{folder} belongs to experiment {theirs!r}, not {experiment.name!r}: "

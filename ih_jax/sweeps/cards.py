@@ -15,8 +15,8 @@ import jax
 
 from ih_jax import platforms
 from ih_jax.errors import UserError
-from ih_jax.sweeps import store
 from ih_jax.sweeps.blocks import Plan
+from ih_jax.sweeps.card_file import write_card
 from ih_jax.sweeps.chunk import compiler_options
 from ih_jax.sweeps.runs import Group
 from ih_jax.sweeps.study import Study
@@ -139,4 +139,4 @@ def commit() -> str | None:
 
 def finish(folder: Path, card: dict[str, Any], seconds: float) -> None:
     """Say on the card that all is done."""
-    store.write_card(folder, {**card, "finished": True, "seconds": round(seconds, 1)})
+    write_card(folder, {**card, "finished": True, "seconds": round(seconds, 1)})

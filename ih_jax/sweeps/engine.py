@@ -25,6 +25,7 @@ from ih_jax import files, paths
 from ih_jax.errors import UserError, given, whole
 from ih_jax.sweeps import cards, sharing, store
 from ih_jax.sweeps.blocks import BlockPlan, Plan, check_width, estimate_bytes, plan_blocks
+from ih_jax.sweeps.card_file import read_card, write_card
 from ih_jax.sweeps.hearing import OnScores
 from ih_jax.sweeps.loop import State
 from ih_jax.sweeps.presence import present
@@ -173,9 +174,9 @@ def _begin(
         _refuse_full_disk(study, folder)
         programs = fitting_programs(study, width)
         plan = Plan(programs.width, plan_blocks(study, programs.width), 0.0)
-        store.write_card(folder, cards.make_card(study, plan, about))
+        write_card(folder, cards.make_card(study, plan, about))
         return plan, programs
-    card = store.read_card(folder)
+    card = read_card(folder)
     cards.check_resumable(card, study, folder, width, resume)
     check_width(study, card["width"])
     plan = Plan(card["width"], plan_blocks(study, card["width"]), card.get("seconds", 0.0))
@@ -187,7 +188,7 @@ def _begin(
 
 def _end(study: Study, plan: Plan, folder: Path, seconds: float) -> None:
     """Write the labelled results, if all blocks are done and no process has written them yet."""
-    card = store.read_card(folder)
+    card = read_card(folder)
     if card.get("finished") and paths.is_there(folder / "results.nc"):
         return
     if all(_finished(folder, block) for block in plan.blocks):

@@ -1,4 +1,4 @@
-"""What stands on disk: the run card, trajectories by block and part, and labelled results.
+"""What stands on disk: a folder of results, and trajectories in it by block and part.
 
     FOLDER/
         card.json            what was run: tasks, clamps, versions, devices, times
@@ -38,6 +38,7 @@ import orbax.checkpoint as ocp
 
 from ih_jax import array_files, files, gate, memory, paths
 from ih_jax.errors import UserError
+from ih_jax.sweeps.card_file import read_card, write_card
 
 LAYOUT_VERSION = 1
 SCORES = "scores"  # the leaf that has a file of its own
@@ -77,28 +78,6 @@ class About(msgspec.Struct):
     runs: list[gate.Count]
 
 
-class _Training(msgspec.Struct):
-    """A training on the card of an experiment."""
-
-    name: str
-    folder: str | None  # None: not known before what it needs is trained
-
-
-class _Card(msgspec.Struct):
-    """What every card.json has, of a sweep or of an experiment, if it has it."""
-
-    study: dict[str, Any] | None = None
-    blocks: list[Annotated[list[gate.Count], msgspec.Meta(min_length=1)]] | None = None
-    width: gate.Size | None = None
-    runs: gate.Count | None = None
-    signature: dict[str, Any] | None = None
-    clamps_in_words: dict[str, str] | None = None
-    finished: bool = False
-    seconds: Annotated[float, msgspec.Meta(ge=0, le=1e12)] | None = None
-    experiment: str | None = None
-    trainings: list[_Training] | None = None
-
-
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[None]:
     """Make a results folder for what is done inside, unless it is there.
@@ -123,31 +102,6 @@ def new_folder(folder: Path) -> Iterator[None]:
             f"cannot write results to {paths.shown_path(folder)} ({paths.reason(error)}): give a "
             "folder that is writable"
         ) from None
-
-
-def read_card(folder: Path, name: str = "card.json") -> dict[str, Any]:
-    """The run card. Raises UserError where there is none or it cannot be read."""
-    path = folder / name
-    if not paths.is_there(path):
-        raise UserError(
-            f"{paths.shown_path(folder)} holds no run card (card.json): give the folder of a sweep"
-        )
-    card: dict[str, Any] = gate.parse_json(path)
-    gate.checked(card, _Card, paths.shown_path(path))
-    return card
-
-
-def write_card(folder: Path, card: dict[str, Any]) -> None:
-    """Write the run card."""
-    files.write_text(folder / "card.json", json.dumps(card, indent=1, default=_plain) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, range | set | frozenset):
-        return list(value)
-    return str(value)
 
 
 def _named_leaves(tree: Any) -> dict[str, np.ndarray]:
@@ -361,14 +315,3 @@ def forget(folder: Path, why: str) -> None:
     if "forgotten" not in card:
         write_card(folder, {**card, "forgotten": why})
     forget_state(folder / "trajectory")
-
-
-def set_aside(folder: Path) -> Path:
-    """Move everything in a folder into `previous-K` inside it, the first K that is free."""
-    taken = [int(p.name.split("-")[1]) for p in folder.glob("previous-*") if p.is_dir()]
-    moved = folder / f"previous-{max(taken, default=0) + 1}"
-    moved.mkdir()
-    for path in list(folder.iterdir()):
-        if not path.name.startswith(("previous-", ".")):
-            path.rename(moved / path.name)
-    return moved

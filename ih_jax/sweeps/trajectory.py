@@ -24,8 +24,9 @@ from ih_jax import array_files, memory, paths
 from ih_jax.data.batches import Sequences
 from ih_jax.errors import UserError, given, real, whole, wholes
 from ih_jax.model.params import Params
-from ih_jax.sweeps import finding, store
+from ih_jax.sweeps import finding
 from ih_jax.sweeps.array_labels import Measure
+from ih_jax.sweeps.card_file import read_card
 from ih_jax.sweeps.kept_parts import KeptParts
 from ih_jax.sweeps.measuring import Probe, over_checkpoints
 from ih_jax.sweeps.network import Network
@@ -44,7 +45,7 @@ class Trajectories:
 
     def __init__(self, folder: str | Path, study: Study | None = None) -> None:
         self.folder = paths.path("folder", folder)
-        self.card = store.read_card(self.folder)
+        self.card = read_card(self.folder)
         if not self.card.get("study") or not self.card.get("blocks"):
             raise UserError(
                 f"{self.folder}/card.json is not the card of a sweep: give the folder of one"

@@ -22,6 +22,7 @@ import ih_jax as ih
 from ih_jax import array_files
 from ih_jax.sweeps import cards, store
 from ih_jax.sweeps.blocks import Plan, plan_blocks
+from ih_jax.sweeps.card_file import read_card, write_card
 from ih_jax.sweeps.results import assemble, save_results
 from ih_jax.sweeps.settings import MODEL_SETTINGS, RUN_SETTINGS
 
@@ -47,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     store.save_part(store.part_path(made, 0, 0), {"params": kept, "scores": scores}, about)
     plan = Plan(2, plan_blocks(STUDY, 2), 0.0)
     card = cards.make_card(STUDY, plan, {})
-    store.write_card(made, {**card, "finished": True})
+    write_card(made, {**card, "finished": True})
     save_results(assemble(STUDY, ih.load(made, STUDY).blocks), made / "results.nc")
     yield made
     shutil.rmtree(made)
@@ -172,8 +173,8 @@ def test_clamps_as_json(text: Any) -> None:
 def test_cards_that_count_other_runs(
     folder: Path, tmp_path: Path, change: Any, message: str
 ) -> None:
-    card = store.read_card(folder)
-    store.write_card(tmp_path, {**card, **change})
+    card = read_card(folder)
+    write_card(tmp_path, {**card, **change})
     with pytest.raises(ih.UserError, match=message):
         ih.load(tmp_path, STUDY)
 
@@ -194,7 +195,7 @@ def test_numbers_of_runs_and_sizes_that_are_none(folder: Path, ask: Any, message
 
 
 def test_a_card_of_blocks_too_wide_for_memory(folder: Path, tmp_path: Path) -> None:
-    store.write_card(tmp_path, {**store.read_card(folder), "width": 10**12, "finished": False})
+    write_card(tmp_path, {**read_card(folder), "width": 10**12, "finished": False})
     with pytest.raises(ih.UserError, match=r"a block of 1,000,000,000,000 runs takes"):
         STUDY.train(tmp_path, resume=True, progress=False)
 

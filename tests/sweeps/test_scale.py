@@ -10,6 +10,7 @@ from ih_jax import memory
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.sweeps import store
 from ih_jax.sweeps.blocks import BlockPlan
+from ih_jax.sweeps.card_file import write_card
 from ih_jax.sweeps.loop import State
 from ih_jax.sweeps.packing import packing
 from ih_jax.sweeps.writer import Writer
@@ -141,9 +142,7 @@ def test_a_message_does_not_list_all_of_many_names() -> None:
 
 def test_a_run_of_many_is_found_by_its_labels(study: ih.Sweep, tmp_path) -> None:
     blocks = np.arange(MANY).reshape(-1, 10).tolist()
-    store.write_card(
-        tmp_path, {"study": study.describe(), "blocks": blocks, "width": 10, "runs": MANY}
-    )
+    write_card(tmp_path, {"study": study.describe(), "blocks": blocks, "width": 10, "runs": MANY})
     t = ih.load(tmp_path, study)
     assert t.run(clamp="held", init=9) == MANY // 2 + 9
     block, place, spec = t._find(2_345)

@@ -23,6 +23,7 @@ from ih_jax.interop.icl_dynamics.runs import AuthorsRun, read
 from ih_jax.model.params import Config
 from ih_jax.sweeps import cards, store
 from ih_jax.sweeps.blocks import Plan, plan_blocks
+from ih_jax.sweeps.card_file import write_card
 from ih_jax.sweeps.engine import Sweep
 from ih_jax.sweeps.results import assemble, save_results
 from ih_jax.sweeps.trajectory import Trajectories
@@ -100,7 +101,7 @@ def _write(run: AuthorsRun, study: Sweep, split: dict[str, Any], folder: Path) -
     plan = Plan(1, plan_blocks(study, 1), 0.0)
     how = {"imported": dict(run.recorded), "label_pairs": split}
     card = cards.make_card(study, plan, how)
-    store.write_card(folder, card)
+    write_card(folder, card)
     results = assemble(study, Trajectories(folder, study).blocks)
     save_results(_with_all_sets(results, own, batch), folder / "results.nc")
     cards.finish(folder, card, 0.0)
