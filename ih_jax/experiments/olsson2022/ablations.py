@@ -20,8 +20,8 @@ from ih_jax.data.batches import Tokens
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, HEAD_COLOURS, over_sequences, tidy
 from ih_jax.experiments.olsson2022 import models
-from ih_jax.experiments.olsson2022.ablations_claims import (
-    CLAIMS,
+from ih_jax.experiments.olsson2022.ablations_claims import CLAIMS
+from ih_jax.experiments.olsson2022.ablations_quantities import (
     PREVIOUS,
     by_type,
     matters,
