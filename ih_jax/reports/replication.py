@@ -21,6 +21,7 @@ from ih_jax.reports.tables import Findings, counts, markdown
 
 DataSets = Mapping[str, Mapping[str, Findings]]  # by data set, then by experiment
 Line = tuple[str, Claim, list[Finding | None]]  # experiment, claim, its finding by data set
+Networks = Mapping[str, Mapping[str, str]]  # their numbers, by data set, then by experiment
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 CERTAIN = ("replicates", "supported", "holds")
@@ -37,6 +38,7 @@ TO_READ = (
     "rule and its estimand were written before the runs that decide it; they stand on its "
     "figure's page."
 )
+TO_READ_NETWORKS = "*Networks* are those that a line stands on, by the seeds of their weights."
 LATER = "†"  # marks statements that were not primary from the start
 BECAME_PRIMARY = (
     "Counted among the secondary statements until {days}, and primary since, each for a fact of "
@@ -51,7 +53,9 @@ TO_READ_OWN = (
 )
 
 
-def write(folder: Path, title: str, sets: DataSets, ran: Mapping[str, str]) -> Path:
+def write(
+    folder: Path, title: str, sets: DataSets, ran: Mapping[str, str], networks: Networks
+) -> Path:
     """Write README.md and forest.png of a folder and return the page's path.
 
     Args:
@@ -59,6 +63,7 @@ def write(folder: Path, title: str, sets: DataSets, ran: Mapping[str, str]) -> P
         title: of the page.
         sets: findings by data set; those in `folder` first.
         ran: what was run, in words, by data set.
+        networks: the numbers of networks, of data sets whose experiments have not all the same.
     """
     lines = list(_lines(sets))
     primary = [line for line in lines if line[1].primary]
@@ -68,11 +73,17 @@ def write(folder: Path, title: str, sets: DataSets, ran: Mapping[str, str]) -> P
             with files.atomic(folder / "forest.png") as partial:
                 figure.savefig(partial, format="png", dpi=150, metadata={"Software": None})
     path = folder / "README.md"
-    files.write_text(path, page(title, lines, sets, ran))
+    files.write_text(path, page(title, lines, sets, ran, networks))
     return path
 
 
-def page(title: str, lines: Sequence[Line], sets: DataSets, ran: Mapping[str, str]) -> str:
+def page(
+    title: str,
+    lines: Sequence[Line],
+    sets: DataSets,
+    ran: Mapping[str, str],
+    networks: Networks,
+) -> str:
     """The text of the page, in Markdown."""
     primary = [line for line in lines if line[1].primary]
     papers = [line for line in primary if line[1].kind == "replication"]
@@ -81,9 +92,10 @@ def page(title: str, lines: Sequence[Line], sets: DataSets, ran: Mapping[str, st
     names = list(sets)
     parts = [f"# {title}"]
     parts += [f"**{name}** ({ran[name]}): {counts(findings)}." for name, findings in sets.items()]
-    parts += [TO_READ if papers else TO_READ_OWN]
+    to_read = [TO_READ if papers else TO_READ_OWN]
+    parts += [" ".join([*to_read, TO_READ_NETWORKS] if networks else to_read)]
     if papers:
-        parts += ["## Statements", _table(papers, names)]
+        parts += ["## Statements", _table(papers, names, networks)]
     days = sorted({claim.primary_since for _, claim, _ in primary if claim.primary_since})
     if days:
         parts += [f"{LATER} {BECAME_PRIMARY.format(days=' and '.join(days))}"]
@@ -101,10 +113,14 @@ def page(title: str, lines: Sequence[Line], sets: DataSets, ran: Mapping[str, st
             parts += [f"{said} {grey}"]
     parts += _sections(papers, names)
     if own:
-        parts += ["## Hypotheses of ours", _table(own, names)]
+        parts += ["## Hypotheses of ours", _table(own, names, networks)]
     if rest:
         said = "Secondary claims: the same facts seen otherwise, and lesser ones"
-        parts += [f"<details><summary>{said}</summary>", _table(rest, names), "</details>"]
+        parts += [
+            f"<details><summary>{said}</summary>",
+            _table(rest, names, networks),
+            "</details>",
+        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -120,20 +136,21 @@ def _lines(sets: DataSets) -> Iterator[Line]:
             yield experiment, claim, [by_data.get(data) for data in sets]
 
 
-def _table(lines: Sequence[Line], names: Sequence[str]) -> str:
+def _table(lines: Sequence[Line], names: Sequence[str], networks: Networks) -> str:
     rows = []
     for experiment, claim, findings in lines:
         n = claim.reported.networks if claim.reported else 0
         name = f"{claim.name} {LATER}" if claim.primary_since else claim.name
         row = [f"[{experiment}]({experiment}/README.md)", name, claim.statement]
         row.append(f"{claim.paper} (n = {n})" if n else claim.paper)
-        for finding in findings:
+        for data, finding in zip(names, findings, strict=True):
+            numbers = [networks[data].get(experiment, "")] if data in networks else []
             if finding is None:
-                row += ["not run", ""]
+                row += ["not run", "", *numbers]
                 continue
             sized = finding.size if _sized(finding) else None
             size = f" {sized.size.capitalize()}." if sized is not None else ""
-            row += [f"**{word(claim, finding)}**.{size}", _ours(finding)]
+            row += [f"**{word(claim, finding)}**.{size}", _ours(finding), *numbers]
         beside = next((f.beside for f in findings if f is not None and f.beside), {})
         theirs = beside.get("authors' code")
         row.append(f"{theirs.verdict}: {theirs.ours.split(';')[0]}" if theirs else "")
@@ -141,6 +158,7 @@ def _table(lines: Sequence[Line], names: Sequence[str]) -> str:
     header = ["", "claim", "statement", "paper"]
     for name in names:
         header += ["verdict", "ours"] if len(names) == 1 else [name, f"ours, {name}"]
+        header += [f"networks{f', {name}' * (len(names) > 1)}"] if name in networks else []
     header.append("authors' code")
     told = [
         i for i, name in enumerate(header) if name not in OPTIONAL or any(row[i] for row in rows)

@@ -118,25 +118,42 @@ def write_index(
     """
     sets: dict[str, dict[str, Findings]] = {}
     ran: dict[str, str] = {}
+    networks: dict[str, dict[str, str]] = {}
     for own in (folder, *beside):
         there = {n: each for n, each in experiments.items() if (own / n / "results.nc").is_file()}
         if not there and own != folder:
             raise UserError(f"{own} has results of none of these: {', '.join(experiments)}")
         name = own.resolve().name
-        sets[name] = {n: findings(each, own / n) for n, each in there.items()}
-        ran[name] = _ran([read(own / n) for n in there])
+        results = {n: read(own / n) for n in there}
+        sets[name] = {n: _decided(each, results[n]) for n, each in there.items()}
+        numbers = {n: _networks(each) for n, each in results.items()}
+        if len({*numbers.values()} - {""}) > 1:
+            networks[name] = numbers
+        ran[name] = _ran(list(results.values()), differ=name in networks)
     titles = [title for title, some in SETS.items() if {*experiments} <= {e.name for e in some}]
     replications = any(c.kind == "replication" for e in experiments.values() for c in e.claims)
     what = "what replicates" if replications else "hypotheses, and what became of them"
     title = f"{SET_NAMES[titles[0]]}: {what}" if titles else "Claims and their verdicts"
-    return replication.write(folder, title, sets, ran)
+    return replication.write(folder, title, sets, ran, networks)
 
 
-def _ran(some: Sequence[xr.Dataset]) -> str:
+def _networks(results: xr.Dataset) -> str:
+    """The numbers of the networks in results: "1000 to 1004"; empty where none are in them."""
+    if "init" not in results.coords:
+        return ""
+    numbers = [int(init) for init in np.unique(results["init"].values)]
+    begins = [n for n in numbers if n - 1 not in numbers]
+    ends = [n for n in numbers if n + 1 not in numbers]
+    spans = zip(begins, ends, strict=True)
+    return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in spans)
+
+
+def _ran(some: Sequence[xr.Dataset], differ: bool) -> str:
     """What experiments ran on, as a person would say it: "64 networks; glyphs, ..."."""
     networks = sorted({each.sizes["init"] for each in some if "init" in each.sizes})
     data = {str(card["data"]) for each in some if "data" in (card := _card(each) or {})}
-    counted = [f"{' or '.join(map(str, networks))} networks"] if networks else []
+    each = " a line, not always the same" if differ else ""
+    counted = [f"{' or '.join(map(str, networks))} networks{each}"] if networks else []
     return "; ".join([*counted, *(sorted(data) if len(data) < 3 else ["several tasks"])])
 
 

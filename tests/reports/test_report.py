@@ -152,6 +152,22 @@ def test_the_page_of_a_set_says_what_replicates_on_which_data(tmp_path: Path) ->
         report.write_index(ours, {"fig5b": fig5b}, [tmp_path])
 
 
+def test_the_page_of_a_set_says_which_networks_a_line_stands_on(tmp_path: Path) -> None:
+    fig5b, fresh = find("fig5b"), sweep().assign_coords(init=[1000, 1001, 1002, 1003, 2000, 2002])
+    second = replace(fig5b, name="again", title="Again")
+    both = {"fig5b": fig5b, "again": second}
+    report.write(tmp_path / "fig5b", fig5b, sweep(), CARD, draw=False)
+    report.write(tmp_path / "again", second, sweep(), CARD, draw=False)
+    assert "networks |" not in report.write_index(tmp_path, both).read_text()
+    report.write(tmp_path / "again", second, fresh, CARD, draw=False)
+    text = report.write_index(tmp_path, both).read_text()
+    assert f"**{tmp_path.name}** (6 networks a line, not always the same; glyphs): " in text
+    for experiment, numbers in (("fig5b", "5 to 10"), ("again", "1000 to 1003, 2000, 2002")):
+        lines = [line for line in text.splitlines() if line.startswith(f"| [{experiment}]")]
+        assert len(lines) == len(fig5b.claims)
+        assert all(f"| {numbers} |" in line for line in lines)
+
+
 def test_what_became_primary_after_networks_were_judged_is_marked(tmp_path: Path) -> None:
     first, *others = find("fig5b").claims
     later = replace(first, primary_since="2026-11-26")
