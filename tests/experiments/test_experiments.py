@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import made_up_beyond
+import made_up_singh
 import numpy as np
 import pytest
 import xarray as xr
-from made_up_singh import GOOD, phase, predicted
+from made_up_beyond import predicted
+from made_up_singh import phase
 from matplotlib.figure import Figure
 from networks import network, query_loss, sequences, small
 from rich.console import Console
@@ -41,6 +44,8 @@ from ih_jax.experiments.singh2024.trainings import HORIZONS
 from ih_jax.measures.heads import induction_strength, previous_token_strength
 from ih_jax.measures.performance import under
 from ih_jax.reports import running
+
+GOOD = made_up_singh.GOOD | made_up_beyond.GOOD
 
 PAPER, BEYOND = ([each.name for each in choose(name)] for name in ("paper", "beyond"))
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from made_up_singh import N, phase, predicted, smooth
+from made_up_beyond import predicted
+from made_up_singh import N, phase, smooth
 
 from ih_jax.experiments.beyond import pulse
 from ih_jax.experiments.beyond.trainings import PULSED

@@ -10,11 +10,11 @@ import jax
 import numpy as np
 import pytest
 from fuzzing import JSON, changed, few, file_of, mutated, result_or_line
+from hand_written_networks import SIZES, tensors
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 from test_authors_runs import OPTIONS, run_options, weights, write_checkpoint
-from test_pretrained import SIZES, tensors
 
 from ih_jax.interop.icl_dynamics.clamps import clamp_from_options
 from ih_jax.interop.icl_dynamics.options import OPTIONS as CLAMPS
