@@ -35,33 +35,30 @@ BEFORE_WRITING = (Ablate, Preserve, PreviousToken, Induction)
 class Passes:
     """The passes that K clamps need."""
 
-    holds: Holds  # of R passes, along a first axis
-    left: np.ndarray | None  # [R, G, H]: 1 for the last layer's heads that are left; None: all
+    clean: bool  # whether the first holds nothing
+    holds: Holds | None  # of the others, along a first axis
+    left: np.ndarray  # [R, G, H]: 1 for the heads of the last layer that are left
     place: np.ndarray  # [K]: where each clamp stands among R G
 
 
 def passes(clamps: Mapping[str, Clamp], config: Config) -> Passes:
     """How to go through a model under these clamps. Errors as of `Clamp.arrays`."""
     groups: dict[tuple[Part, ...], list[tuple[int, ...]]] = {}
-    found = []
-    for clamp in clamps.values():
-        clamp.arrays(config)  # a head that the model does not have is refused, as it was written
-        rest, ablated = _apart(clamp, config)
+    found = [_apart(clamp, config) for clamp in clamps.values()]
+    for rest, ablated in sorted(found, key=lambda each: bool(each[0])):  # the clean one first
         members = groups.setdefault(rest, [])
         if ablated not in members:
             members.append(ablated)
-        found.append((rest, ablated))
     most = max(len(members) for members in groups.values())
-    if most == 1:
-        whole = list(clamps.values())
-        return Passes(Clamp.stack(whole, config), None, np.arange(len(whole)))
     left = np.ones((len(groups), most, config.heads), np.float32)
     for row, members in zip(left, groups.values(), strict=True):
         for gates, ablated in zip(row, members, strict=False):
             gates[list(ablated)] = 0
     rests = list(groups)
     place = [rests.index(rest) * most + groups[rest].index(ablated) for rest, ablated in found]
-    return Passes(Clamp.stack([Clamp(rest) for rest in rests], config), left, np.array(place))
+    held = [Clamp(rest) for rest in rests if rest]
+    stacked = Clamp.stack(held, config) if held else None
+    return Passes(() in groups, stacked, left, np.array(place))
 
 
 def _apart(clamp: Clamp, config: Config) -> tuple[tuple[Part, ...], tuple[int, ...]]:
@@ -72,6 +69,8 @@ def _apart(clamp: Clamp, config: Config) -> tuple[tuple[Part, ...], tuple[int, .
     if not all(isinstance(part.held, BEFORE_WRITING) for part in others):
         return clamp.parts, ()
     heads = {h for part in ablations if isinstance(part.held, Ablate) for h in part.held.heads}
+    for part in ablations:
+        part.holds(config)  # a head that the model does not have is refused as it was written
     return others, tuple(sorted(heads))
 
 
@@ -79,23 +78,31 @@ def each(params: Params, plan: Passes, batch: Batch, function: Callable[[Sites],
     """`function(sites)` under each of K clamps, along a first axis: of "query" rows, by `logits`.
 
     One pass after the other: all at once would need more memory, and weights shared under vmap
-    crash XLA on CPU. The clean pass that some clamps read is the same for all, and computed once.
+    crash XLA on CPU. The clean pass, which some clamps read, is computed once.
     """
-    given = None
-    if plan.holds.needs_given and plan.holds.replaced is None:
-        given = forward(params, batch, Holds(), "all" if plan.holds.needs_all_rows else "query")
+    one_each = plan.left.shape[1] == 1 and plan.left.all()
 
-    def one(own: tuple[Array, Holds, Array | None]) -> Array:
-        _, holds, left = own
-        sites = forward(params, batch, holds, "query", given)
-        if left is None:
+    def selections(sites: Sites, left: Array) -> Array:
+        if one_each:
             return function(sites)[None]
         logits = transformer.logits_of(params, sites, left)
         return jax.vmap(lambda own: function({**sites, "logits": [own]}))(logits)
 
-    holds = jax.tree.map(jnp.asarray, plan.holds)
-    left = None if plan.left is None else jnp.asarray(plan.left)
-    # Clamps that hold nothing have no arrays to count them by.
-    count = len(plan.place) if plan.left is None else len(plan.left)
-    found: Array = jax.lax.map(one, (jnp.arange(count), holds, left))
-    return found.reshape(-1, *found.shape[2:])[plan.place]
+    left, found, clean = jnp.asarray(plan.left), [], None
+    holds = plan.holds
+    reads = holds is not None and holds.needs_given and holds.replaced is None
+    if plan.clean or reads:
+        every = reads and holds is not None and holds.needs_all_rows
+        clean = forward(params, batch, Holds(), "all" if every else "query")
+    if plan.clean and clean is not None:
+        found.append(selections(transformer.query_only(clean), left[0])[None])
+    if holds is not None:
+        given = clean if reads else None
+        found.append(
+            jax.lax.map(
+                lambda own: selections(forward(params, batch, own[0], "query", given), own[1]),
+                (jax.tree.map(jnp.asarray, holds), left[len(found) :]),
+            )
+        )
+    both = jnp.concatenate(found)
+    return both.reshape(-1, *both.shape[2:])[plan.place]

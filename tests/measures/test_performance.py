@@ -97,8 +97,9 @@ def test_clamps_that_differ_in_heads_of_the_last_layer_share_a_pass(
     clamps: dict[str, Clamp], count: int
 ) -> None:
     plan = shared_passes.passes(clamps, small(heads=8))
-    passes = len(plan.place) if plan.left is None else len(plan.left)
-    assert passes == count and len(plan.place) == len(clamps)
+    assert len(plan.left) == count and len(plan.place) == len(clamps)
+    held = 0 if plan.holds is None else len(jax.tree.leaves(plan.holds)[0])
+    assert held == count - plan.clean
 
 
 def test_a_graft_is_read_under_its_own_clean_pass() -> None:

@@ -325,5 +325,5 @@ experiment = Experiment(
     draw=draw,
     tables=tables,
     trainings=(MAIN,),
-    seconds=lambda options: (45.0 if options.quick else 280.0) * max(options.seeds, 3) / 3,
+    seconds=lambda options: (12.0 if options.quick else 60.0) * max(options.seeds, 3) / 3,
 )
