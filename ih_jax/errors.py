@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import fields
 from difflib import get_close_matches
 from numbers import Integral, Real
@@ -13,6 +13,7 @@ from typing import Any
 LARGEST = 2**31 - 1  # whole number that devices hold
 LARGEST_REAL = 3e38  # and about their largest other number
 SHOWN = 60  # characters of a value in a message
+MOST_GIVEN = 10_000_000  # whole numbers in a list of them
 MOST_COMPARED = 1_000  # known names that a wrong one is compared with
 
 
@@ -86,6 +87,8 @@ def wholes(name: str, values: Any, least: int = 0) -> list[int]:
     """Several whole numbers, such as numbers of runs. Raises UserError for anything else."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise UserError(f"{name} is {given(values)}: give a list of whole numbers")
+    if isinstance(values, Sized) and len(values) > MOST_GIVEN:
+        raise UserError(f"{name}: {len(values):,} are given: give at most {MOST_GIVEN:,}")
     return [whole(f"one of {name}", each, least) for each in values]
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import ih_jax as ih
-from ih_jax.errors import UserError, nearest, real, unknown, whole
+from ih_jax.clamps import per_seed
+from ih_jax.errors import UserError, nearest, real, unknown, whole, wholes
+from ih_jax.sweeps.measuring import check_call
 from ih_jax.tasks.base import Task
 
 KNOWN = ["learning_rate", "weight_decay", "layers", "olsson-text", "fig5b"]
@@ -105,3 +107,27 @@ def test_what_is_made_is_checked_when_it_is_made(make: Any, message: str) -> Non
     with pytest.raises(UserError, match=message) as raised:
         make()
     assert len(str(raised.value)) < 1_000
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: ih.Clamp.from_json("[" * 100_000), "a clamp is not JSON"),
+        (lambda: per_seed.from_json("[" * 100_000), "a clamp is not JSON"),
+        (lambda: per_seed.from_json(5), "a clamp is not JSON"),
+        (lambda: ih.ablate(0, 0).during("soon", 5), r"during\('soon', 5\): give 0 <= start"),
+        (lambda: ih.ablate(0, 0).during(0, 10**400), "during.*401 digits.*give 0 <= start"),
+        (lambda: ih.Weights(5), "params of Weights is 5: give Params"),
+        (lambda: ih.measure(dims=5), "dims is 5: give a tuple"),
+        (lambda: ih.Sweep.from_card(5), "card.json: study holds 5"),
+        (lambda: ih.Options(part=5), "part is 5: give a tuple"),
+        (lambda: ih.apply(5, 6), r"apply\(5, 6\): give Params"),
+        (lambda: ih.init(5, ih.Config()), "key is 5: give a key of JAX"),
+        (lambda: wholes("runs", range(10**9)), "runs: 1,000,000,000 are given: give at most"),
+        (lambda: check_call(lambda p: 0, 3), r"cannot be called with 3 arguments: .*\(params, cl"),
+        (lambda: check_call(lambda p, c, b: 0, 4), "cannot be called with 4 arguments"),
+    ],
+)
+def test_what_is_of_another_type_is_told_in_a_line(wrong: Any, message: str) -> None:
+    with pytest.raises(ih.UserError, match=message):
+        wrong()

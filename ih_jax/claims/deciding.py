@@ -18,6 +18,7 @@ import xarray as xr
 from ih_jax.claims.bounds import Effect
 from ih_jax.claims.comparing import Comparison, Reported
 from ih_jax.claims.networks import Measure, Networks, networks_of
+from ih_jax.errors import UserError, given
 
 Verdict = Literal["replicates", "fails", "mixed", "too few networks"]
 Kind = Literal["replication", "hypothesis"]
@@ -98,6 +99,9 @@ class Claim:
         primary_since: the day on which it became primary, if networks had been judged by then: a
             reader is told so.
         grade: the paper's grade for its own evidence, if it gives one.
+
+    Raises:
+        UserError: the name or the statement is no text, or `decide` is no rule and no function.
     """
 
     name: str
@@ -111,6 +115,16 @@ class Claim:
     primary: bool = True
     primary_since: str = ""
     grade: Grade | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("name", "statement"):
+            if not isinstance(getattr(self, name), str):
+                raise UserError(f"{name} of a claim is {given(getattr(self, name))}: give text")
+        if not isinstance(self.decide, Rule) and not callable(self.decide):
+            raise UserError(
+                f"decide of claim {self.name!r} is {given(self.decide)}: give a rule of "
+                "ih_jax.claims, or a function of the results that gives a Finding"
+            )
 
 
 def decide(
@@ -141,7 +155,12 @@ def word(claim: Claim, finding: Finding) -> str:
 def _decided(claim: Claim, results: xr.Dataset, authors: xr.Dataset | None) -> Finding:
     rule = claim.decide
     if not isinstance(rule, Rule):
-        return rule(results)
+        found = rule(results)
+        if not isinstance(found, Finding):
+            raise UserError(
+                f"decide of claim {claim.name!r} gives {given(found)}: return an ih_jax.Finding"
+            )
+        return found
     networks = rule.measure(results)
     finding = rule.judge(networks)
     beside = {}

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ih_jax import errors
 from ih_jax.clamps.holds import Holds, apply_hold
 from ih_jax.clamps.scene import Scene
 from ih_jax.data.batches import Batch, Sequences
@@ -53,8 +54,17 @@ def apply(
     Raises:
         UserError: the clamp or the batch does not fit the model, or `given` has too few rows.
     """
+    if not isinstance(params, Params) or not isinstance(batch, Sequences):
+        raise errors.UserError(
+            f"apply({errors.given(params)}, {errors.given(batch)}): give Params of a network, and "
+            "what its task's sample draws"
+        )
     if clamp is None:
         holds = Holds()
+    elif not isinstance(clamp, Holds) and not hasattr(clamp, "arrays"):
+        raise errors.UserError(
+            f"clamp is {errors.given(clamp)}: give a Clamp, one run's Holds, or None"
+        )
     else:
         holds = clamp if isinstance(clamp, Holds) else clamp.arrays(params.config)
     sites = None if given is None else from_public(given, params.config)

@@ -46,7 +46,7 @@ def read(
     """What the kind of each part of the JSON makes of its settings, and its times if it has any."""
     try:
         parts = json.loads(text)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"a clamp is not JSON: {error}: give what Clamp.to_json wrote") from None
     if not isinstance(parts, list) or not all(isinstance(each, dict) for each in parts):
         raise UserError('a clamp in JSON is a list of parts such as {"kind": "ablate", ...}')

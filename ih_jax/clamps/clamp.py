@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,7 +39,7 @@ from ih_jax.clamps.holds import Hold, Holds, stack
 from ih_jax.clamps.kind import Decision, Kind
 from ih_jax.clamps.place import Place
 from ih_jax.clamps.slots import give_slots
-from ih_jax.errors import UserError
+from ih_jax.errors import UserError, given
 from ih_jax.model.params import Config, Params
 from ih_jax.model.sites import GLOBAL_SITES
 
@@ -115,9 +116,13 @@ class Clamp:
 
     def during(self, start: float, stop: float) -> Clamp:
         """This clamp, on only from `start` up to `stop` sequences (language: tokens) seen."""
-        start, stop = float(start), float(stop)
+        times = f"{given(start)}, {given(stop)}"
+        try:
+            start, stop = float(start), float(stop)
+        except (TypeError, ValueError, OverflowError):
+            start = stop = math.nan
         if not 0 <= start < stop:
-            raise UserError(f"during({start}, {stop}): give 0 <= start < stop, in sequences seen")
+            raise UserError(f"during({times}): give 0 <= start < stop, in sequences seen")
         for part in self.parts:
             if part.held.of_weights:
                 raise UserError(f"{part.describe()} holds weights, not activations: no during()")

@@ -44,7 +44,7 @@ def from_json(text: str) -> Clamp | PerSeed:
     """What `to_json` of either wrote. Raises UserError as `Clamp.from_json` does."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (TypeError, ValueError, RecursionError):
         found = None  # Clamp.from_json says what is wrong
     if not isinstance(found, dict):
         return Clamp.from_json(text)

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from ih_jax import errors
-from ih_jax.errors import UserError, unknown
+from ih_jax.errors import UserError, given, unknown
 from ih_jax.model.params import Params
 from ih_jax.model.sites import SITES, rank
 
@@ -28,6 +28,10 @@ class Weights:
     params: Params
     run: str = ""
     step: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.params, Params):
+            raise UserError(f"params of Weights is {given(self.params)}: give Params of a network")
 
     @cached_property
     def checksum(self) -> str:

@@ -152,6 +152,12 @@ def _run_study(command: Run, source: sources.Source) -> None:
             on_scores=on_scores,
             about={"command": shlex.join(["ih-jax", *sys.argv[1:]])},
         )
+    if not trajectories.finished:  # the others have theirs still to train
+        console.print(
+            f"share {command.share} is trained; there are results when all shares are: "
+            f"ih-jax status {shlex.quote(str(folder))}"
+        )
+        return
     console.print(f"results in {folder}: ih_jax.load({str(folder)!r})")
     if source.after is not None:
         source.after(trajectories)

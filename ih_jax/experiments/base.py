@@ -60,6 +60,8 @@ class Options:
                 f"clamps {given(self.clamps)}, text {given(self.text)}: give a tuple of names, and "
                 "settings of ih_jax's Text by name"
             )
+        if not isinstance(self.part, tuple):
+            raise UserError(f"part is {given(self.part)}: give a tuple of networks' numbers")
         if not 0 < self.scale <= 1:
             raise UserError(f"scale is {given(self.scale)}: give a number above 0, up to 1")
         whole("first_seed", self.first_seed)

@@ -14,10 +14,10 @@ Any function without the decorator is a measure too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from ih_jax.errors import UserError
+from ih_jax.errors import UserError, given
 from ih_jax.sweeps.array_labels import LABELS, ArrayLabels, Coords
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -78,7 +78,7 @@ def measure(
 def _checked(dims: Sequence[str]) -> tuple[str, ...]:
     if isinstance(dims, str):
         raise UserError(f'dims is {dims!r}: give a tuple of names, such as ("{dims}",)')
-    own = tuple(dims)
+    own = tuple(dims) if isinstance(dims, Iterable) else (dims,)
     if not all(isinstance(dim, str) for dim in own) or len(set(own)) < len(own):
-        raise UserError(f"dims is {own}: give a tuple of different names")
+        raise UserError(f"dims is {given(dims)}: give a tuple of different names")
     return own

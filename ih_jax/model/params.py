@@ -213,6 +213,8 @@ def init(key: Array, config: Config, scale: Array | np.ndarray | float = 1.0) ->
     """
     if not isinstance(config, Config):
         raise UserError(f"config is {given(config)}: give an ih_jax.Config")
+    if not hasattr(key, "dtype"):
+        raise UserError(f"key is {given(key)}: give a key of JAX, such as jax.random.key(0)")
     scale = jnp.asarray(scale)
     D, language = config.d_model, config.language
     # A key a matrix, in the order in which they are drawn.

@@ -7,6 +7,7 @@ against the model.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,7 @@ from ih_jax.sweeps.runs import Common, RunSpec
 from ih_jax.sweeps.settings import (
     MODEL_SETTINGS,
     OWN_SETTINGS,
+    check_kinds,
     check_setting,
     check_settings,
     run_settings,
@@ -58,6 +60,9 @@ def runs_of(product: Product) -> tuple[tuple[RunSpec, ...], tuple[Common, ...]]:
     counted = [axis not in own for axis in product.axes]  # whether runs along it have no `Common`
     clamps = list(product.clamps.values())
     paired = [values for key, values in product.paired.items() if key not in own]
+    kinds = math.prod(len(product.axes[a]) for a, n in zip(product.axes, counted, strict=True) if n)
+    kinds *= len({_shared(paired, init) for init in product.axes["init"]}) if paired else 1
+    check_kinds(kinds)
     commons: dict[Any, Common] = {}
     made = _Made()
     runs = []

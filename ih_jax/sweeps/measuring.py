@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -122,6 +123,20 @@ def measured(
         for some in by_task.values():  # one compiled function, given the sequences of each task
             theirs = probe(some[0][0].task)
             yield from _on_all_devices(functools.partial(on, theirs), some, read, own)
+
+
+def check_call(function: Measure, count: int) -> None:
+    """Raises UserError where a measure cannot be called with so many arguments."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        named = ("params", "clamp", "probe", "own")[:count]
+        raise UserError(
+            f"{called(function)} cannot be called with {count} arguments: give a "
+            f"function({', '.join(named)})"
+        ) from None
+    except ValueError:  # Python does not know what it takes
+        return
 
 
 def _array(function: Measure, value: Any) -> Array:

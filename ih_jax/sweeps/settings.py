@@ -17,6 +17,7 @@ from ih_jax.tasks.base import Task
 
 MOST_SEEN = 10**15  # sequences or tokens of a run
 MOST_RUNS = 2_000_000  # of a study: docs/scale.md says what a million cost
+MOST_KINDS = 100_000  # of runs that differ in more than numbers of training: each has a task
 RUN_BYTES = 1_000  # of the description of a run in memory, and of its arrays
 
 # The settings of one run that belong neither to its task nor to its model; the few-shot paper's
@@ -112,6 +113,16 @@ def check_runs(count: int, what: str) -> None:
     if count > MOST_RUNS:
         raise UserError(f"{what}: give at most {MOST_RUNS:,} runs, or make several studies")
     memory.check(RUN_BYTES * count, what)
+
+
+def check_kinds(count: int) -> None:
+    """Raises UserError for a study of too many different tasks, models and clamps."""
+    if count > MOST_KINDS:
+        raise UserError(
+            f"a study of {count:,} different tasks, models and clamps: give at most "
+            f"{MOST_KINDS:,} (seeds of weights and order are no task of their own), or make "
+            "several studies"
+        )
 
 
 def plain(value: Any) -> Any:

@@ -213,7 +213,9 @@ class Study:
     @classmethod
     def from_card(cls, described: Mapping[str, Any]) -> Study:
         """The study that `describe` described. Raises UserError where its data is gone."""
-        said = gate.checked(dict(described), _Described, "card.json: study")
+        if isinstance(described, Mapping):
+            described = dict(described)
+        said = gate.checked(described, _Described, "card.json: study")
         try:
             task = of_card(said.task, said.origin)
             return cls(

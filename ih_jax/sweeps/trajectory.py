@@ -28,7 +28,7 @@ from ih_jax.sweeps import finding
 from ih_jax.sweeps.array_labels import Measure
 from ih_jax.sweeps.card_file import read_card
 from ih_jax.sweeps.kept_parts import KeptParts
-from ih_jax.sweeps.measuring import Probe, over_checkpoints
+from ih_jax.sweeps.measuring import Probe, check_call, over_checkpoints
 from ih_jax.sweeps.network import Network
 from ih_jax.sweeps.records import BlockRecord
 from ih_jax.sweeps.results import assemble
@@ -224,6 +224,9 @@ class Trajectories:
             raise UserError(
                 f"{given(function)} is no measure: give a function(params, clamp, probe)"
             )
+        check_call(function, 3 if own is None else 4)
+        if own is not None and not isinstance(own, Mapping):
+            raise UserError(f"own is {given(own)}: give {{run: arrays}}")
         each = probe.values() if isinstance(probe, Mapping) else (probe,)
         if probe is not None and not (
             callable(probe) or all(isinstance(one, Sequences) for one in each)
@@ -247,6 +250,9 @@ class Trajectories:
                 f"{given(kept)}"
             )
         some = {run: [step for step in each if step in some_steps] for run, each in of_run.items()}
+        lacking = [run for run in some if some[run] and (own is not None and run not in own)]
+        if lacking:
+            raise UserError(f"own is {given(own)}: give arrays for run {lacking[0]} too")
         return over_checkpoints(
             self.study, self._read, function, some, probe, sequences, own, self._place_on_disk()
         )

@@ -10,6 +10,8 @@ from made_up import PAPER, sweep
 
 from ih_jax.claims import (
     Bounds,
+    Claim,
+    Finding,
     below,
     decide,
     every,
@@ -180,3 +182,13 @@ def test_fig5b_is_the_papers_six_runs() -> None:
     assert find("fig5b").claims == CLAIMS
     with pytest.raises(UserError, match="did you mean 'fig5b'"):
         find("fig5c")
+
+
+def test_a_claim_is_text_and_a_rule() -> None:
+    with pytest.raises(UserError, match="name of a claim is 5: give text"):
+        Claim(5, "sooner", lambda results: Finding("replicates", "1"))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="decide of claim 'a' is 'sooner': give a rule"):
+        Claim("a", "sooner", "sooner")  # type: ignore[arg-type]
+    claim = Claim("a", "sooner", lambda results: None)  # type: ignore[arg-type,return-value]
+    with pytest.raises(UserError, match="decide of claim 'a' gives None: return"):
+        decide([claim], xr.Dataset())

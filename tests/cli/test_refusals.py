@@ -5,12 +5,14 @@ import json
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
+import ih_jax as ih
 from ih_jax.cli import main as program
 from ih_jax.cli import options
 from ih_jax.cli.main import main
@@ -289,3 +291,19 @@ def test_a_fault_of_ours_is_reported_in_full(tmp_path: Path, monkeypatch: Any, c
     text = Path(place[1]).read_text()
     for part in ("versions: ", "command: ", "Traceback", "ZeroDivisionError", "test_refusals.py"):
         assert part in text
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_results_are_announced_when_all_shares_are_trained(
+    here: Path, monkeypatch: Any, capsys: Any, finished: bool
+) -> None:
+    (here / "study.py").write_text(
+        "import ih_jax as ih\nstudy = ih.sweep(ih.Regression(), sequences=64)\n"
+        "def after(t): print('after')\n"
+    )
+    trained = SimpleNamespace(finished=finished)
+    monkeypatch.setattr(ih.Sweep, "train", lambda self, folder, **how: trained)
+    assert main(["run", "study.py", "--share", "0/2", "--out", "o"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("ih_jax.load('o')" in said and "after" in said) == finished
+    assert ("share 0/2 is trained; there are results when all shares are" in said) != finished

@@ -243,3 +243,9 @@ def test_a_finished_block_keeps_no_state_and_a_damaged_one_begins_again(tmp_path
         assert Writer(tmp_path, plan, saver).last_good(state) == (None, 0)
     assert "part-0001" in capsys.readouterr().out
     assert list(folder.iterdir()) == []
+
+
+def test_more_tasks_than_a_study_may_have() -> None:
+    own = {i: i for i in range(150_000)}
+    with pytest.raises(ih.UserError, match="150,000 different tasks, models and clamps: give at"):
+        ih.sweep(ih.Regression(), init=range(150_000), tasks_seed=own, sequences=64)

@@ -284,5 +284,5 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    seconds=lambda options: 8.0,
+    seconds=lambda options: 8.0 * max(DRAWS, options.seeds) / DRAWS,
 )

@@ -170,5 +170,5 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    seconds=lambda options: 4.0,
+    seconds=lambda options: 4.0 * max(DRAWS, options.seeds) / DRAWS,
 )

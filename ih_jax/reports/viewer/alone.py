@@ -72,6 +72,11 @@ def draw(
     if head is not None:
         head = head_at(head, config)
     kind = _kind(network, batch)
+    if not isinstance(activations, Activations):
+        raise UserError(
+            f"activations is {given(activations)}: give those of a pass, such as "
+            "network.activations(batch)"
+        )
     patterns = np.stack([np.asarray(each) for each in activations.pattern], 1)  # [B, L, H, T, T]
     B, L, H, T, _ = patterns.shape
     if (_count(batch), batch.positions) != (B, T) or activations.logits is None:
