@@ -179,12 +179,18 @@ def test_cards_that_count_other_runs(
         ih.load(tmp_path, STUDY)
 
 
+def nothing(params: Any, clamp: Any, probe: Any) -> dict[str, Any]:
+    """A measure that is never reached."""
+    raise AssertionError
+
+
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda t: t.measure(len, runs=5), "runs is 5: give a list"),
-        (lambda t: t.measure(len, runs=["x"]), "one of runs is 'x'"),
-        (lambda t: t.measure(len, steps="2"), "steps is '2': give a list"),
+        (lambda t: t.measure(nothing, runs=5), "runs is 5: give a list"),
+        (lambda t: t.measure(nothing, runs=["x"]), "one of runs is 'x'"),
+        (lambda t: t.measure(nothing, steps="2"), "steps is '2': give a list"),
+        (lambda t: t.measure(len), "len cannot be called with 3 arguments"),
         (lambda t: t.view(runs=[-1]), "one of runs is -1"),
         (lambda t: t.view(megabytes=float("nan")), "megabytes is nan"),
     ],
