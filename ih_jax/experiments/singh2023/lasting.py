@@ -114,6 +114,14 @@ def later(run: str, than: str) -> Callable[[xr.Dataset], Bounds]:
     return value
 
 
+FOUND = (
+    " As in the paper, as far as five networks tell. In the three in which the context wins at "
+    "all, weights win later with all classes than with half of them (1.2 to 2.6 times as late). "
+    "With a decay of .1 the context still wins at the end in four of five (.66 to .80). At an "
+    "exponent of 1 it goes on winning in three, which then read the labels 0 and 1 no better than "
+    "by chance. With a quarter of the classes the ability to read new labels goes, too: from .94 "
+    "to .98 down to .73 to .88."
+)
 ONE = Reported(share=(1, 1))
 GOES = (
     "sequences until less than half of the exchanged labels of flip_icl are answered as the "
@@ -188,5 +196,5 @@ experiment = Experiment(
     draw=draw,
     tables=tables,
     trainings=tuple(RUNS),
-    differs=trainings.DIFFERS_2023,
+    differs=trainings.DIFFERS_2023 + FOUND,
 )

@@ -102,5 +102,8 @@ experiment = Experiment(
     draw=draw,
     tables=tables,
     trainings=(trainings.MAIN,),
-    differs=trainings.DIFFERS_2023,
+    differs=trainings.DIFFERS_2023
+    + " The ability to read new labels goes in one network of five here, and who answers where "
+    "context and weights disagree turns over in three (see singh2025). With a quarter of the "
+    "classes the ability goes, too (see singh2023-lasting).",
 )

@@ -32,6 +32,13 @@ from ih_jax.experiments.singh2025.trainings import CLAMPED, DIFFERS, MAIN
 RUNS = {"main": MAIN, "clamps": CLAMPED}
 COLOURS = ("#000000", "#D55E00", "#0072B2")
 
+FOUND = (
+    " After 600,000 sequences the context wins exchanged labels in .75 to .85 with given "
+    "previous-token heads and in .84 to .99 with a given match; without, in .02 to .49. It falls "
+    "slowly with either. Evaluations, every 33,000 sequences, are too far apart to tell when it "
+    "comes."
+)
+
 
 def measure(options: Options, found: Found) -> xr.Dataset:
     """Scores on every evaluation set, [run, init, set, sequences]."""
@@ -117,5 +124,5 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    differs=DIFFERS,
+    differs=DIFFERS + FOUND,
 )

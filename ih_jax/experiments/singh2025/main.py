@@ -24,6 +24,13 @@ from ih_jax.experiments.singh2025.trainings import DIFFERS, MAIN
 
 RUNS = {"main": MAIN}
 
+FOUND = (
+    " Who answers turns over in three networks of five: the context wins exchanged labels in .71 "
+    "to .85 after 67,000 to 100,000 sequences, and in .28 to .37 after a million. In two weights "
+    "win from the beginning. New labels, which weights cannot know, are still read from the "
+    "context in .80 to .97 at the end: that ability hardly goes at this scale."
+)
+
 
 def measure(options: Options, found: Found) -> xr.Dataset:
     """Scores on every evaluation set, [run, init, set, sequences]."""
@@ -99,5 +106,5 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    differs=DIFFERS,
+    differs=DIFFERS + FOUND,
 )

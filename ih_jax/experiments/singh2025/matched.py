@@ -18,6 +18,11 @@ from ih_jax.experiments.singh2025.trainings import DIFFERS, MAIN, MATCHED
 
 RUNS = {"main": MAIN, "matched": MATCHED}
 
+FOUND = (
+    " As in the paper: after 600,000 sequences the context wins exchanged labels in .69 to .92, in "
+    "networks that do without their own exemplar in .02 to .49."
+)
+
 
 def measure(options: Options, found: Found) -> xr.Dataset:
     """Scores on every evaluation set, [run, init, set, sequences]."""
@@ -64,5 +69,5 @@ experiment = Experiment(
     claims=CLAIMS,
     draw=draw,
     tables=tables,
-    differs=DIFFERS,
+    differs=DIFFERS + FOUND,
 )
