@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ih_jax import memory, paths
+from ih_jax.data.images.orientation import oriented
 from ih_jax.errors import UserError
 
 MOST_BYTES = 2**20  # of one drawing, unpacked; Omniglot's have a few hundred
@@ -112,9 +113,8 @@ def turned(images: NDArray[np.uint8], turns: Sequence[int], flips: bool) -> NDAr
     Quarter turns to the left, then the same of the mirror image where `flips`. Turned characters
     are classes of their own (Santoro et al. 2016).
     """
-    found = [np.rot90(images, k, axes=(2, 3)) for k in turns]
-    if flips:
-        found += [np.rot90(images[..., ::-1], k, axes=(2, 3)) for k in turns]
+    sides = (False, True) if flips else (False,)
+    found = [oriented(images, k, mirrored) for mirrored in sides for k in turns]
     stacked = np.stack(found, axis=1)  # [C, V, E, S, S]
     return np.ascontiguousarray(stacked.reshape(-1, *images.shape[1:]))
 

@@ -27,6 +27,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from ih_jax.data.images.orientation import oriented
+
 CLASSES = 1623
 ORIENTATIONS = 8  # upright, turned by 90, 180 and 270 degrees, and the mirror images of these
 DRAWINGS = 20
@@ -67,7 +69,8 @@ def draw(
     for i, c in enumerate(classes if images.size else []):  # one at a time: memory stays small
         orientation, character = divmod(int(c), CLASSES)
         pages = _ink(*_write(character, [int(e) for e in drawings], seed), size)
-        images[i] = _turned(pages, orientation)
+        mirrored, turns = divmod(orientation, ORIENTATIONS // 2)
+        images[i] = oriented(pages, turns, mirrored=bool(mirrored))
     return images
 
 
@@ -139,12 +142,6 @@ def _check(what: str, asked: Sequence[int], count: int) -> None:
     for i in asked:
         if not 0 <= i < count:
             raise IndexError(f"{what} {i} asked for; glyphs has {count} (0..{count - 1})")
-
-
-def _turned(pages: Floats, orientation: int) -> Floats:
-    """Pages [E, S, S] by so many quarter turns to the left; from 4 on the mirror image's."""
-    mirrored, turns = divmod(orientation, ORIENTATIONS // 2)
-    return np.rot90(pages[..., ::-1] if mirrored else pages, turns, axes=(1, 2))
 
 
 def _rng(seed: int, *place: int) -> np.random.Generator:

@@ -19,6 +19,7 @@ from PIL import Image
 from ih_jax import array_files
 from ih_jax.data.images import drawings, glyphs, omniglot
 from ih_jax.data.images.features import Features
+from ih_jax.data.images.orientation import oriented
 from ih_jax.tasks.fewshot import FewShot
 from ih_jax.tasks.language import Language
 
@@ -89,8 +90,7 @@ def _of_omniglot(path: str, wanted: Sequence[tuple[int, int]]) -> NDArray[np.flo
         images = []
         for c, e in wanted:
             image = found.images[characters[c], e]
-            image = image[:, ::-1] if mirrored[c] else image
-            images.append(_small(np.rot90(image, turns[c])))
+            images.append(_small(oriented(image, int(turns[c]), bool(mirrored[c]))))
     except (LookupError, OSError, TypeError, ValueError):  # a file of other people
         return None
     return np.stack(images)
