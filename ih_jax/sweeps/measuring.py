@@ -11,7 +11,7 @@ import functools
 import inspect
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -41,21 +41,20 @@ Some = Sequences | Mapping[str, Sequences]
 Probe = Some | Callable[[Task], Some]
 Read = Callable[[int, int], Params]  # the weights of (run, step), in NumPy
 Checkpoint = tuple[RunSpec, int]  # a run and a step
+Measured = tuple[int, int, dict[str, np.ndarray]]  # run, step, arrays by name
 
 
 def over_checkpoints(
     study: Study,
-    read: Read,
     function: Measure,
     steps: Mapping[int, Sequence[int]],
-    probe: Probe | None,
-    sequences: int,
-    own: Mapping[int, Any] | None = None,
-    near: Callable[[int, int], Any] | None = None,
+    found: Iterable[Measured],
 ) -> xr.Dataset | xr.DataArray:
     """What a measure gives, with the axes of the study and its own; NaN where nothing was measured.
 
-    Arguments are those of `measured`.
+    Args:
+        study, function, steps: as `measured` takes them.
+        found: what it gives of them.
 
     Raises:
         UserError: the measure's dims do not fit its arrays, or these take more memory than is free.
@@ -63,7 +62,7 @@ def over_checkpoints(
     chosen = sorted({step for each in steps.values() for step in each})
     place = {step: number for number, step in enumerate(chosen)}
     filled: dict[str, np.ndarray] = {}
-    for run, step, arrays in measured(study, read, function, steps, probe, sequences, own, near):
+    for run, step, arrays in found:
         if not filled:
             check_dims(study, function, arrays)  # said before all is measured
             shape = (len(study.runs), len(chosen))
@@ -89,7 +88,7 @@ def measured(
     sequences: int,
     own: Mapping[int, Any] | None = None,
     near: Callable[[int, int], Any] | None = None,
-) -> Iterator[tuple[int, int, dict[str, np.ndarray]]]:
+) -> Iterator[Measured]:
     """What a measure gives, one network after the other: (run, step, arrays by name).
 
     Args:

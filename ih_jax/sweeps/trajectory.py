@@ -28,7 +28,7 @@ from ih_jax.sweeps import finding
 from ih_jax.sweeps.array_labels import Measure
 from ih_jax.sweeps.card_file import read_card
 from ih_jax.sweeps.kept_parts import KeptParts
-from ih_jax.sweeps.measuring import Probe, check_call, over_checkpoints
+from ih_jax.sweeps.measuring import Probe, check_call, measured, over_checkpoints
 from ih_jax.sweeps.network import Network
 from ih_jax.sweeps.records import BlockRecord
 from ih_jax.sweeps.results import assemble
@@ -253,9 +253,9 @@ class Trajectories:
         lacking = [run for run in some if some[run] and (own is not None and run not in own)]
         if lacking:
             raise UserError(f"own is {given(own)}: give arrays for run {lacking[0]} too")
-        return over_checkpoints(
-            self.study, self._read, function, some, probe, sequences, own, self._place_on_disk()
-        )
+        place = self._place_on_disk()
+        found = measured(self.study, self._read, function, some, probe, sequences, own, place)
+        return over_checkpoints(self.study, function, some, found)
 
     @property
     def finished(self) -> bool:
