@@ -17,10 +17,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-import jax
-import numpy as np
-
 import ih_jax as ih
+from ih_jax.experiments import grafted
 from ih_jax.experiments.base import Found, Options, Training
 from ih_jax.experiments.singh2024 import roles
 
@@ -139,12 +137,17 @@ def grafts(options: Options, found: Found) -> ih.Sweep:
     names = ("same seed", "foreign 1", "foreign 2")
     if "main" in found:
         own = {
-            seed: [ih.graft(_network(found, donor), upto=0) for donor in donors(options, seed)]
+            seed: [
+                ih.graft(grafted.at_end(found, "main", donor), upto=0)
+                for donor in donors(options, seed)
+            ]
             for seed in options.inits
         }
         clamp = {name: {seed: own[seed][k] for seed in own} for k, name in enumerate(names)}
     else:
-        nothing = ih.graft(_no_network(options), upto=0)
+        task = options.task()
+        config = ih.Config(features=task.data.features, labels=task.logits)
+        nothing = ih.graft(grafted.not_yet(config), upto=0)
         clamp = {name: dict.fromkeys(options.inits, nothing) for name in names}
     return ends(options, "grafts", clamp, options.horizon(800_000, quick=400_000))
 
@@ -270,21 +273,6 @@ def _previous_token(heads: tuple[int, ...]) -> ih.Clamp:
 @functools.cache
 def _between_labels(head: int, strength: float) -> ih.Clamp:
     return ih.induction(1, head, strength)
-
-
-def _network(found: Found, seed: int) -> ih.Weights:
-    """The network of `main` with this seed at its end."""
-    run = found["main"].run(init=seed)
-    step = found["main"].steps(run)[-1]
-    return ih.Weights(found["main"].params(run, step), f"main, init {seed}", step)
-
-
-def _no_network(options: Options) -> ih.Weights:
-    """Zeros in its place, where there is none yet."""
-    task = options.task()
-    config = ih.Config(features=task.data.features, labels=task.logits)
-    shapes = jax.eval_shape(lambda: ih.init(jax.random.key(0), config))
-    return ih.Weights(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
 
 
 MAIN = Training("main", main, in_parts=True)

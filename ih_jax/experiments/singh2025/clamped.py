@@ -1,6 +1,6 @@
 """What makes in-context learning come sooner and stay longer? Subcircuits given.
 
-Ours, beside Singh et al. 2023 and 2025. Command: ih-jax run singh2025-clamps. On 2 CPU cores: three
+Ours, beside Singh et al. 2023 and 2025. Command: ih-jax run singh2025-clamps. On 2 CPU cores: two
 minutes a network (two runs of 600,000 sequences, beside that of singh2025).
 Expected: previous-token heads that are given bring in-context learning sooner; the context wins for
 longer with them, and with a match that is given.

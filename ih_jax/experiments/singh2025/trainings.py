@@ -28,6 +28,8 @@ being read, a little less often. The main setting is 6,400 classes of glyphs, fo
 Networks of which nothing had been seen (3000 to 3004) decide the statements. Undecided, for want of
 time: four exemplars, and grafts.
 
+Drawing the glyphs takes a minute and a quarter, once a command.
+
 Noise is in the program, at 0, so that a step embeds the exemplars that it draws and not all there
 are.
 """
@@ -37,13 +39,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import numpy as np
-
 import ih_jax as ih
 from ih_jax.data.evaluations import STRATEGIES
 from ih_jax.data.fewshot import Burst
 from ih_jax.data.images.features import of_glyphs
+from ih_jax.experiments import grafted
 from ih_jax.experiments.base import Found, Options, Training
 from ih_jax.experiments.singh2024.trainings import evenly
 
@@ -161,9 +161,10 @@ def grafts(options: Options, found: Found) -> ih.Sweep:
     clamp = {}
     for name, training in (("main", MAIN.name), ("ciwl_only", CIWL_ONLY.name)):
         if training in found:
-            each = {i: ih.graft(_weights(found, training, i), after=0) for i in options.inits}
+            each = {i: ih.graft(grafted.at_end(found, training, i), after=0) for i in options.inits}
         else:
-            each = dict.fromkeys(options.inits, ih.graft(_no_weights(options), after=0))
+            config = task(options).config(positions="learned")
+            each = dict.fromkeys(options.inits, ih.graft(grafted.not_yet(config), after=0))
         clamp[f"layer 1 of {name}"] = each
     return sweep(options, "coopetition_grafts", clamp, share=SIDE, scheme="fresh")
 
@@ -171,20 +172,6 @@ def grafts(options: Options, found: Found) -> ih.Sweep:
 def clamps(options: Options, found: Found) -> ih.Sweep:
     """The main run's data with a subcircuit given."""
     return sweep(options, "coopetition_clamps", CLAMPS, share=SIDE)
-
-
-def _weights(found: Found, training: str, seed: int) -> ih.Weights:
-    """The network of a training with this seed at its end."""
-    run = found[training].run(init=seed)
-    step = found[training].steps(run)[-1]
-    return ih.Weights(found[training].params(run, step), f"{training}, init {seed}", step)
-
-
-def _no_weights(options: Options) -> ih.Weights:
-    """Zeros in its place, where there is none yet."""
-    config = task(options).config(positions="learned")
-    shapes = jax.eval_shape(lambda: ih.init(jax.random.key(0), config))
-    return ih.Weights(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
 
 
 MAIN = Training("coopetition_main", main, in_parts=True)
