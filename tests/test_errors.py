@@ -9,6 +9,7 @@ import pytest
 
 import ih_jax as ih
 from ih_jax.clamps import per_seed
+from ih_jax.data.languages.synthetic import RandomRepeats
 from ih_jax.errors import UserError, nearest, real, unknown, whole, wholes
 from ih_jax.sweeps.measuring import check_call
 from ih_jax.tasks.base import Task
@@ -121,6 +122,8 @@ def test_what_is_made_is_checked_when_it_is_made(make: Any, message: str) -> Non
         (lambda: ih.measure(dims=5), "dims is 5: give a tuple"),
         (lambda: ih.Sweep.from_card(5), "card.json: study holds 5"),
         (lambda: ih.Options(part=5), "part is 5: give a tuple"),
+        (lambda: ih.with_bos(5, -1), "recipe is 5: give a recipe of a language"),
+        (lambda: ih.with_bos(RandomRepeats(), 3), "rows is 3: give tokens"),
         (lambda: ih.apply(5, 6), r"apply\(5, 6\): give Params"),
         (lambda: ih.init(5, ih.Config()), "key is 5: give a key of JAX"),
         (lambda: wholes("runs", range(10**9)), "runs: 1,000,000,000 are given: give at most"),

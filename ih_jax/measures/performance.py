@@ -26,7 +26,7 @@ from ih_jax.data.batches import Batch
 from ih_jax.errors import UserError
 from ih_jax.measures.base import measure
 from ih_jax.measures.probes import by_pieces
-from ih_jax.measures.shared_passes import Passes, each, passes
+from ih_jax.measures.shared_passes import Passes, plan_passes, under_each
 from ih_jax.model.params import Config, Params
 from ih_jax.model.sites import Sites
 from ih_jax.tasks.fewshot_scores import METRICS, masked_logits, scores
@@ -54,7 +54,7 @@ def under(clamps: Clamps, config: Config, label_count: int | None = None) -> Mea
     @measure(dims=dict.fromkeys(METRICS, ("held",)), coords={"held": list(clamps)}, name="under")
     def of_network(params: Params, clamp: Holds, batch: Batch) -> dict[str, Array]:
         def of(piece: Batch) -> Array:
-            return each(params, plan, piece, lambda sites: scores(sites, piece, used))
+            return under_each(params, plan, piece, lambda sites: scores(sites, piece, used))
 
         found: Array = by_pieces(of, batch)
         return {metric: found[:, i] for i, metric in enumerate(METRICS)}
@@ -69,7 +69,7 @@ def _correct(params: Params, plan: Passes, batch: Batch, label_count: int | None
     def right(sites: Sites) -> Array:
         return jnp.argmax(masked_logits(sites, used), axis=0) == batch.labels[:, -1]
 
-    return each(params, plan, batch, right)
+    return under_each(params, plan, batch, right)
 
 
 def mistakes(clamps: Clamps, config: Config, label_count: int | None = None) -> Measure:
@@ -160,7 +160,7 @@ def _passes(clamps: Clamps, config: Config) -> Passes:
             raise UserError(
                 f"clamp {name!r} is limited in time, a trained network is not: leave during() out"
             )
-    return passes(clamps, config)
+    return plan_passes(clamps, config)
 
 
 # --- the paper's clamps, by name ----------------------------------------------------------------

@@ -27,7 +27,8 @@ from ih_jax.model import transformer
 from ih_jax.model.params import Config, Params
 from ih_jax.model.sites import Sites
 
-# Beside these kinds, which act before a head has written, an ablation may stand apart.
+# Beside these kinds, which act before a head has written and do not look at what is ablated, an
+# ablation may stand apart. Of others, such as rules of one's own, nothing is known.
 BEFORE_WRITING = (Ablate, Preserve, PreviousToken, Induction)
 
 
@@ -41,7 +42,7 @@ class Passes:
     place: np.ndarray  # [K]: where each clamp stands among R G
 
 
-def passes(clamps: Mapping[str, Clamp], config: Config) -> Passes:
+def plan_passes(clamps: Mapping[str, Clamp], config: Config) -> Passes:
     """How to go through a model under these clamps. Errors as of `Clamp.arrays`."""
     groups: dict[tuple[Part, ...], list[tuple[int, ...]]] = {}
     found = [_apart(clamp, config) for clamp in clamps.values()]
@@ -74,8 +75,12 @@ def _apart(clamp: Clamp, config: Config) -> tuple[tuple[Part, ...], tuple[int, .
     return others, tuple(sorted(heads))
 
 
-def each(params: Params, plan: Passes, batch: Batch, function: Callable[[Sites], Array]) -> Array:
-    """`function(sites)` under each of K clamps, along a first axis: of "query" rows, by `logits`.
+def under_each(
+    params: Params, plan: Passes, batch: Batch, function: Callable[[Sites], Array]
+) -> Array:
+    """`function(sites)` [K, ...] under each of K clamps; `sites` are those of rows "query".
+
+    The function may read nothing but the logits where clamps share a pass.
 
     One pass after the other: all at once would need more memory, and weights shared under vmap
     crash XLA on CPU. The clean pass, which some clamps read, is computed once.
@@ -85,7 +90,7 @@ def each(params: Params, plan: Passes, batch: Batch, function: Callable[[Sites],
     def selections(sites: Sites, left: Array) -> Array:
         if one_each:
             return function(sites)[None]
-        logits = transformer.logits_of(params, sites, left)
+        logits = transformer.logits_with_heads(params, sites, left)
         return jax.vmap(lambda own: function({**sites, "logits": [own]}))(logits)
 
     left, found, clean = jnp.asarray(plan.left), [], None
@@ -94,8 +99,8 @@ def each(params: Params, plan: Passes, batch: Batch, function: Callable[[Sites],
     if plan.clean or reads:
         every = reads and holds is not None and holds.needs_all_rows
         clean = forward(params, batch, Holds(), "all" if every else "query")
-    if plan.clean and clean is not None:
-        found.append(selections(transformer.query_only(clean), left[0])[None])
+        if plan.clean:
+            found.append(selections(transformer.query_only(clean), left[0])[None])
     if holds is not None:
         given = clean if reads else None
         found.append(

@@ -161,7 +161,7 @@ def _heads(
     return here("z", layer, mix(pattern, v) if plain else causal_attention(q, k, v, by_distance))
 
 
-def logits_of(params: Params, sites: Sites, left: Array) -> Array:
+def logits_with_heads(params: Params, sites: Sites, left: Array) -> Array:
     """[G, C, 1, B]: the query's logits if only some heads of the last layer had written.
 
     Args:

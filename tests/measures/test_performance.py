@@ -96,7 +96,7 @@ def test_heads_of_the_last_layer_are_left_out_of_one_pass_as_of_many(config: Con
 def test_clamps_that_differ_in_heads_of_the_last_layer_share_a_pass(
     clamps: dict[str, Clamp], count: int
 ) -> None:
-    plan = shared_passes.passes(clamps, small(heads=8))
+    plan = shared_passes.plan_passes(clamps, small(heads=8))
     assert len(plan.left) == count and len(plan.place) == len(clamps)
     held = 0 if plan.holds is None else len(jax.tree.leaves(plan.holds)[0])
     assert held == count - plan.clean

@@ -110,7 +110,14 @@ class Recipe:
 
 
 def with_bos(recipe: Recipe, rows: Array) -> Tokens:
-    """Sequences of rows [B, T - 1] with BOS before each."""
+    """Sequences of rows [B, T - 1] with BOS before each.
+
+    Raises UserError for what is no recipe, and for rows that are no table of tokens.
+    """
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"recipe is {given(recipe)}: give a recipe of a language (ih.Recipe)")
+    if np.ndim(rows) != 2:
+        raise UserError(f"rows is {given(rows)}: give tokens [sequences, positions]")
     first = jnp.full((len(rows), 1), recipe.bos, jnp.int32)
     return Tokens(jnp.concatenate([first, jnp.asarray(rows, jnp.int32)], axis=1))
 
