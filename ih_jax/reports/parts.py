@@ -39,13 +39,14 @@ def divide(experiments: Sequence[Experiment], options: Options, gigabytes: float
     room = gigabytes * 1e9
     if whole <= room:
         return [options]
-    count = int(whole // room) + 1
+    count, tried, least = int(whole // room) + 1, options.seeds, whole
     while True:
         parts = options.in_parts(count)
         largest = max(parts, key=lambda part: len(part.part))
-        least = bytes_of(experiments, largest)
-        if least <= room:
-            return parts
+        if len(largest.part) < tried:  # else it takes what one of its size took
+            tried, least = len(largest.part), bytes_of(experiments, largest)
+            if least <= room:
+                return parts
         if len(parts) < count:
             raise UserError(
                 f"the smallest part, {len(largest.part)} networks, takes about {least / 1e9:.1f} "
