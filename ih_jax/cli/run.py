@@ -95,15 +95,8 @@ def _redraw(folder: Path, file: Path | None) -> tables.Findings:
     if path:
         with sources.own_errors(path):
             return report.redraw(folder, experiment)
-    try:
+    with report.as_measured(folder, experiment):
         return report.redraw(folder, experiment)
-    except (LookupError, ValueError, TypeError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(
-            f"{folder}/results.nc is not what this version of {experiment.name} measures "
-            f"({type(error).__name__}: {paths.reason(error)}): run the experiment again"
-        ) from None
 
 
 def _run_experiments(

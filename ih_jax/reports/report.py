@@ -6,9 +6,10 @@ under its name only when it is complete.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,20 @@ def redraw(folder: str | os.PathLike[str], experiment: Experiment) -> Findings:
     return _describe(Path(folder), experiment, results, card)
 
 
+@contextlib.contextmanager
+def as_measured(folder: Path, experiment: Experiment) -> Iterator[None]:
+    """Raises UserError where numbers in a folder are such as an experiment cannot have measured."""
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, ArithmeticError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"{folder}/results.nc is not what this version of {experiment.name} measures "
+            f"({type(error).__name__}: {paths.reason(error)}): run the experiment again"
+        ) from None
+
+
 def _card(results: xr.Dataset) -> dict[str, Any] | None:
     """What was run, as `write` kept it; None where it did not."""
     try:
@@ -114,7 +129,7 @@ def write_index(
         beside: folders of the same experiments on other data, which get columns of their own.
 
     Raises:
-        UserError: a folder beside has none of them.
+        UserError: a folder beside has none of them, or results are not what these measure.
     """
     sets: dict[str, dict[str, Findings]] = {}
     ran: dict[str, str] = {}
@@ -125,8 +140,11 @@ def write_index(
             raise UserError(f"{own} has results of none of these: {', '.join(experiments)}")
         name = own.resolve().name
         results = {n: read(own / n) for n in there}
-        sets[name] = {n: _decided(each, results[n]) for n, each in there.items()}
-        numbers = {n: _networks(each) for n, each in results.items()}
+        sets[name], numbers = {}, {}
+        for n, each in there.items():
+            with as_measured(own / n, each):
+                sets[name][n] = _decided(each, results[n])
+                numbers[n] = _networks(results[n])
         if len({*numbers.values()} - {""}) > 1:
             networks[name] = numbers
         ran[name] = _ran(list(results.values()), differ=name in networks)

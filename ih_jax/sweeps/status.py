@@ -85,7 +85,13 @@ def status(folder: str | Path, check: bool = False) -> Status:
         losses[list(block.runs)] = _last_losses(folder, block, parts)
     done = bool(card.get("finished"))
     if done and paths.is_there(folder / "results.nc"):
-        losses = _of_results(folder / "results.nc", losses)
+        own = _of_results(folder / "results.nc", losses)
+        if len(own) == len(losses):
+            losses = own
+        else:
+            damage.append(
+                f"results.nc has {len(own)} runs, not {len(losses)}: delete it, it is made again"
+            )
     now: State = "training" if alive else "done" if done else "stopped"
     return Status(
         folder=folder,
@@ -166,7 +172,7 @@ def _last_losses(
 
 
 def _of_results(path: Path, losses: np.ndarray) -> np.ndarray:
-    """[runs] the last loss within each run's horizon."""
+    """[runs] the last loss within each run's horizon; `losses` where the file holds none."""
     try:
         curves = array_files.read_netcdf(path)["loss"].values
     except (ValueError, KeyError):

@@ -24,7 +24,7 @@ from ih_jax import array_files, memory, paths
 from ih_jax.data.batches import Sequences
 from ih_jax.errors import UserError, given, real, whole, wholes
 from ih_jax.model.params import Params
-from ih_jax.sweeps import finding
+from ih_jax.sweeps import finding, store
 from ih_jax.sweeps.array_labels import Measure
 from ih_jax.sweeps.card_file import read_card
 from ih_jax.sweeps.kept_parts import KeptParts
@@ -89,11 +89,22 @@ class Trajectories:
 
     @cached_property
     def results(self) -> xr.Dataset:
-        """Curves by axis, evaluation set and sequences seen (see `assemble`)."""
+        """Curves by axis, evaluation set and sequences seen (see `assemble`).
+
+        Raises store.Damaged where results.nc has other axes than the study.
+        """
         path = self.folder / "results.nc"
-        if paths.is_there(path):
-            return array_files.read_netcdf(path)
-        return assemble(self.study, self.blocks)
+        if not paths.is_there(path):
+            return assemble(self.study, self.blocks)
+        found = array_files.read_netcdf(path)
+        sizes = {axis: len(labels) for axis, labels in self.study.axes.items()}
+        if any(found.sizes.get(axis) != size for axis, size in sizes.items()):
+            theirs = {axis: found.sizes[axis] for axis in sizes if axis in found.sizes}
+            raise store.Damaged(
+                f"{path} is not of this training: its axes are {theirs or 'others'}, here they are "
+                f"{sizes}: delete that file, and it is made again"
+            )
+        return found
 
     @cached_property
     def blocks(self) -> list[BlockRecord]:

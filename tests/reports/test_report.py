@@ -15,6 +15,7 @@ from made_up import sweep
 from rich.console import Console
 
 import ih_jax as ih
+from ih_jax.cli.main import main
 from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment, Options, Training
 from ih_jax.experiments.register import find
@@ -51,6 +52,26 @@ def test_the_folder_holds_whole_files_only(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (folder / "figure.svg").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda d: d.map(lambda x: -x), "ZeroDivisionError"),
+        (lambda d: d.assign_coords(init=list("abcdef")), "invalid literal"),
+    ],
+)
+def test_numbers_that_no_run_gives(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Any, told: str
+) -> None:
+    results = report.read(folder)
+    changed = change(results).assign_attrs(results.attrs)
+    (tmp_path / "fig5b").mkdir()
+    changed.to_netcdf(tmp_path / "fig5b" / "results.nc", engine="h5netcdf")
+    assert main(["plot", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "is not what this version of fig5b measures" in said and told in said
+    assert said.count("\n") == 1
 
 
 def test_readme_holds_the_numbers(folder: Path) -> None:

@@ -220,6 +220,16 @@ def test_scores_that_do_not_fit_the_card(folder: Path, tmp_path: Path, scores: A
         ih.load(tmp_path / "x", STUDY).params(0, 0)
 
 
+def test_results_of_another_training(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "x")
+    path = tmp_path / "x/results.nc"
+    save_results(ih.load(folder, STUDY).results.isel(clamp=[0]), path)
+    with pytest.raises(store.Damaged, match=r"is not of this training: its axes are \{'clamp': 1"):
+        _ = ih.load(tmp_path / "x", STUDY).results
+    path.unlink()
+    assert ih.load(tmp_path / "x", STUDY).results.equals(ih.load(folder, STUDY).results)
+
+
 def test_weights_of_another_shape_than_the_card_says(folder: Path) -> None:
     other = ih.sweep(
         ih.fewshot(np.ones((12, 2, 4)), classes=6, labels=3),
