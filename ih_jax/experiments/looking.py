@@ -35,12 +35,16 @@ def config(trained: Trajectories) -> Config:
 
 
 def at_end(
-    trained: Trajectories, measure: Measure, batch: Probe, clamp: str = "none"
+    trained: Trajectories,
+    measure: Measure,
+    batch: Probe,
+    clamp: str = "none",
+    inits: Sequence[int] | None = None,
 ) -> xr.Dataset:
     """A measure of the last checkpoint, [init, ...]; arguments as in `along`."""
-    runs = _runs(trained, clamp)
+    runs = _runs(trained, clamp, inits)
     end = max(trained.steps(runs[0]))
-    return along(trained, measure, batch, clamp, [end]).isel(checkpoint=0, drop=True)
+    return along(trained, measure, batch, clamp, [end], inits).isel(checkpoint=0, drop=True)
 
 
 def along(
@@ -49,18 +53,31 @@ def along(
     batch: Probe,
     clamp: str = "none",
     steps: Sequence[int] | None = None,
+    inits: Sequence[int] | None = None,
 ) -> xr.Dataset:
-    """A measure of the checkpoints of all runs with a clamp, [init, checkpoint, ...].
+    """A measure of the checkpoints of the runs with a clamp, [init, checkpoint, ...].
 
     `checkpoint` is in sequences seen; the other dims are those that the measure names.
+
+    Args:
+        trained: the networks.
+        measure: of one checkpoint.
+        batch: what it is measured on.
+        clamp: the name of the clamp that they were trained with.
+        steps: only these checkpoints; None: all.
+        inits: only these networks, as `options.inits` names those that were asked for (some are
+            trained only because others are grafted into them); None: all.
     """
-    found = trained.measure(measure, batch, runs=_runs(trained, clamp), steps=steps)
+    found = trained.measure(measure, batch, runs=_runs(trained, clamp, inits), steps=steps)
     dataset = found.to_dataset() if isinstance(found, xr.DataArray) else found
     dataset = dataset.sel(clamp=clamp, drop=True).rename(sequences="checkpoint")
+    if inits is not None:  # a measure of some runs has the axes of all
+        dataset = dataset.sel(init=list(inits))
     extra = [axis for axis in trained.study.axes if axis not in ("clamp", "init")]
     return dataset.squeeze(extra, drop=True)
 
 
-def _runs(trained: Trajectories, clamp: str) -> list[int]:
+def _runs(trained: Trajectories, clamp: str, inits: Sequence[int] | None) -> list[int]:
     """The runs with this clamp, one an init."""
-    return [trained.run(clamp=clamp, init=seed) for seed in trained.study.axes["init"]]
+    some = trained.study.axes["init"] if inits is None else inits
+    return [trained.run(clamp=clamp, init=seed) for seed in some]

@@ -43,7 +43,7 @@ from ih_jax.experiments.singh2024.roles import by_rank
 from ih_jax.experiments.singh2024.trainings import HORIZONS
 from ih_jax.measures.heads import induction_strength, previous_token_strength
 from ih_jax.measures.performance import under
-from ih_jax.reports import running
+from ih_jax.reports import report, running
 
 GOOD = made_up_singh.GOOD | made_up_beyond.GOOD
 
@@ -217,6 +217,8 @@ def test_the_smallest_version_runs_to_its_end(smallest: Path, name: str) -> None
     for file in ("README.md", "figure.png", "figure.svg", "results.nc", "card.json"):
         assert (folder / file).stat().st_size > 0
     assert (folder / "results.nc").stat().st_size < 2e6
+    # Of `main` three networks are trained, since two are needed to graft from; one was asked for.
+    assert name in BEYOND or report.read(folder).sizes.get("init", 1) == 1
     text = (folder / "README.md").read_text()
     for claim in find(name).claims:
         assert claim.name.replace("<", "&lt;") in text

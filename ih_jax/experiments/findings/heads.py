@@ -31,11 +31,14 @@ def measure(options: Options, found: Found) -> xr.Dataset:
         return subset(probe(options)(task), GRADIENT_EVERY)
 
     main = found["main"]
-    strength = along(main, induction_strength, probe(options))
-    begin = along(main, head_starts, some, steps=[0]).isel(checkpoint=0, drop=True)
+    inits = options.inits
+    strength = along(main, induction_strength, probe(options), inits=inits)
+    begin = along(main, head_starts, some, steps=[0], inits=inits).isel(checkpoint=0, drop=True)
     loss = main.results["loss"].sel(clamp="none", drop=True)
-    results = xr.merge([strength.rename(induction_strength="strength"), begin, loss])
-    return results.sel(init=options.inits).assign(alone=_alone(found["single_heads"].results))
+    results = xr.merge(
+        [strength.rename(induction_strength="strength"), begin, loss.sel(init=inits)]
+    )
+    return results.assign(alone=_alone(found["single_heads"].results))
 
 
 def _alone(results: xr.Dataset) -> xr.DataArray:

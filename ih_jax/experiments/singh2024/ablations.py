@@ -27,8 +27,8 @@ def measure_ablations(options: Options, found: Found) -> xr.Dataset:
     main = found["main"]
     batch = probe(options)
     clamps = {"whole": Clamp(), **leave_one(HEADS), **ablate_one(HEADS)}
-    scores = at_end(main, under(clamps, config(main)), batch)
-    strength = at_end(main, induction_strength, batch)
+    scores = at_end(main, under(clamps, config(main)), batch, inits=options.inits)
+    strength = at_end(main, induction_strength, batch, inits=options.inits)
     results = strength.rename(induction_strength="strength")
     for metric in ("loss", "accuracy"):
         results[metric] = scores[metric].sel(held="whole", drop=True)

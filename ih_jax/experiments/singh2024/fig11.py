@@ -49,13 +49,13 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     main = found["main"]
     batch = probe(options)
     heads = list(range(HEADS))
-    results = at_end(main, induction_strength, batch)
+    results = at_end(main, induction_strength, batch, inits=options.inits)
     results = results.rename(induction_strength="strength")
-    back = at_end(main, previous_token_strength, batch)
+    back = at_end(main, previous_token_strength, batch, inits=options.inits)
     early = back["previous_token_strength"].sel(layer=0, drop=True).rename(head="early")
     results["previous_token"] = early
     clamps = wiring(HEADS)
-    accuracy = at_end(main, under(clamps, config(main)), batch)["accuracy"]
+    accuracy = at_end(main, under(clamps, config(main)), batch, inits=options.inits)["accuracy"]
     results["only"] = (
         accuracy.sel(held=[f"only_l1h{h}" for h in heads])
         .rename(held="head")
@@ -75,7 +75,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
         shape = (values.shape[0], HEADS, len(KEPT), HEADS)
         results[name] = (("init", "head", "kept", "early"), values.reshape(shape))
     steps = main.steps(main.run(clamp="none", init=options.inits[0]))
-    ends = along(main, composition(), batch, steps=[steps[0], steps[-1]])
+    ends = along(main, composition(), batch, steps=[steps[0], steps[-1]], inits=options.inits)
     both = ends[["K", "V"]].rename(writer="early", reader="head").to_array("input")
     results["composition"] = both.isel(checkpoint=-1, drop=True)
     results["start"] = both.isel(checkpoint=0, drop=True)

@@ -43,7 +43,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     main = found["main"]
     batch = probe(options)
     clamps = {"whole": Clamp(), **direct_path(HEADS)}
-    scores = along(main, under(clamps, config(main)), batch)
+    scores = along(main, under(clamps, config(main)), batch, inits=options.inits)
     results = scores[["loss", "accuracy"]]
     added = results["loss"] - results["loss"].sel(held="whole", drop=True)
     return results.assign(added=added.sel(held=list(PANELS)))

@@ -33,14 +33,14 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     """Loss and accuracy with the first `count` heads left, [init, kind, count]; the order."""
     main = found["main"]
     batch = probe(options)
-    strength = at_end(main, induction_strength, batch)["induction_strength"]
+    strength = at_end(main, induction_strength, batch, inits=options.inits)["induction_strength"]
     every = list(range(HEADS))
     groups = [add_back(every, HEADS), add_back(every[1:], HEADS)]
     clamps = {"whole": Clamp()}
     for kind, group in zip(KINDS, groups, strict=True):
         clamps |= {f"{kind} {count}": clamp for count, clamp in enumerate(group.values(), 1)}
     ranked = by_rank(under(clamps, config(main)), induction_strength, layer=1)
-    scores = at_end(main, ranked, batch)
+    scores = at_end(main, ranked, batch, inits=options.inits)
     parts = {}
     for name in ("loss", "accuracy"):
         parts[f"whole_{name}"] = scores[name].sel(held="whole", drop=True)

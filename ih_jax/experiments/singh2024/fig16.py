@@ -33,16 +33,18 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     batch = probe(options)
     shape = config(main)
     heads, alone, match = range(HEADS), leave_one(HEADS), perfect_match(HEADS)
-    results = at_end(main, induction_strength, batch)
+    results = at_end(main, induction_strength, batch, inits=options.inits)
     results = results.rename(induction_strength="strength")
-    only = at_end(main, under(alone, shape), batch)["accuracy"]
+    only = at_end(main, under(alone, shape), batch, inits=options.inits)["accuracy"]
     results["only_accuracy"] = only.rename(held="head").assign_coords(head=heads)
-    found_match = at_end(main, mistakes(match, shape), batch).rename(held="head")
+    found_match = at_end(main, mistakes(match, shape), batch, inits=options.inits).rename(
+        held="head"
+    )
     found_match = found_match.assign_coords(head=heads, other=heads)
     results["match_accuracy"] = 1 - found_match["wrong"]
     results["match_missed"] = found_match["missed"]
     results["corrected"] = found_match["corrected"]
-    by = at_end(main, by_label(match, shape), batch).rename(held="head")
+    by = at_end(main, by_label(match, shape), batch, inits=options.inits).rename(held="head")
     return results.assign(by.assign_coords(head=heads).data_vars)
 
 

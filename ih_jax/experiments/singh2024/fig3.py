@@ -53,9 +53,9 @@ SETS = {  # evaluation sets, as the figure calls and colours them
 def measure(options: Options, found: Found) -> xr.Dataset:
     """Curves [init, sequences], on other sets [init, set, eval_sequences]; strength [..., head]."""
     main = found["main"]
-    curves = main.results.sel(clamp="none", drop=True)
+    curves = main.results.sel(clamp="none", init=options.inits, drop=True)
     batch = probe(options)
-    strength = along(main, induction_strength, batch)
+    strength = along(main, induction_strength, batch, inits=options.inits)
     kept = ["loss", "accuracy", "in_context_accuracy", "eval_loss"]
     return xr.merge([curves[kept], strength.rename(induction_strength="strength")])
 

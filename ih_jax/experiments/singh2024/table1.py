@@ -57,7 +57,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     ranked = by_rank(
         under({"whole": Clamp(), **clamps}, config(main)), previous_token_strength, layer=0
     )
-    scores = at_end(main, ranked, batch)
+    scores = at_end(main, ranked, batch, inits=options.inits)
 
     def cells(metric: str, names: list[str], dim: str) -> xr.DataArray:
         by_kept = [
@@ -72,7 +72,9 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     of_groups = [cells("accuracy", [f"{n} {name}" for n in counts], "count") for name in GROUPS]
     by_count = xr.concat(of_groups, xr.DataArray(list(GROUPS), dims="group", name="group"))
     by_count = by_count.assign_coords(count=list(counts))
-    strength = at_end(main, previous_token_strength, batch)["previous_token_strength"]
+    strength = at_end(main, previous_token_strength, batch, inits=options.inits)[
+        "previous_token_strength"
+    ]
     strength = strength.sel(layer=0, drop=True)
     ordered = -np.sort(-strength.values, axis=strength.get_axis_num("head"))
     return xr.Dataset(

@@ -27,9 +27,11 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     main = found["main"]
     batch = probe(options)
     heads = range(HEADS)
-    results = at_end(main, induction_strength, batch)
+    results = at_end(main, induction_strength, batch, inits=options.inits)
     results = results.rename(induction_strength="strength")
-    alone = at_end(main, mistakes(leave_one(HEADS), config(main)), batch).rename(held="head")
+    alone = at_end(
+        main, mistakes(leave_one(HEADS), config(main)), batch, inits=options.inits
+    ).rename(held="head")
     alone = alone.assign_coords(head=heads, other=heads)
     return results.assign(
         accuracy=1 - alone["wrong"], missed=alone["missed"], corrected=alone["corrected"]
