@@ -3,7 +3,9 @@
 Paper: Singh et al. 2025, section 5. Command: ih-jax run singh2025-grafts. On 2 CPU
 cores: 5 minutes a network (four runs of 600,000 sequences, beside the main one).
 Expected: a long plateau on new labels alone, none with layer 1 of the main run, and of the run that
-never saw the query's class in a context.
+never saw the query's class in a context. (Found: so with that of the main run; with the other's,
+taken at its end, nothing is learned within that time. The paper has it for checkpoints within a
+window.)
 """
 
 from __future__ import annotations

@@ -25,8 +25,7 @@ below was decided:
 
 So at this scale it is who wins that changes, from the context to weights, while new labels go on
 being read, a little less often. The main setting is 6,400 classes of glyphs, for what it costs.
-Networks of which nothing had been seen (3000 to 3004) decide the statements. Undecided, for want of
-time: four exemplars, and grafts.
+Networks of which nothing had been seen (3000 to 3004) decide the statements.
 
 Drawing the glyphs takes a minute and a quarter, once a command.
 
