@@ -59,9 +59,20 @@ def previous_token_strength(params: Params, clamp: Holds, batch: Batch) -> Array
     Those are the rows that an induction head reads; nothing trains what other rows attend to. (The
     paper identifies previous-token heads by eye, from their patterns.)
     """
+    return _to_the_previous(params, clamp, batch, slice(None))
+
+
+@measure(dims=("head",), name="previous_token_strength")
+def first_layer_previous_token_strength(params: Params, clamp: Holds, batch: Batch) -> Array:
+    """[H], the same of the heads of layer 0 alone, for which no later layer is computed."""
+    return _to_the_previous(params, clamp, batch, slice(1))[0]
+
+
+def _to_the_previous(params: Params, clamp: Holds, batch: Batch, layers: slice) -> Array:
+    """[layers, H] attention of label tokens to the exemplar just before them."""
 
     def of(piece: Batch) -> Array:
-        patterns = forward(params, piece, clamp, "all")["pattern"]  # each [H, T, T, B]
+        patterns = forward(params, piece, clamp, "all")["pattern"][layers]  # each [H, T, T, B]
         T = patterns[0].shape[1]
         # Slices, so that of the query's row, which is not among them, nothing is computed.
         rows = [[x[:, t, t - 1] for t in range(1, T, 2)] for x in patterns]

@@ -54,6 +54,8 @@ def test_induction_strength_agrees_with_a_loop_over_sequences() -> None:
 def test_previous_token_strength_of_a_clamped_pattern_is_1_for_that_head_alone() -> None:
     params, batch = network(CONFIG), sequences(CONFIG)
     free = measured(heads.previous_token_strength, params, batch)
+    first = measured(heads.first_layer_previous_token_strength, params, batch)
+    np.testing.assert_array_equal(first, free[0])
     held = measured(heads.previous_token_strength, params, batch, c.previous_token(0, 1))
     assert held.shape == (2, 4)
     np.testing.assert_allclose(held[0, 1], 1, atol=1e-6)

@@ -31,7 +31,7 @@ from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import chance, curves, over_sequences, tidy
 from ih_jax.experiments.looking import along, config, probe
 from ih_jax.experiments.singh2024.trainings import CLAMPED, CLAMPS
-from ih_jax.measures.heads import previous_token_strength
+from ih_jax.measures.heads import first_layer_previous_token_strength
 from ih_jax.measures.performance import under
 
 GIVEN = {"previous-token attention": "#E69F00", "match": "#009E73"}
@@ -55,14 +55,14 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     batch = probe(options)
     clamps = {name: CLAMPS[name] for name in ("none", *GIVEN, "layer1+copy")}
     scores = along(trained, under(clamps, config(trained)), batch)["loss"]
-    back = along(trained, previous_token_strength, batch)["previous_token_strength"]
+    back = along(trained, first_layer_previous_token_strength, batch)
     curves = trained.results["loss"].sel(clamp=["none", *GIVEN])
     return xr.Dataset(
         {
             "loss": curves,
             "progress": scores.sel(held=[*GIVEN, "layer1+copy"]),
             "whole": scores.sel(held="none", drop=True),
-            "previous_token": back.sel(layer=0, drop=True).max("head"),
+            "previous_token": back["previous_token_strength"].max("head"),
         }
     )
 

@@ -32,7 +32,7 @@ from ih_jax.experiments.singh2024.known import reported, seed_5
 from ih_jax.experiments.singh2024.roles import AS_MANY
 from ih_jax.experiments.singh2024.trainings import MAIN
 from ih_jax.measures.circuits import baseline, composition
-from ih_jax.measures.heads import induction_strength, previous_token_strength
+from ih_jax.measures.heads import first_layer_previous_token_strength, induction_strength
 from ih_jax.measures.performance import under, wiring
 
 KEPT = {"pv": "keys (values kept)", "pp": "values (patterns kept)"}
@@ -51,8 +51,8 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     heads = list(range(HEADS))
     results = at_end(main, induction_strength, batch, inits=options.inits)
     results = results.rename(induction_strength="strength")
-    back = at_end(main, previous_token_strength, batch, inits=options.inits)
-    early = back["previous_token_strength"].sel(layer=0, drop=True).rename(head="early")
+    back = at_end(main, first_layer_previous_token_strength, batch, inits=options.inits)
+    early = back["previous_token_strength"].rename(head="early")
     results["previous_token"] = early
     clamps = wiring(HEADS)
     accuracy = at_end(main, under(clamps, config(main)), batch, inits=options.inits)["accuracy"]

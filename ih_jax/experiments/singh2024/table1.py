@@ -30,7 +30,7 @@ from ih_jax.experiments.looking import HEADS, at_end, config, probe
 from ih_jax.experiments.singh2024.known import authors
 from ih_jax.experiments.singh2024.roles import AS_MANY, by_rank
 from ih_jax.experiments.singh2024.trainings import MAIN
-from ih_jax.measures.heads import previous_token_strength
+from ih_jax.measures.heads import first_layer_previous_token_strength, previous_token_strength
 from ih_jax.measures.performance import paths_of, under
 
 GROUPS = ("previous-token heads", "other heads")
@@ -72,10 +72,8 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     of_groups = [cells("accuracy", [f"{n} {name}" for n in counts], "count") for name in GROUPS]
     by_count = xr.concat(of_groups, xr.DataArray(list(GROUPS), dims="group", name="group"))
     by_count = by_count.assign_coords(count=list(counts))
-    strength = at_end(main, previous_token_strength, batch, inits=options.inits)[
-        "previous_token_strength"
-    ]
-    strength = strength.sel(layer=0, drop=True)
+    measured = at_end(main, first_layer_previous_token_strength, batch, inits=options.inits)
+    strength = measured["previous_token_strength"]
     ordered = -np.sort(-strength.values, axis=strength.get_axis_num("head"))
     return xr.Dataset(
         {
