@@ -3,10 +3,6 @@
 Paper: Singh et al. 2024, appendix, fig. 10. Command: ih-jax run fig10 (the networks of fig5b).
 Expected: the loss of unclamped checkpoints, with a part of the circuit given only when they are
 measured, has a phase change of its own; with the same part clamped in training, the loss has none.
-
-Decided by 16 networks of which nothing has been seen before, --seeds 16 --first-seed 5000 --vary
-init, on all of Omniglot; what five others showed (5 to 9, on a part of it) was known when the
-statements took this form.
 """
 
 from __future__ import annotations
