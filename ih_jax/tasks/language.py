@@ -39,6 +39,10 @@ DEFAULTS: Mapping[str, Any] = {
     "positions": "shortformer",
 }
 
+# What a source holds in place of a language's own. No name of Python's, so that no field of a recipe
+# is called like it.
+RANDOM_BLOCKS = "random blocks, repeated"
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -65,7 +69,7 @@ class Objective:
 
     def sample(self, key: Array, source: Any, sequences: int) -> Tokens:
         """Sequences of the recipe, or of uniform blocks repeated where the source is empty."""
-        if "repeats" in source:
+        if RANDOM_BLOCKS in source:
             return _repeats(self.recipe).sample(key, source, sequences)
         own = {name: source[name] for name in self.recipe.arrays if name in source}
         return unchecked(self.recipe, **own).sample(key, source, sequences)
@@ -194,7 +198,7 @@ class Language(Task):
     def source(self, which: str) -> Any:
         """Of the language: to train on, or held out; nothing for random blocks repeated."""
         if which == "random_repeats":
-            return {"repeats": np.zeros(0, np.float32)}
+            return {RANDOM_BLOCKS: np.zeros(0, np.float32)}
         return self.data.source(held_out=which != "train")
 
     def describe(self) -> dict[str, Any]:

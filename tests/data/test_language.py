@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ih_jax as ih
-from ih_jax.data.languages import Bigrams, Markov, RandomRepeats, Repeats
+from ih_jax.data.languages import Bigrams, Markov, Mixture, RandomRepeats, Repeats
 from ih_jax.data.languages.recipe import of_card
 from ih_jax.data.languages.synthetic import table_of
 from ih_jax.sweeps.loop import step
@@ -47,6 +47,16 @@ def test_sequences_begin_with_bos_and_hold_it_nowhere_else(recipe):
     assert not np.array_equal(tokens, draw(recipe, 200, seed=1))
     assert np.array_equal(tokens, draw(recipe, 200))
     assert of_card(recipe.describe()) == recipe
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES, Mixture()], ids=lambda r: type(r).__name__)
+def test_networks_read_what_the_recipe_draws(recipe):
+    task = ih.language(recipe, batch=4)
+    own = task.sample(jax.random.key(0), task.source("train"), 50).tokens
+    assert np.array_equal(own, draw(recipe, 50))
+    # Whatever the recipe's fields are called: `Mixture` has one named `repeats`.
+    blocks = task.sample(jax.random.key(0), task.source("random_repeats"), 50).tokens
+    assert not np.array_equal(blocks, own) or isinstance(recipe, RandomRepeats)
 
 
 def test_bigrams_of_all_sequences_are_those_of_the_table():
