@@ -39,8 +39,8 @@ DEFAULTS: Mapping[str, Any] = {
     "positions": "shortformer",
 }
 
-# What a source holds in place of a language's own. No name of Python's, so that no field of a recipe
-# is called like it.
+# What a source holds in place of a language's own. It is no name in Python, so that no field of a
+# recipe is called like it.
 RANDOM_BLOCKS = "random blocks, repeated"
 
 
