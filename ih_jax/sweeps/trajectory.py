@@ -100,9 +100,10 @@ class Trajectories:
         sizes = {axis: len(labels) for axis, labels in self.study.axes.items()}
         if any(found.sizes.get(axis) != size for axis, size in sizes.items()):
             theirs = {axis: found.sizes[axis] for axis in sizes if axis in found.sizes}
+            mended = "train it again" if self.forgotten else "delete that file, it is made again"
             raise store.Damaged(
                 f"{path} is not of this training: its axes are {theirs or 'others'}, here they are "
-                f"{sizes}: delete that file, and it is made again"
+                f"{sizes}: {mended}"
             )
         return found
 
