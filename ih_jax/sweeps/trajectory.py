@@ -91,19 +91,18 @@ class Trajectories:
     def results(self) -> xr.Dataset:
         """Curves by axis, evaluation set and sequences seen (see `assemble`).
 
-        Raises store.Damaged where results.nc has other axes than the study.
+        Raises store.Damaged where results.nc is not of as many runs as the card tells of.
         """
         path = self.folder / "results.nc"
         if not paths.is_there(path):
             return assemble(self.study, self.blocks)
         found = array_files.read_netcdf(path)
-        sizes = {axis: len(labels) for axis, labels in self.study.axes.items()}
-        if any(found.sizes.get(axis) != size for axis, size in sizes.items()):
-            theirs = {axis: found.sizes[axis] for axis in sizes if axis in found.sizes}
+        runs = found["horizon"].size if "horizon" in found else 0
+        if runs != self.card["runs"]:
             mended = "train it again" if self.forgotten else "delete that file, it is made again"
             raise store.Damaged(
-                f"{path} is not of this training: its axes are {theirs or 'others'}, here they are "
-                f"{sizes}: {mended}"
+                f"{path} is not of this training: it tells of {runs:,} runs, the card of "
+                f"{self.card['runs']:,}: {mended}"
             )
         return found
 
