@@ -6,6 +6,7 @@ another file is followed. Refusals are those of the gate: a `UserError` of one l
 
 from __future__ import annotations
 
+import mmap
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,10 +20,14 @@ from ih_jax import memory
 from ih_jax.errors import UserError
 from ih_jax.paths import reason, regular, shown_path
 
+HEAP = b"GCOL\x01\0\0\0"  # what a heap of strings in an HDF5 file begins with
+HEAD = 16  # bytes of its head, and of that of each object in it
+
 
 def open_hdf5(path: Path) -> h5py.File:
     """An HDF5 file, open for reading. Raises UserError where it is none."""
     regular(path)
+    _check_heaps(path)
     try:
         return h5py.File(path, "r")
     except Exception as error:  # h5py and HDF5 raise many kinds for damaged files
@@ -118,6 +123,35 @@ def read_netcdf(path: Path) -> xr.Dataset:
         raise UserError(
             f"{shown_path(path)} is no netCDF file of ours ({reason(error)}): make it again"
         ) from None
+
+
+def _check_heaps(path: Path) -> None:
+    """Raises UserError where HDF5 would go through a damaged heap of strings for ever.
+
+    A heap ("GCOL") is a row of objects, each with its size in its head; object 0 is what is left
+    free. HDF5 goes on by that size, whatever it is, so that one of nothing is never passed (HDF5
+    file format 3.0, III.E).
+    """
+    if not path.stat().st_size:
+        return
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+        heap = whole.find(HEAP)
+        while heap >= 0:
+            if not _is_passed(whole, heap):
+                raise UserError(f"{shown_path(path)} is damaged (a heap of strings): make it again")
+            heap = whole.find(HEAP, heap + 1)
+
+
+def _is_passed(whole: mmap.mmap, heap: int) -> bool:
+    """Whether a heap that begins here has an end."""
+    at, end = heap + HEAD, heap + int.from_bytes(whole[heap + 8 : heap + HEAD], "little")
+    while at + HEAD <= min(end, len(whole)):
+        number = int.from_bytes(whole[at : at + 2], "little")
+        size = int.from_bytes(whole[at + 8 : at + HEAD], "little")
+        if number == 0:
+            return size >= HEAD  # it counts its own head
+        at += HEAD + -(-size // 8) * 8
+    return at <= end
 
 
 def _no_external_link(path: Path, name: str, link: object) -> None:

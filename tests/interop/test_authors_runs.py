@@ -271,7 +271,7 @@ def declares_more(run: Path) -> None:
         (lambda run: (run / "config.json").unlink(), "there is no"),
         (lambda run: (run / "config.json").write_text("{"), "is not JSON"),
         (lambda run: (run / "config.json").write_text("{}"), "lacks depth"),
-        (lambda run: (run / "log.h5").write_bytes(b"no"), "no log of the authors' code"),
+        (lambda run: (run / "log.h5").write_bytes(b"no"), "log.h5 cannot be read as HDF5"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(

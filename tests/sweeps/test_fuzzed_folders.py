@@ -145,6 +145,20 @@ def test_results(folder: Path, content: st.DataObject) -> None:
         path.write_bytes(valid)
 
 
+@pytest.mark.parametrize("size", [0, 2**64 - 16])  # of the free space; of the first string
+def test_a_heap_of_strings_without_an_end(folder: Path, tmp_path: Path, size: int) -> None:
+    # Found by the test above: HDF5 goes on by the size of what is free, for ever where that is 0.
+    content = bytearray((folder / "results.nc").read_bytes())
+    at = content.index(b"GCOL") + array_files.HEAD
+    while size == 0 and int.from_bytes(content[at : at + 2], "little") != 0:
+        at += array_files.HEAD + -(-int.from_bytes(content[at + 8 : at + 16], "little") // 8) * 8
+    content[at + 8 : at + 16] = size.to_bytes(8, "little")
+    path = tmp_path / "results.nc"
+    path.write_bytes(content)
+    with pytest.raises(ih.UserError, match="is damaged \\(a heap of strings"):
+        array_files.read_netcdf(path)
+
+
 SETTINGS = [*RUN_SETTINGS, *MODEL_SETTINGS, "evaluate", "checkpoints", "clamp", "name"]
 AXES = st.lists(SCALARS, max_size=3)
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import h5py
 import numpy as np
 import xarray as xr
 
@@ -184,7 +183,7 @@ def read_log(file: Path, sets: Sequence[str] = ()) -> xr.Dataset:
             as many rows of scores for each.
     """
     try:
-        with h5py.File(paths.regular(file), "r") as log:
+        with array_files.open_hdf5(file) as log:
             seen = array_files.hdf5_array(log, "eval_iter")
             if seen.ndim != 1 or seen.dtype.kind not in "iu" or not len(seen):
                 raise UserError(f"{file}: eval_iter has no whole numbers of sequences")
