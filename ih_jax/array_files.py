@@ -20,16 +20,18 @@ from ih_jax import memory
 from ih_jax.errors import UserError
 from ih_jax.paths import reason, regular, shown_path
 
-HEAP = b"GCOL\x01\0\0\0"  # what a heap of strings in an HDF5 file begins with
+HEAP = b"GCOL\x01\0\0\0"  # what a global heap of HDF5 begins with, which holds strings
 HEAD = 16  # bytes of its head, and of that of each object in it
 
 
 def open_hdf5(path: Path) -> h5py.File:
     """An HDF5 file, open for reading. Raises UserError where it is none."""
     regular(path)
-    _check_heaps(path)
     try:
+        _check_heaps(path)
         return h5py.File(path, "r")
+    except UserError:
+        raise
     except Exception as error:  # h5py and HDF5 raise many kinds for damaged files
         why = reason(error).split("(")[-1].rstrip(")")
         raise UserError(
@@ -126,11 +128,10 @@ def read_netcdf(path: Path) -> xr.Dataset:
 
 
 def _check_heaps(path: Path) -> None:
-    """Raises UserError where HDF5 would go through a damaged heap of strings for ever.
+    """Raises UserError where HDF5 would go through a damaged global heap for ever.
 
-    A heap ("GCOL") is a row of objects, each with its size in its head; object 0 is what is left
-    free. HDF5 goes on by that size, whatever it is, so that one of nothing is never passed (HDF5
-    file format 3.0, III.E).
+    A heap is a row of objects, each with its size in its head; object 0 is what is left free. HDF5
+    goes on by that size, whatever it is (HDF5 file format 3.0, III.E). Other damage it tells of.
     """
     if not path.stat().st_size:
         return
@@ -138,20 +139,21 @@ def _check_heaps(path: Path) -> None:
         heap = whole.find(HEAP)
         while heap >= 0:
             if not _is_passed(whole, heap):
-                raise UserError(f"{shown_path(path)} is damaged (a heap of strings): make it again")
+                raise UserError(f"{shown_path(path)} is damaged (its global heap): make it again")
             heap = whole.find(HEAP, heap + 1)
 
 
 def _is_passed(whole: mmap.mmap, heap: int) -> bool:
-    """Whether a heap that begins here has an end."""
+    """Whether HDF5 comes to the end of a heap that begins here."""
     at, end = heap + HEAD, heap + int.from_bytes(whole[heap + 8 : heap + HEAD], "little")
     while at + HEAD <= min(end, len(whole)):
         number = int.from_bytes(whole[at : at + 2], "little")
         size = int.from_bytes(whole[at + 8 : at + HEAD], "little")
-        if number == 0:
-            return size >= HEAD  # it counts its own head
-        at += HEAD + -(-size // 8) * 8
-    return at <= end
+        step = size if number == 0 else HEAD + -(-size // 8) * 8  # the former counts its head
+        if not 0 < step < 2**63:  # it stays where it is, or goes back
+            return False
+        at += step
+    return True
 
 
 def _no_external_link(path: Path, name: str, link: object) -> None:
