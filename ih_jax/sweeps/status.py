@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ih_jax import array_files, paths
+from ih_jax import paths
 from ih_jax.errors import UserError
 from ih_jax.sweeps import presence, store
 from ih_jax.sweeps.presence import Presence
@@ -85,13 +85,10 @@ def status(folder: str | Path, check: bool = False) -> Status:
         losses[list(block.runs)] = _last_losses(folder, block, parts)
     done = bool(card.get("finished"))
     if done and paths.is_there(folder / "results.nc"):
-        own = _of_results(folder / "results.nc", losses)
-        if len(own) == len(losses):
-            losses = own
-        else:
-            damage.append(
-                f"results.nc has {len(own)} runs, not {len(losses)}: delete it, it is made again"
-            )
+        try:
+            losses = _of_results(t, losses)
+        except store.Damaged as error:
+            damage.append(str(error))
     now: State = "training" if alive else "done" if done else "stopped"
     return Status(
         folder=folder,
@@ -171,10 +168,10 @@ def _last_losses(
     return np.full(len(block.runs), np.nan)
 
 
-def _of_results(path: Path, losses: np.ndarray) -> np.ndarray:
-    """[runs] the last loss within each run's horizon; `losses` where the file holds none."""
+def _of_results(t: Trajectories, losses: np.ndarray) -> np.ndarray:
+    """[runs] the last loss within each run's horizon; `losses` where results.nc holds none."""
     try:
-        curves = array_files.read_netcdf(path)["loss"].values
+        curves = t.results["loss"].values
     except (ValueError, KeyError):
         return losses
     curves = curves.reshape(-1, curves.shape[-1])

@@ -25,6 +25,7 @@ from ih_jax.sweeps.blocks import Plan, plan_blocks
 from ih_jax.sweeps.card_file import read_card, write_card
 from ih_jax.sweeps.results import assemble, save_results
 from ih_jax.sweeps.settings import MODEL_SETTINGS, RUN_SETTINGS
+from ih_jax.sweeps.status import status
 
 STUDY = ih.sweep(
     ih.fewshot(np.random.default_rng(0).normal(size=(12, 2, 4)), classes=6, labels=3),
@@ -146,7 +147,7 @@ def test_results(folder: Path, content: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 2**64 - 16])  # of the free space; of the first string
-def test_a_heap_of_strings_without_an_end(folder: Path, tmp_path: Path, size: int) -> None:
+def test_a_global_heap_without_an_end(folder: Path, tmp_path: Path, size: int) -> None:
     # Found by the test above: HDF5 goes on by the size of what is free, for ever where that is 0.
     content = bytearray((folder / "results.nc").read_bytes())
     at = content.index(b"GCOL") + array_files.HEAD
@@ -155,7 +156,7 @@ def test_a_heap_of_strings_without_an_end(folder: Path, tmp_path: Path, size: in
     content[at + 8 : at + 16] = size.to_bytes(8, "little")
     path = tmp_path / "results.nc"
     path.write_bytes(content)
-    with pytest.raises(ih.UserError, match="is damaged \\(a heap of strings"):
+    with pytest.raises(ih.UserError, match="is damaged \\(its global heap"):
         array_files.read_netcdf(path)
 
 
@@ -242,6 +243,7 @@ def test_results_of_another_training(folder: Path, tmp_path: Path) -> None:
         store.Damaged, match="is not of this training: it tells of 1 runs, the card of 2"
     ):
         _ = ih.load(tmp_path / "x", STUDY).results
+    assert "is not of this training" in status(tmp_path / "x").damage[-1]
     path.unlink()
     assert ih.load(tmp_path / "x", STUDY).results.equals(ih.load(folder, STUDY).results)
 
