@@ -64,7 +64,7 @@ def previous_token_strength(params: Params, clamp: Holds, batch: Batch) -> Array
 
 @measure(dims=("head",), name="previous_token_strength")
 def first_layer_previous_token_strength(params: Params, clamp: Holds, batch: Batch) -> Array:
-    """[H], the same of the heads of layer 0 alone, for which no later layer is computed."""
+    """[H], 0 to 1: `previous_token_strength` of layer 0, without computing later layers."""
     return _to_the_previous(params, clamp, batch, slice(1))[0]
 
 

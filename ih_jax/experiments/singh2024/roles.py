@@ -18,7 +18,7 @@ from jax import Array
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Batch
 from ih_jax.experiments.base import Found, Options
-from ih_jax.measures.heads import induction_strength, previous_token_strength
+from ih_jax.measures.heads import first_layer_previous_token_strength, induction_strength
 from ih_jax.measures.probes import by_context, exhaustive
 from ih_jax.model.params import Params
 from ih_jax.sweeps.array_labels import LABELS, Measure
@@ -41,10 +41,9 @@ def previous_token_heads(options: Options, found: Found) -> dict[int, dict[str, 
 
     (The paper chose by eye, for seed 5: 2 strongest, 6 none, and three heads, 1, 2 and 5.)
     """
-    both = _last(options, found, previous_token_strength)
-    if both is None:
-        both = dict.fromkeys(options.inits, np.arange(16.0).reshape(2, 8))
-    strength = {seed: layers[0] for seed, layers in both.items()}
+    strength = _last(options, found, first_layer_previous_token_strength)
+    if strength is None:
+        strength = dict.fromkeys(options.inits, np.arange(8.0))
     return {
         seed: {
             "strongest": [int(np.argmax(heads))],

@@ -30,7 +30,7 @@ from ih_jax.experiments.looking import HEADS, at_end, config, probe
 from ih_jax.experiments.singh2024.known import authors
 from ih_jax.experiments.singh2024.roles import AS_MANY, by_rank
 from ih_jax.experiments.singh2024.trainings import MAIN
-from ih_jax.measures.heads import first_layer_previous_token_strength, previous_token_strength
+from ih_jax.measures.heads import first_layer_previous_token_strength
 from ih_jax.measures.performance import paths_of, under
 
 GROUPS = ("previous-token heads", "other heads")
@@ -55,7 +55,9 @@ def measure(options: Options, found: Found) -> xr.Dataset:
     groups = {f"{n} {name}": heads for n in counts for name, heads in _split(n, every).items()}
     clamps = paths_of({**groups, **{f"head {h}": [h] for h in every}})
     ranked = by_rank(
-        under({"whole": Clamp(), **clamps}, config(main)), previous_token_strength, layer=0
+        under({"whole": Clamp(), **clamps}, config(main)),
+        first_layer_previous_token_strength,
+        layer=0,
     )
     scores = at_end(main, ranked, batch, inits=options.inits)
 
