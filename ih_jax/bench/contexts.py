@@ -168,7 +168,7 @@ def _model(width: int, context: int, vocabulary: int) -> tuple[Any, Callable[[An
     def maps(names: str) -> Any:
         return nn.ModuleDict({name: nn.Linear(width, width, bias=False) for name in names})
 
-    model = nn.ModuleDict(
+    model: Any = nn.ModuleDict(
         {
             "embed": nn.Embedding(vocabulary, width),
             "positions": nn.Embedding(context, width),

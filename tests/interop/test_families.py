@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+import ih_jax as ih
 from ih_jax.errors import UserError
 from ih_jax.interop.pretrained import reading
 from ih_jax.interop.pretrained.layer import slopes
@@ -66,6 +67,13 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "opt": ("OPT", OPT),
     "opt-bare": ("OPT", OPT | {"enable_bias": False, "layer_norm_elementwise_affine": False}),
     "opt-untied": ("OPT", OPT | {"tie_word_embeddings": False, "activation_function": "gelu"}),
+    "opt-norms-after": ("OPT", OPT | {"do_layer_norm_before": False}),
+    "opt-350m": ("OPT", OPT | {"do_layer_norm_before": False, "word_embed_proj_dim": 10}),
+    "opt-narrow-tokens-untied": (
+        "OPT",
+        OPT | {"word_embed_proj_dim": 8, "tie_word_embeddings": False, "enable_bias": False},
+    ),
+    "opt-no-last-norm": ("OPT", OPT | {"_remove_final_layer_norm": True}),
     "bloom": ("Bloom", BLOOM),
     "bloom-four-heads": ("Bloom", BLOOM | {"n_head": 4, "layer_norm_epsilon": 0.1}),
     "bloom-untied": ("Bloom", BLOOM | {"n_head": 6, "tie_word_embeddings": False}),
@@ -161,6 +169,23 @@ def test_logits_and_patterns_are_those_of_transformers(name: str, tmp_path: Path
     np.testing.assert_allclose(patterns, attentions, atol=1e-4)
 
 
+def test_a_network_that_norms_its_stream_is_looked_inside(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    network = saved("opt-350m", tmp_path)
+    with torch.no_grad():
+        hidden = network(torch.tensor(TOKENS), output_hidden_states=True).hidden_states
+    ours = ih.pretrained(tmp_path)
+    batch = ours.batch_of(tokens=TOKENS)
+    seen = ours.activations(batch)
+    for layer in range(3):
+        np.testing.assert_allclose(seen.resid_pre[layer], hidden[layer], atol=1e-4)
+    assert ours.loss(batch, ih.ablate(0, 0)) != ours.loss(batch)
+    with pytest.raises(UserError, match="no sum over heads"):
+        ours.head_logits(batch)
+    with pytest.raises(UserError, match="through a norm"):
+        ours.patch_path(batch, batch, (0, 0), (1, 0))
+
+
 @pytest.mark.parametrize("name", ["gptj", "bloom", "olmo2", "gemma2"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_shards_in_half_precision_are_read(name: str, dtype: str, tmp_path: Path) -> None:
@@ -199,8 +224,7 @@ def test_what_a_family_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "num_key_value_heads 3" in llama(num_key_value_heads=3)
     assert "rotary_dim 9" in refusal(tmp_path, model_type="gptj", **GPT, rotary_dim=9)
     opt = {"model_type": "opt"} | OPT
-    assert "opt-350m" in refusal(tmp_path, **opt, do_layer_norm_before=False)
-    assert "word_embed_proj_dim 8" in refusal(tmp_path, **opt, word_embed_proj_dim=8)
+    assert "word_embed_proj_dim" in refusal(tmp_path, **opt, word_embed_proj_dim=0)
     assert "lacks n_head" in refusal(tmp_path, model_type="bloom", **BLOOM | {"n_head": None})
     neo = {"model_type": "gpt_neo"} | NEO
     assert "attention_types" in refusal(tmp_path, **neo | {"attention_types": [[["far"], 3]]})

@@ -81,9 +81,10 @@ def layer(block: Blocks, config: Config, seen: Seen, x: Array, here: Here) -> Ar
     """
     x = here("resid_pre", x)
     attn_out = here("attn_out", _attend(block, config, seen, x, here))
-    attended = x + attn_out
+    attended = _of_stream(config, x + attn_out, block.norm1_scale, block.norm1_bias)
     mlp_out = here("mlp_out", _mlp(block, config, x if config.parallel else attended))
-    return here("resid_post", attended + mlp_out)
+    after = _of_stream(config, attended + mlp_out, block.norm2_scale, block.norm2_bias)
+    return here("resid_post", after)
 
 
 def _attend(block: Blocks, config: Config, seen: Seen, x: Array, here: Here) -> Array:
@@ -148,7 +149,11 @@ def norm(config: Config, x: Array, scale: Array, bias: Array | None, kind: str =
 
 
 def _before(config: Config, x: Array, scale: Array | None, bias: Array | None) -> Array:
-    return x if scale is None else norm(config, x, scale, bias)
+    return x if config.post_norm or scale is None else norm(config, x, scale, bias)
+
+
+def _of_stream(config: Config, x: Array, scale: Array | None, bias: Array | None) -> Array:
+    return norm(config, x, scale, bias) if config.post_norm and scale is not None else x
 
 
 def _after(config: Config, x: Array, scale: Array | None) -> Array:

@@ -51,7 +51,9 @@ class Config:
     alibi: bool = False  # scores fall with distance, by a slope of each head
     learned_positions: bool = False  # a table is added to the embedding
     embedding_scale: float = 1.0  # what embedded tokens are multiplied by
+    projected: bool = False  # tokens have vectors of another width, and maps from and to the stream
     parallel: bool = False  # attention and MLP read the same stream
+    post_norm: bool = False  # norms are of the stream, after attention and after the MLP
     gated: bool = False  # MLPs have a gate
     norm: Literal["layer", "rms"] = "layer"
     window: int | None = None  # tokens that a token attends to, itself the last; None: all
@@ -97,9 +99,9 @@ class Blocks(NamedTuple):
     b_in: Array  # [L, M]
     W_out: Array  # [L, M, D]
     b_out: Array  # [L, D]
-    norm1_scale: Array | None = None  # [L, D], before attention. None: no norm there
+    norm1_scale: Array | None = None  # [L, D], before attention (post_norm: after). None: no norm
     norm1_bias: Array | None = None
-    norm2_scale: Array | None = None  # [L, D], before the MLP
+    norm2_scale: Array | None = None  # [L, D], of the MLP
     norm2_bias: Array | None = None
     after1_scale: Array | None = None  # [L, D], of what attention adds to the stream
     after2_scale: Array | None = None  # [L, D], of what the MLP adds
@@ -117,9 +119,9 @@ class Weights(NamedTuple):
     W_E: Array  # [V, D]
     W_pos: Array | None  # [P, D]; None: other positions than a table
     blocks: Blocks
-    norm_scale: Array  # [D]
-    norm_bias: Array
-    W_U: Array  # [V, D]; tied: the array W_E
+    norm_scale: Array | None  # [D]. None: no norm at the end
+    norm_bias: Array | None
+    W_U: Array  # [V, D]; tied and not projected: the array W_E
     b_U: Array | None = None  # [V]
     embed_scale: Array | None = None  # [D], a layer norm of embedded tokens. None: none
     embed_bias: Array | None = None
@@ -129,5 +131,6 @@ def bytes_of(config: Config) -> int:
     """What the weights take, float32."""
     c = config
     of_layer = 4 * c.heads * c.d_head * c.d_model + (2 + c.gated) * c.d_model * c.d_mlp
-    tables = (2 - c.tied) * c.vocabulary + c.learned_positions * c.context
+    own = c.projected or not c.tied
+    tables = (1 + own) * c.vocabulary + c.learned_positions * c.context
     return 4 * (c.layers * of_layer + tables * c.d_model)

@@ -105,9 +105,10 @@ class PretrainedParams:
         return self.weights.W_pos
 
     @property
-    def norm(self) -> Norm:
+    def norm(self) -> Norm | None:
         """The last one; divided by the root of the mean square where config.norm is "rms"."""
-        return Norm(self.weights.norm_scale, self.weights.norm_bias)
+        scale, bias = self.weights.norm_scale, self.weights.norm_bias
+        return None if scale is None or bias is None else Norm(scale, bias)
 
     def __repr__(self) -> str:
         c, size = self.config, sum(np.size(leaf) for leaf in jax.tree.leaves(self.weights))
@@ -233,7 +234,7 @@ class PretrainedNetwork(Network):
 
     def check_paths(self) -> None:
         """Raises UserError where a norm follows attention."""
-        if self._weights.blocks.after1_scale is not None:
+        if self._shape.post_norm or self._weights.blocks.after1_scale is not None:
             raise UserError(
                 f"path patching: heads of {self._shape.architecture} write to the stream through "
                 "a norm that all heads share: use patch"

@@ -91,7 +91,9 @@ def add_positions(weights: Weights, config: Config, x: Array) -> Array:
 
 def unembed(weights: Weights, config: Config, x: Array) -> Array:
     """Logits [B, T, V] of the stream after the last layer."""
-    logits = norm(config, x, weights.norm_scale, weights.norm_bias) @ weights.W_U.T
+    if weights.norm_scale is not None:
+        x = norm(config, x, weights.norm_scale, weights.norm_bias)
+    logits = x @ weights.W_U.T
     if weights.b_U is not None:
         logits = logits + along(weights.b_U, logits)
     if config.logit_cap is not None:
@@ -117,11 +119,17 @@ def through_last_norm(weights: Weights, config: Config, rows: Array) -> Array:
     """[..., D]: what a vector in the stream adds through the last norm, up to its length.
 
     The norm multiplies by `norm_scale` and, if it is a layer norm, centres the stream; both are
-    linear. The deviation that it divides by is left out, as is a soft cap.
+    linear. The deviation that it divides by is left out, as is a soft cap. Where layers norm the
+    stream (`Config.post_norm`), the last norm is the last layer's, and those between are left out.
 
     Args:
         weights, config: of one network.
         rows: [..., D] of the unembedding, or sums of some.
     """
-    scaled = rows * along(weights.norm_scale, rows)
+    scale = weights.norm_scale
+    if config.post_norm and scale is None and weights.blocks.norm2_scale is not None:
+        scale = weights.blocks.norm2_scale[-1]
+    if scale is None:
+        return rows
+    scaled = rows * along(scale, rows)
     return scaled - scaled.mean(axis=-1, keepdims=True) if config.norm == "layer" else scaled

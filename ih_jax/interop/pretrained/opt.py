@@ -1,5 +1,7 @@
 """The reader of OPT: learned positions, two more rows than there are tokens; ReLU.
 
+Opt-350m alone norms the stream after each part, and maps narrower vectors of tokens into it.
+
 Zhang et al. 2022, "OPT: Open Pre-trained Transformer Language Models".
 """
 
@@ -8,7 +10,6 @@ from __future__ import annotations
 import msgspec
 
 from ih_jax import gate
-from ih_jax.errors import UserError
 from ih_jax.interop.pretrained.family import (
     Common,
     Family,
@@ -49,16 +50,6 @@ def config(found: Fields, where: str) -> Config:
     """In our words. Raises UserError for what is not read here."""
     heads, D = found.num_attention_heads, found.hidden_size
     width = head_width(D, heads, ("hidden_size", "num_attention_heads"), where)
-    if not found.do_layer_norm_before or found.remove_final_layer_norm:
-        raise UserError(
-            f"{where} says norms after each part, or none at the end (as opt-350m): only OPT with "
-            "norms before is read; give another size"
-        )
-    if (found.word_embed_proj_dim or D) != D:
-        raise UserError(
-            f"{where} says word_embed_proj_dim {found.word_embed_proj_dim} and hidden_size {D} "
-            "(as opt-350m): only OPT where they are one is read; give another size"
-        )
     return Config(
         "opt",
         layers=found.num_hidden_layers,
@@ -73,19 +64,33 @@ def config(found: Fields, where: str) -> Config:
         scale=width**-0.5,
         learned_positions=True,
         tied=found.tie_word_embeddings,
+        projected=_token_width(found) != D,
+        post_norm=not found.do_layer_norm_before,
         **special_tokens(found),
     )
 
 
 def outer(c: Config, found: Fields) -> Sources:
     """Where the embeddings and the last norm are."""
-    return {
+    made = {
         "W_E": Source({"embed_tokens.weight": (c.vocabulary, c.d_model)}),
         "W_pos": Source(
             {"embed_positions.weight": (c.context + FIRST, c.d_model)}, lambda a: a[FIRST:]
         ),
-        **_norm(c, found, "norm", "final_layer_norm"),
     }
+    if c.projected:
+        V, D, P = c.vocabulary, c.d_model, _token_width(found)
+        into, out = {"project_in.weight": (D, P)}, {"project_out.weight": (P, D)}
+        made["W_E"] = Source({"embed_tokens.weight": (V, P), **into}, lambda a, b: a @ b.T)
+        made["W_U"] = Source({"lm_head.weight": (V, P), **out}, lambda a, b: a @ b)
+    if found.do_layer_norm_before and not found.remove_final_layer_norm:
+        made |= _norm(c, found, "norm", "final_layer_norm")
+    return made
+
+
+def _token_width(found: Fields) -> int:
+    """The width of a token's vector, which maps take to the stream and back (opt-350m)."""
+    return found.word_embed_proj_dim or found.hidden_size
 
 
 def inner(c: Config, found: Fields) -> Sources:

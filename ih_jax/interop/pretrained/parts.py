@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ih_jax.errors import UserError
 from ih_jax.interop.pretrained.layout import Config, Weights
 from ih_jax.interop.pretrained.network import direct_unembedding
 from ih_jax.model.activations import Activations
@@ -27,11 +28,18 @@ def logit_parts(weights: Weights, config: Config, seen: Activations) -> dict[str
     Returns:
         As `ih_jax.model.attribution.logit_parts`; "mlp" and "heads" are without biases, which are
         in "embedding" with all that no head and no MLP writes.
+
+    Raises:
+        UserError: layers norm the stream, so that nothing reaches the logits as it was added.
     """
+    if config.post_norm:
+        raise UserError(
+            f"what each head adds to the logits: layers of this {config.architecture} norm the "
+            "whole stream, so that the logits are no sum over heads: use ablate or patch"
+        )
     final = seen.resid_post[-1]  # [B, T, D]
     to_logits = direct_unembedding(weights, config)  # [V, D]
-    centred = final - final.mean(-1, keepdims=True) if config.norm == "layer" else final
-    divisor = jax.lax.rsqrt((centred**2).mean(-1) + config.epsilon)  # [B, T]
+    divisor = _divisor(weights, config, final)  # [B, T]
 
     def read(put: Array) -> Array:
         """[..., B, T, V] from what was put on the stream, [..., B, T, D]."""
@@ -42,13 +50,22 @@ def logit_parts(weights: Weights, config: Config, seen: Activations) -> dict[str
     biases = jnp.stack([bias for _, bias in by_head]).sum(0)  # [B, T, D]
     mlp = jnp.stack(seen.mlp_out)
     start = seen.resid_pre[0] + biases
-    bias = weights.W_U @ weights.norm_bias
-    bias = bias if weights.b_U is None else bias + weights.b_U
+    bias = jnp.zeros(config.vocabulary) if weights.b_U is None else weights.b_U
+    if weights.norm_bias is not None:
+        bias = bias + weights.W_U @ weights.norm_bias
     found = {"heads": read(heads), "mlp": read(mlp), "embedding": read(start)}
     logits = read(final) + bias[None, None]
     whole = found["heads"].sum((0, 1)) + found["mlp"].sum(0) + found["embedding"]
     held = logits - whole - bias[None, None]
     return {**found, "bias": bias, "held": held, "logits": logits}
+
+
+def _divisor(weights: Weights, config: Config, final: Array) -> Array:
+    """[B, T], what the last norm multiplies the stream [B, T, D] by: 1 where there is none."""
+    if weights.norm_scale is None:
+        return jnp.ones(final.shape[:-1])
+    centred = final - final.mean(-1, keepdims=True) if config.norm == "layer" else final
+    return jax.lax.rsqrt((centred**2).mean(-1) + config.epsilon)
 
 
 def _by_head(

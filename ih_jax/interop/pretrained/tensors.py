@@ -73,9 +73,9 @@ def read_weights(
                 held[short] = _Held(file, opened, name)
         notes = _read_past(held, family)
         head = next((name for name in (family.head, "lm_head.weight") if name in held), None)
-        if head or not config.tied:
-            size = (config.vocabulary, config.d_model)
-            outer["W_U"] = Source({head or "lm_head.weight": size})
+        if head or config.projected or not config.tied:
+            tied = next(iter(outer["W_E"].tensors)) if config.tied else "lm_head.weight"
+            outer["W_U"] = _unembedding(outer.get("W_U"), head or tied, config)
         _check(held, outer.values(), inner.values(), config, folder)
 
         def whole(source: Source, layers: tuple[int, ...]) -> Array:
@@ -90,13 +90,22 @@ def read_weights(
                 each[layer] = take(layer) if layer else first
             return jax.device_put(made, may_alias=True)
 
-        made = {field: whole(source, ()) for field, source in outer.items()}
+        made: dict[str, Any] = {field: whole(source, ()) for field, source in outer.items()}
         blocks = {field: whole(source, (config.layers,)) for field, source in inner.items()}
     for field, shape in _biases(config).items():
         blocks.setdefault(field, jnp.zeros((config.layers, *shape)))
-    made.setdefault("norm_bias", jnp.zeros(config.d_model))
+    made.setdefault("norm_scale", None)
+    made.setdefault("norm_bias", None if made["norm_scale"] is None else jnp.zeros(config.d_model))
     made.setdefault("W_U", made["W_E"])
     return Weights(blocks=Blocks(**blocks), W_pos=made.pop("W_pos", None), **made), notes
+
+
+def _unembedding(source: Source | None, name: str, config: Config) -> Source:
+    """Where W_U is: in the tensor of that name, which is the first where a family needs others."""
+    if source is None:
+        return Source({name: (config.vocabulary, config.d_model)})
+    (_, shape), *others = source.tensors.items()
+    return Source({name: shape, **dict(others)}, source.turn)
 
 
 def _empty(shape: tuple[int, ...]) -> NDArray[np.float32]:
