@@ -151,8 +151,7 @@ def _table(lines: Sequence[Line], names: Sequence[str], networks: Networks) -> s
             sized = finding.size if _sized(finding) else None
             size = f" {sized.size.capitalize()}." if sized is not None else ""
             row += [f"**{word(claim, finding)}**.{size}", _ours(finding), *numbers]
-        beside = next((f.beside for f in findings if f is not None and f.beside), {})
-        theirs = beside.get("authors' code")
+        theirs = _of_authors(findings)
         row.append(f"{theirs.verdict}: {theirs.ours.split(';')[0]}" if theirs else "")
         rows.append(row)
     header = ["", "claim", "statement", "paper"]
@@ -219,10 +218,10 @@ def forest(lines: Sequence[Line], names: Sequence[str]) -> Figure:
     left = row_of_axes[0]
     for axes, (some, middle) in zip(row_of_axes, panels, strict=True):
         for row, (_, _, findings) in enumerate(some):
+            first = row - 0.11 * (len(findings) - 1)
             for number, finding in enumerate(findings):
-                if finding is not None:
-                    place = row + 0.22 * (number - (len(findings) - 1) / 2)
-                    _draw(axes, place, finding, COLOURS[number % len(COLOURS)])
+                _draw(axes, first + 0.22 * number, finding, COLOURS[number % len(COLOURS)])
+            _draw(axes, first + 0.22 * len(findings), _of_authors(findings), QUIET)
         labels = [f"{experiment}  {claim.name}" for experiment, claim, _ in some]
         axes.set_yticks(range(len(some)), labels, fontsize=7.5)
         axes.set_ylim(count - 0.5, -0.5)
@@ -234,7 +233,7 @@ def forest(lines: Sequence[Line], names: Sequence[str]) -> Figure:
     if pooled:
         row_of_axes[1].set_xlabel("estimate")
         tidy(row_of_axes[1], "Estimates pooled over heads or networks")
-    authors = any(f is not None and "authors' code" in f.beside for line in lines for f in line[2])
+    authors = any(_of_authors(findings) is not None for _, _, findings in lines)
     for number, name in enumerate(names):
         left.plot([], [], "o-", color=COLOURS[number % len(COLOURS)], ms=4, label=name)
     if authors:
@@ -256,21 +255,23 @@ def _pooled(lines: Sequence[Line]) -> list[Line]:
     return [line for line in has if line not in rates]
 
 
-def _draw(axes: Axes, place: float, finding: Finding, colour: str) -> None:
-    """A rate, or what is pooled, as a dot with its interval."""
-    for found, at, own in (
-        (finding, place, colour),
-        (finding.beside.get("authors' code"), place + 0.25, QUIET),
-    ):
-        interval = None if found is None else _interval(found)
-        if found is None or interval is None or not found.networks:
-            continue
-        theirs = own == QUIET
-        axes.plot(interval, [at, at], color=own, lw=0.8 if theirs else 1.6)
-        value = found.estimate if found.share is None else found.share[0] / found.share[1]
-        if value is not None and math.isfinite(value):
-            mark, fill = ("D", "none") if theirs else ("o", own)
-            axes.plot(value, at, mark, ms=4, color=own, mfc=fill, mew=0.9)
+def _of_authors(findings: Sequence[Finding | None]) -> Finding | None:
+    """Of the authors' code, which is the same beside all of a line's own findings."""
+    beside = [found.beside.get("authors' code") for found in findings if found is not None]
+    return next((found for found in beside if found is not None), None)
+
+
+def _draw(axes: Axes, place: float, finding: Finding | None, colour: str) -> None:
+    """A rate, or what is pooled, as a dot with its interval; quiet ones are the authors'."""
+    interval = None if finding is None else _interval(finding)
+    if finding is None or interval is None or not finding.networks:
+        return
+    theirs = colour == QUIET
+    axes.plot(interval, [place, place], color=colour, lw=0.8 if theirs else 1.6)
+    value = finding.estimate if finding.share is None else finding.share[0] / finding.share[1]
+    if value is not None and math.isfinite(value):
+        mark, fill = ("D", "none") if theirs else ("o", colour)
+        axes.plot(value, place, mark, ms=4, color=colour, mfc=fill, mew=0.9)
 
 
 def _interval(finding: Finding) -> tuple[float, float] | None:
