@@ -89,12 +89,13 @@ def committed(path):
 def test_the_readme_reports_the_committed_results():
     readme = " ".join(committed("README.md").split())
     tables = {
-        name: committed(f"results/{name}/README.md") for name in ("replication/fig5b", "fig5b")
+        name: committed(f"results/{name}/README.md")
+        for name in ("replication/fig5b", "glyphs/fig5b")
     }
     for clamp in ("none", "previous-token attention", "layer1", "match", "copy", "layer1+copy"):
         row = rf"^\| {re.escape(clamp)} \| (.*?) \| (.*?) \| (.*?) \|"
         paper, *ours = re.search(row, tables["replication/fig5b"], re.MULTILINE).groups()
-        _, *glyphs = re.search(row, tables["fig5b"], re.MULTILINE).groups()
+        _, *glyphs = re.search(row, tables["glyphs/fig5b"], re.MULTILINE).groups()
         cells = [clamp, paper, *("{} ({})".format(*each) for each in (ours, glyphs))]
         assert f"| {' | '.join(cells)} |" in readme, cells
     for folder in ("replication", "omniglot", "olsson"):

@@ -217,7 +217,8 @@ def path_patching(
     it was.
 
     Args:
-        network: any whose heads write to the stream through no norm (not Gemma 2 and OLMo 2).
+        network: any whose heads write to the stream through no norm (not Gemma 2, OLMo 2,
+            opt-350m).
         batch, source: as `activation_patching`.
         reader: (layer, head), several of one layer, or "logits".
         inputs: through which of "q", "k" and "v" it reads; all three by default.

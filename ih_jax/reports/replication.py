@@ -152,7 +152,7 @@ def _table(lines: Sequence[Line], names: Sequence[str], networks: Networks) -> s
             size = f" {sized.size.capitalize()}." if sized is not None else ""
             row += [f"**{word(claim, finding)}**.{size}", _ours(finding), *numbers]
         theirs = _of_authors(findings)
-        row.append(f"{theirs.verdict}: {theirs.ours.split(';')[0]}" if theirs else "")
+        row.append(f"{theirs.verdict}: {_first_part(theirs.ours)}" if theirs else "")
         rows.append(row)
     header = ["", "claim", "statement", "paper"]
     for name in names:
@@ -163,6 +163,12 @@ def _table(lines: Sequence[Line], names: Sequence[str], networks: Networks) -> s
         i for i, name in enumerate(header) if name not in OPTIONAL or any(row[i] for row in rows)
     ]
     return markdown([header[i] for i in told], [[row[i] for i in told] for row in rows])
+
+
+def _first_part(text: str) -> str:
+    """What stands before the first semicolon, its bracket closed."""
+    first = text.split(";")[0]
+    return first + ")" * (first.count("(") - first.count(")"))
 
 
 def _sized(finding: Finding) -> bool:

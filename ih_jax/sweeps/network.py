@@ -217,6 +217,9 @@ class Network:
             `held` [sequence, position, label], and `bias` [label], which sum to `logits`. `held` is
             what a clamp put on the stream or on the logits; 0 without one. A few-shot network
             answers at the last position. See `model.attribution.logit_parts`.
+
+        Raises:
+            UserError: layers normalise the stream (opt-350m), so that there is no such sum.
         """
         parts = logit_parts(self.params, self.activations(batch, clamp))
         each = ("sequence", "position", "label")

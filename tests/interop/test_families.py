@@ -184,9 +184,10 @@ def test_a_network_that_norms_its_stream_is_looked_inside(tmp_path: Path) -> Non
         ours.head_logits(batch)
     with pytest.raises(UserError, match="through a norm"):
         ours.patch_path(batch, batch, (0, 0), (1, 0))
+    assert "no sum over heads" in ours.view(batch).html  # a note; all else is shown
 
 
-@pytest.mark.parametrize("name", ["gptj", "bloom", "olmo2", "gemma2"])
+@pytest.mark.parametrize("name", ["gptj", "bloom", "olmo2", "gemma2", "opt-350m"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_shards_in_half_precision_are_read(name: str, dtype: str, tmp_path: Path) -> None:
     logits, _ = theirs(saved(name, tmp_path, dtype, max_shard_size="15KB"))

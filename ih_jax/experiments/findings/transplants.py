@@ -1,7 +1,7 @@
 """Heads of layer 1 in another network's body, before training: does the winner come with them?
 
-Of our own. Command: ih-jax run transplants --seeds 8 --first-seed 2000. On 2 CPU cores: about 2
-minutes a seed (1.4 million sequences). Expected, if what the heads are at the start decides: in
+Of our own. Command: ih-jax run transplants --seeds 16 --first-seed 2008. On 2 CPU cores: about half
+a minute a seed (1.4 million sequences). Expected, if what the heads are at the start decides: in
 another body the same head becomes strongest, as strong as at home; if layer 0, embeddings and
 unembedding decide, it does not. And if heads share where they start together: with a perfect layer
 0 from the start more of them do.

@@ -4,7 +4,7 @@ Paper: Olsson et al. 2022, argument 4, on heads of a model of 13 billion paramet
 olsson-behaviours three models are trained apart; here one reads a mixture of the three languages.
 Command: ih-jax run olsson-mixture, some twenty core minutes a seed. Expected, if it is as in the
 paper: heads that translate and that match patterns match prefixes of random tokens too, and one
-head is needed in all three. Decided by five networks, 1005 to 1009, named before they ran (1000 to
+head is needed in all three. Asked of five networks, 1005 to 1009, named before they ran (1000 to
 1004 were, by a fault, trained on random blocks alone): in results/olsson/olsson-mixture.
 """
 

@@ -101,7 +101,7 @@ class Blocks(NamedTuple):
     b_out: Array  # [L, D]
     norm1_scale: Array | None = None  # [L, D], before attention (post_norm: after). None: no norm
     norm1_bias: Array | None = None
-    norm2_scale: Array | None = None  # [L, D], of the MLP
+    norm2_scale: Array | None = None  # [L, D], before the MLP (post_norm: after)
     norm2_bias: Array | None = None
     after1_scale: Array | None = None  # [L, D], of what attention adds to the stream
     after2_scale: Array | None = None  # [L, D], of what the MLP adds

@@ -70,7 +70,7 @@ class PretrainedParams:
         """What each part adds to the logits, as `ih_jax.model.attribution.logit_parts` gives it.
 
         Norms that follow attention are held fixed, too; where the network caps its logits, parts
-        sum to logits before the cap.
+        sum to logits before the cap. Raises UserError where layers normalise the stream (opt-350m).
         """
         return logit_parts(self.weights, self.config, activations)
 

@@ -119,8 +119,8 @@ def through_last_norm(weights: Weights, config: Config, rows: Array) -> Array:
     """[..., D]: what a vector in the stream adds through the last norm, up to its length.
 
     The norm multiplies by `norm_scale` and, if it is a layer norm, centres the stream; both are
-    linear. The deviation that it divides by is left out, as is a soft cap. Where layers norm the
-    stream (`Config.post_norm`), the last norm is the last layer's, and those between are left out.
+    linear. The deviation that it divides by is left out, as is a soft cap. Where layers normalise
+    the stream (`Config.post_norm`), the last norm is the last layer's; those between are left out.
 
     Args:
         weights, config: of one network.

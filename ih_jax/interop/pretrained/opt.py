@@ -1,13 +1,17 @@
 """The reader of OPT: learned positions, two more rows than there are tokens; ReLU.
 
-Opt-350m alone norms the stream after each part, and maps narrower vectors of tokens into it.
+Opt-350m alone normalises the stream after each part, and maps narrower vectors of tokens into it.
 
 Zhang et al. 2022, "OPT: Open Pre-trained Transformer Language Models".
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from ih_jax import gate
 from ih_jax.interop.pretrained.family import (
@@ -81,8 +85,8 @@ def outer(c: Config, found: Fields) -> Sources:
     if c.projected:
         V, D, P = c.vocabulary, c.d_model, _token_width(found)
         into, out = {"project_in.weight": (D, P)}, {"project_out.weight": (P, D)}
-        made["W_E"] = Source({"embed_tokens.weight": (V, P), **into}, lambda a, b: a @ b.T)
-        made["W_U"] = Source({"lm_head.weight": (V, P), **out}, lambda a, b: a @ b)
+        made["W_E"] = Source({"embed_tokens.weight": (V, P), **into}, lambda a, b: _mapped(a, b.T))
+        made["W_U"] = Source({"lm_head.weight": (V, P), **out}, _mapped)
     if found.do_layer_norm_before and not found.remove_final_layer_norm:
         made |= _norm(c, found, "norm", "final_layer_norm")
     return made
@@ -104,6 +108,12 @@ def inner(c: Config, found: Fields) -> Sources:
         **linear("in", f"{at}.fc1", c.d_model, c.d_mlp, bias),
         **linear("out", f"{at}.fc2", c.d_mlp, c.d_model, bias),
     }
+
+
+def _mapped(vectors: NDArray[Any], by: NDArray[Any]) -> NDArray[np.float32]:
+    """Vectors of tokens through a map, in float32, whatever the file has."""
+    product: NDArray[np.float32] = vectors.astype(np.float32) @ by.astype(np.float32)
+    return product
 
 
 def _norm(c: Config, found: Fields, field: str, name: str) -> dict[str, Source]:

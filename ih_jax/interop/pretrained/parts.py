@@ -30,12 +30,13 @@ def logit_parts(weights: Weights, config: Config, seen: Activations) -> dict[str
         in "embedding" with all that no head and no MLP writes.
 
     Raises:
-        UserError: layers norm the stream, so that nothing reaches the logits as it was added.
+        UserError: layers normalise the stream, so that nothing reaches the logits as it was added.
     """
     if config.post_norm:
         raise UserError(
-            f"what each head adds to the logits: layers of this {config.architecture} norm the "
-            "whole stream, so that the logits are no sum over heads: use ablate or patch"
+            f"what each head adds to the logits: layers of this {config.architecture} "
+            "normalise the whole stream, so that its logits are no sum over heads; ablate or patch "
+            "heads to see what they do"
         )
     final = seen.resid_post[-1]  # [B, T, D]
     to_logits = direct_unembedding(weights, config)  # [V, D]

@@ -136,6 +136,11 @@ def read_at(place: Place) -> Pretrained:
             f"its window of {config.window:,} tokens is longer than its context of "
             f"{config.context:,}: every token sees all before it"
         )
+    if config.post_norm:
+        notes.append(
+            "its layers normalise the stream: copying is scored through the last norm alone, as if "
+            "those between a head and the end were not there"
+        )
     return Pretrained(*place[:3], config, weights, hashes(place), tuple(notes))
 
 

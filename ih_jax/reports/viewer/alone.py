@@ -89,10 +89,15 @@ def draw(
     some = patterns[:K][..., q, k]
     arrays = {"pattern": packing.pack(some[None], 16 if some.size <= FINE else 8, 0.0, 1.0)}
     if "logits" in wanted:
-        arrays |= _of_logits(network, kind, batch, activations, K)
+        arrays |= _of_logits(kind, batch, activations, K)
     about, vocabulary = _sequences(network, kind, batch, K)
     strongest = _strongest(kind, batch, patterns) if head is None else head
     notes = [f"{K} of the batch's {B} sequences are shown."] if K < B else []
+    if "logits" in wanted and kind != "other":
+        try:
+            arrays["added"] = _added(network, batch, activations, K)
+        except UserError as error:  # a network whose layers normalise the stream
+            notes.append(f"What each head adds cannot be shown: {error}.")
     if "scores" in wanted or "wiring" in wanted:
         try:
             arrays |= _of_heads(network, kind, batch, clamp)
@@ -161,31 +166,37 @@ def _count(batch: Sequences) -> int:
 
 
 def _of_logits(
-    network: Network, kind: Kind, batch: Sequences, activations: Activations, K: int
+    kind: Kind, batch: Sequences, activations: Activations, K: int
 ) -> dict[str, packing.Packed]:
-    """Logits, and what each head adds to them, along one checkpoint."""
-    few = jax.tree.map(lambda x: x[:K], activations)
-    logits = np.asarray(few.logits)  # [K, T, C]
+    """Logits of the first K sequences, or what a model of language would have said."""
+    logits = np.asarray(activations.logits)[:K]  # [K, T, C]
     if kind == "other":
         return {"logits": packing.pack(logits[None])}
-    heads = np.asarray(logit_parts(network.params, few)["heads"])  # [L, H, K, T, C]
     if kind == "fewshot":
         shown = np.where(logits > EXCLUDED, logits, np.nan)
-        added = heads[:, :, :, -1].transpose(2, 0, 1, 3)
-        return {"logits": packing.pack(shown[None]), "added": packing.pack(added[None])}
+        return {"logits": packing.pack(shown[None])}
     assert isinstance(batch, Tokens)
     following = np.asarray(batch.tokens)[:K, 1:]
     log_p = np.asarray(jax.nn.log_softmax(logits[:, :-1]))
     said = log_p.argsort(-1)[..., : -looking.TOP - 1 : -1]
-    centred = (heads - heads.mean(-1, keepdims=True))[:, :, :, :-1]
-    added = np.take_along_axis(centred, following[None, None, ..., None], -1)[..., 0]
     loss = -np.take_along_axis(log_p, following[..., None], -1)[..., 0]
     return {
         "loss": packing.pack(loss[None]),
         "said": packing.indices(said[None]),
         "said_p": packing.pack(np.exp(np.take_along_axis(log_p, said, -1))[None], 16, 0.0, 1.0),
-        "added": packing.pack(added.transpose(2, 3, 0, 1)[None]),
     }
+
+
+def _added(network: Network, batch: Sequences, activations: Activations, K: int) -> packing.Packed:
+    """What each head adds to the query's logits, or to that of the token that follows."""
+    few = jax.tree.map(lambda x: x[:K], activations)
+    heads = np.asarray(logit_parts(network.params, few)["heads"])  # [L, H, K, T, C]
+    if not isinstance(batch, Tokens):
+        return packing.pack(heads[:, :, :, -1].transpose(2, 0, 1, 3)[None])
+    following = np.asarray(batch.tokens)[:K, 1:]
+    centred = (heads - heads.mean(-1, keepdims=True))[:, :, :, :-1]
+    added = np.take_along_axis(centred, following[None, None, ..., None], -1)[..., 0]
+    return packing.pack(added.transpose(2, 3, 0, 1)[None])
 
 
 def _sequences(
