@@ -3,11 +3,13 @@
 Needs Playwright and Debian's Chromium (apt-get install chromium); skipped without them.
 """
 
+import dataclasses
 import shutil
 
 import jax
 import numpy as np
 import pytest
+from planted import plant
 
 import ih_jax as ih
 from ih_jax.data.images.features import of_gaussian
@@ -125,6 +127,15 @@ def test_a_language_models_view_is_that_of_activations(shown):
     own = (parts - parts.mean("label")).isel(position=slice(0, -1)).values
     added = np.take_along_axis(own, following[None, None], -1)[..., 0]
     np.testing.assert_allclose(found["added"], added.transpose(2, 3, 0, 1), atol=1e-4)
+
+
+def test_what_heads_add_is_left_out_where_layers_normalise_the_stream(shown, tmp_path):
+    network = ih.pretrained(plant(tmp_path / "planted", "opt"))
+    config = dataclasses.replace(network.params.config, post_norm=True)
+    network = dataclasses.replace(network, params=network.params.replace(config=config))
+    frame = shown(network.view(network.batch(2)))
+    assert "added" not in arrays_in(frame) and frame.locator(".bar").count() == 0
+    assert "no sum over heads" in frame.locator("body").inner_text()
 
 
 def test_scores_and_wiring_are_those_of_the_measures(shown):

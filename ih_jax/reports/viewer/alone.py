@@ -97,7 +97,7 @@ def draw(
         try:
             arrays["added"] = _added(network, batch, activations, K)
         except UserError as error:  # a network whose layers normalise the stream
-            notes.append(f"What each head adds cannot be shown: {error}.")
+            notes.append(f"Not shown: {error}.")
     if "scores" in wanted or "wiring" in wanted:
         try:
             arrays |= _of_heads(network, kind, batch, clamp)

@@ -99,7 +99,7 @@
             ` token ${where + 1}, ${ihv.percent(ihv.attention(pane, L, H, q, where))}`,
           ),
         );
-        title.hidden = added.hidden = !data.added;
+        title.hidden = bars.hidden = !data.added;
         if (!data.added) return;
         title.textContent =
           "What each head adds to the next token's logit, less the mean over tokens";
