@@ -3,7 +3,8 @@
 Paper: Singh et al. 2024, appendix, fig. 10. Command: ih-jax run fig10 (the networks of fig5b).
 Expected: the loss of unclamped checkpoints, with a part of the circuit given only when they are
 measured, has a phase change of its own; with the same part clamped in training, the loss has none.
-To be decided by sixteen networks of all of Omniglot, 5000 to 5015, that differ in init alone.
+Decided by sixteen networks of all of Omniglot, 5000 to 5015, that differ in init alone and were
+named before they ran: in results/replication/fig10.
 """
 
 from __future__ import annotations
