@@ -5,6 +5,7 @@ Only small files are read, unless checkpoints are to be checked.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from ih_jax.errors import UserError
 from ih_jax.sweeps import presence, store
 from ih_jax.sweeps.presence import Presence
 from ih_jax.sweeps.records import BlockRecord, about_part
+from ih_jax.sweeps.study import Study
 from ih_jax.sweeps.trajectory import Trajectories
 
 State = Literal["done", "training", "stopped"]
@@ -46,7 +48,8 @@ class Status:
     def seconds_left(self) -> float:
         """At the speed of the processes that train now; NaN if that is not known."""
         speed = sum(each.speed for each in self.processes if each.alive)
-        return max(0.0, self.total - self.seen) / speed if speed else float("nan")
+        known = speed and math.isfinite(self.total)
+        return max(0.0, self.total - self.seen) / speed if known else float("nan")
 
 
 def status(folder: str | Path, check: bool = False) -> Status:
@@ -112,10 +115,25 @@ def status(folder: str | Path, check: bool = False) -> Status:
 def _lengths(t: Trajectories) -> tuple[str, int, dict[int, int]]:
     """(unit, how much of it a step is, steps of each run)."""
     try:
-        study = t.study
+        study = _study(t)
         return study.task.unit, study.unit, {run.index: run.steps for run in study.runs}
     except UserError:
         return "steps", 1, {}
+
+
+def _study(t: Trajectories) -> Study:
+    """The study, or as long a one with nothing held: no card has the weights of grafts."""
+    try:
+        return t.study
+    except UserError:
+        described = t.card["study"]
+        if not isinstance(described, dict) or not isinstance(described.get("clamps"), dict):
+            raise
+        clamps = dict.fromkeys(described["clamps"], "[]")
+        study = Study.from_card(described | {"clamps": clamps})
+        if len(study.runs) != t.card["runs"]:
+            raise
+        return study
 
 
 def _parts(folder: Path, block: BlockRecord) -> list[dict[str, Any]]:

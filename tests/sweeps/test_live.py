@@ -1,6 +1,8 @@
 """While a sweep trains: what a function is told, and what a folder says about itself."""
 
 import contextlib
+import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -101,6 +103,23 @@ def test_a_finished_sweep_says_so(plain):
     loss = plain.results["loss"].values.reshape(4, -1)
     last = [row[np.isfinite(row)][-1] for row in loss]
     np.testing.assert_array_equal(found.losses, np.float32(last))
+
+
+def test_how_far_a_sweep_goes_is_known_without_the_weights_of_its_grafts(plain, tmp_path):
+    folder = shutil.copytree(plain.folder, tmp_path / "copy")
+    card = json.loads((folder / "card.json").read_text())
+    gone = {"run": "init 0", "step": 9, "checksum": "0" * 16}
+    part = {"kind": "graft", "after": None, "upto": 0, "weights": gone}
+    card["study"]["clamps"] |= dict.fromkeys(card["study"]["clamps"], json.dumps([part]))
+    (folder / "card.json").write_text(json.dumps(card | {"finished": False}))
+    with pytest.raises(ih.UserError, match="a graft needs the weights"):
+        _ = ih.load(folder).study
+    with presence.present(folder, lambda: 5.0):
+        found = status(folder)
+    assert (found.unit, found.runs_done) == ("sequences", 4)
+    assert found.seen == found.total == 2 * 1600 + 2 * 800
+    # Where not even that is known, nor is the time left.
+    assert np.isnan(dataclasses.replace(found, total=float("nan")).seconds_left)
 
 
 def test_a_sweep_says_who_trains_it_and_who_stopped(stopped):
