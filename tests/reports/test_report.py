@@ -15,11 +15,12 @@ from made_up import sweep
 from rich.console import Console
 
 import ih_jax as ih
+from ih_jax.claims.deciding import Finding
 from ih_jax.cli.main import main
 from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment, Options, Training
 from ih_jax.experiments.register import find
-from ih_jax.reports import report, running, tables
+from ih_jax.reports import replication, report, running, tables
 from ih_jax.reports.sources import experiment_of, load
 
 CARD = {
@@ -150,6 +151,19 @@ def test_mistakes_are_said_in_one_line(tmp_path: Path) -> None:
     sweep(seeds=1).to_netcdf(tmp_path / "results.nc", engine="h5netcdf")
     with pytest.raises(UserError, match="was not made by an experiment"):
         experiment_of(tmp_path)
+
+
+def test_networks_of_the_authors_stand_once_beside_two_data_sets() -> None:
+    claim = find("fig5b").claims[0]
+    authors = Finding("replicates", "r .8 (.6 to .9; 8 heads)", (7, 8), (0.5, 1.0), networks=8)
+    ours = Finding("replicates", "6 of 6", (6, 6), (0.6, 1.0), networks=6)
+    both: list[Finding | None] = [replace(ours, beside={"authors' code": authors})] * 2
+    line = ("fig5b", claim, both)
+    axes = replication.forest([line], ["features", "glyphs"]).axes[0]
+    marks = [each.get_marker() for each in axes.lines if len(np.atleast_1d(each.get_xdata()))]
+    assert (marks.count("o"), marks.count("D")) == (2, 1)
+    table = replication._table([line], ["features", "glyphs"], {})
+    assert "replicates: r .8 (.6 to .9) |" in table  # its bracket closed
 
 
 def test_the_page_of_a_set_says_what_replicates_on_which_data(tmp_path: Path) -> None:
