@@ -7,8 +7,9 @@ another file is followed. Refusals are those of the gate: a `UserError` of one l
 from __future__ import annotations
 
 import mmap
+import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,12 @@ from ih_jax.paths import reason, regular, shown_path
 
 HEAP = b"GCOL\x01\0\0\0"  # what a global heap of HDF5 begins with, which holds strings
 HEAD = 16  # bytes of its head, and of that of each object in it
+
+# A .npy record's header is a Python dictionary: {'descr': '<f4', 'fortran_order': False, ...}
+NPY_ENTRY = re.compile(r"'(\w+)'\s*:\s*('[^']*'|True|False|\([\d,\s]*\))")
+NPY_HEADER = re.compile(rf"\s*\{{\s*{NPY_ENTRY.pattern}(\s*,\s*{NPY_ENTRY.pattern})*\s*,?\s*\}}\s*")
+LENGTH_BYTES = {(1, 0): 2, (2, 0): 4}  # of the header's length, by the format's version
+MOST_HEADER = 10_000  # bytes, as NumPy reads at most
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -189,21 +196,34 @@ def npy_records(path: Path, most: int) -> Iterator[np.ndarray]:
 
 
 def _record(stream: typing.BinaryIO, size: int) -> np.ndarray:
-    version = np.lib.format.read_magic(stream)
-    readers: Mapping[tuple[int, int], Any] = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in readers:
-        raise ValueError(f"its version is {version}")
-    shape, by_columns, dtype = readers[version](stream)
+    shape, by_columns, dtype = _npy_header(stream)
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
-    if any(length < 0 for length in shape):
-        raise ValueError(f"its shape is {shape}")
     needed = int(np.prod(shape, dtype=object)) * dtype.itemsize
     left = size - stream.tell()
     if needed > left:
         raise ValueError(f"its shape {shape} takes {needed:,} bytes, and {left:,} follow")
     found = np.frombuffer(stream.read(needed), dtype)
     return found.reshape(shape, order="F" if by_columns else "C")
+
+
+def _npy_header(stream: typing.BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether columns come first, and dtype of the record that begins here.
+
+    NumPy's own reader lets Python parse the header (`ast.literal_eval`), which CPython before
+    3.11.8 and 3.12.2 may refuse for a sound one: where a garbage collection falls into it and
+    parses in turn (python/cpython#106905). A sweep's scores were called damaged so.
+    """
+    version = np.lib.format.read_magic(stream)
+    if version not in LENGTH_BYTES:
+        raise ValueError(f"its version is {version}")
+    length = int.from_bytes(stream.read(LENGTH_BYTES[version]), "little")
+    if length > MOST_HEADER:
+        raise ValueError(f"its header has {length:,} bytes")
+    header = stream.read(length).decode("latin1")
+    entries = dict(NPY_ENTRY.findall(header))
+    if not NPY_HEADER.fullmatch(header) or set(entries) != {"descr", "fortran_order", "shape"}:
+        raise ValueError(f"its header is {header.strip()[:100]!r}")
+    lengths = entries["shape"].strip("() ").removesuffix(",")
+    shape = tuple(int(each) for each in lengths.split(",")) if lengths else ()
+    return shape, entries["fortran_order"] == "True", np.dtype(entries["descr"].strip("'"))
