@@ -46,10 +46,10 @@ def main(features: str, out: str = "results/findings") -> None:
     made = fig3[["strength", "loss"]].assign(
         {**{name: (("init", "head"), values) for name, values in begin.items()}, "alone": alone}
     )
-    _write(Path(out), winner.experiment, made, fig3, ("fig3", "fig18"))
-    _write(Path(out), specialists.experiment, made, fig3, ("fig3", "fig18"))
+    _write(Path(out), features, winner.experiment, made, fig3, ("fig3", "fig18"))
+    _write(Path(out), features, specialists.experiment, made, fig3, ("fig3", "fig18"))
     kept = fig5b[["loss", "diverged_at"]]
-    _write(Path(out), forecast.experiment, kept, fig5b, ("fig5b",))
+    _write(Path(out), features, forecast.experiment, kept, fig5b, ("fig5b",))
 
 
 def _beginnings(features: str, results: xr.Dataset) -> dict[str, np.ndarray]:
@@ -74,6 +74,7 @@ def _beginnings(features: str, results: xr.Dataset) -> dict[str, np.ndarray]:
 
 def _write(
     out: Path,
+    features: str,
     experiment: ih.Experiment,
     made: xr.Dataset,
     source: xr.Dataset,
@@ -84,7 +85,7 @@ def _write(
     of = " and ".join(f"results/replication/{name}" for name in names)
     said = {
         **{k: v for k, v in card.items() if k not in ("command", "wall_seconds", "clamps")},
-        "command": "python scripts/findings.py omniglot_efficientnet_lite0.h5",
+        "command": f"python scripts/findings.py {Path(features).name}",
         "numbers from": of,
     }
     report.write(out / experiment.name, experiment, made.drop_attrs(), said)

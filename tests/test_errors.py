@@ -116,6 +116,10 @@ def test_what_is_made_is_checked_when_it_is_made(make: Any, message: str) -> Non
         (lambda: ih.Clamp.from_json("[" * 100_000), "a clamp is not JSON"),
         (lambda: per_seed.from_json("[" * 100_000), "a clamp is not JSON"),
         (lambda: per_seed.from_json(5), "a clamp is not JSON"),
+        (
+            lambda: ih.sweep(ih.fewshot(classes=8), clamp={"a": {"b": ih.ablate(1, 0)}}),
+            "clamp 'a' is .*: give a Clamp, such as",
+        ),
         (lambda: ih.ablate(0, 0).during("soon", 5), r"during\('soon', 5\): give 0 <= start"),
         (lambda: ih.ablate(0, 0).during(0, 10**400), "during.*401 digits.*give 0 <= start"),
         (lambda: ih.Weights(5), "params of Weights is 5: give Params"),

@@ -11,14 +11,14 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import xarray as xr
 
 from ih_jax.claims.bounds import Effect
 from ih_jax.claims.comparing import Comparison, Reported
 from ih_jax.claims.networks import Measure, Networks, networks_of
-from ih_jax.errors import UserError, given
+from ih_jax.errors import UserError, given, unknown
 
 Verdict = Literal["replicates", "fails", "mixed", "too few networks"]
 Kind = Literal["replication", "hypothesis"]
@@ -58,6 +58,11 @@ class Finding:
     varies: tuple[str, ...] = ("init",)
     beside: Mapping[str, Finding] = field(default_factory=dict)
     estimate: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UserError, suggesting the nearest, for another verdict."""
+        if self.verdict not in get_args(Verdict):
+            raise unknown("verdict", self.verdict, get_args(Verdict))
 
 
 @dataclass(frozen=True)

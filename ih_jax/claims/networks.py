@@ -86,6 +86,15 @@ def what_varies(results: xr.Dataset) -> tuple[str, ...]:
     return tuple("init" if name == WEIGHTS else name for name in several)
 
 
+def draws_of(results: xr.Dataset) -> list[int]:
+    """The draw of the data that each network saw, by a seed of it; empty where all saw the same.
+
+    What of the data varies has the same seeds (`experiments.networks`).
+    """
+    varied = [name for name in what_varies(results) if name != "init"]
+    return results[varied[0]].values.astype(int).tolist() if varied else []
+
+
 def _networks(results: xr.Dataset) -> tuple[list[Network], list[Any]]:
     """The networks and their numbers."""
     inits = results["init"].values.tolist()

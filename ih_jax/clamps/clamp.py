@@ -115,7 +115,11 @@ class Clamp:
         return Clamp((*self.parts, *other.parts))
 
     def during(self, start: float, stop: float) -> Clamp:
-        """This clamp, on only from `start` up to `stop` sequences (language: tokens) seen."""
+        """This clamp, on only from `start` up to `stop` sequences (language: tokens) seen.
+
+        A part that has times of its own is on where both are. Raises UserError for times that are
+        none or leave nothing, and for a part that holds weights.
+        """
         times = f"{given(start)}, {given(stop)}"
         try:
             start, stop = float(start), float(stop)
@@ -126,7 +130,16 @@ class Clamp:
         for part in self.parts:
             if part.held.of_weights:
                 raise UserError(f"{part.describe()} holds weights, not activations: no during()")
-        return Clamp(tuple(replace(part, start=start, stop=stop) for part in self.parts))
+            if max(start, part.start) >= min(stop, part.stop):
+                raise UserError(
+                    f"{part.describe()} is never on during({times}): give times that overlap"
+                )
+        return Clamp(
+            tuple(
+                replace(part, start=max(start, part.start), stop=min(stop, part.stop))
+                for part in self.parts
+            )
+        )
 
     def arrays(self, config: Config) -> Holds:
         """The holds for a model. Raises UserError if a layer, head or site is not in it."""

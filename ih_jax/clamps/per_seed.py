@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.kind import Kind
 from ih_jax.errors import UserError, several
@@ -69,7 +71,10 @@ def _one(name: object, each: object) -> Clamp | PerSeed:
     if isinstance(each, Kind):
         return Clamp.of(each)
     if isinstance(each, Mapping) and each:
-        if all(isinstance(one, Clamp | None) for one in each.values()):
+        if all(
+            isinstance(seed, int | np.integer) and isinstance(one, Clamp | None)
+            for seed, one in each.items()
+        ):
             return PerSeed({int(seed): one or Clamp() for seed, one in each.items()})
     elif each is None:
         return Clamp()

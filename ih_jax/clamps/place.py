@@ -107,7 +107,7 @@ class Place:
     def layer(self, layer: int) -> int:
         """The layer. Raises UserError if the model has no such layer."""
         last = self.config.layers - 1
-        if layer > last:
+        if not 0 <= layer <= last:
             raise self.error(f"layer {layer} is out of range: the model has layers 0..{last}")
         return layer
 
@@ -116,7 +116,7 @@ class Place:
         H = self.config.heads
         each = np.full(H, other, np.float32)
         for head, value in values.items():
-            if head >= H:
+            if not 0 <= head < H:
                 raise self.error(f"head {head} is out of range: the model has heads 0..{H - 1}")
             each[head] = value
         return each.reshape((H, 1, 1) if site in ATTENTION_SITES else (H, 1))

@@ -170,6 +170,10 @@ def resolved(sets: Any, pairs: int) -> tuple[EvaluationSet, ...]:
                 "class EvaluationSet"
             )
     names = [each.name for each in found]
+    if "train" in names:
+        raise UserError(
+            "evaluation_sets has 'train', which the training set is called: give another name"
+        )
     if len(set(names)) < len(names):
         raise UserError(f"evaluation_sets has {', '.join(names)}: give each name once")
     return found

@@ -89,6 +89,10 @@ class Options:
         some = self.inits if inits is None else inits
         return {name: {init: own[init] for init in some} for name, own in whole.items()}
 
+    def at_least(self, seeds: int) -> Options:
+        """With so many networks or more, from the same first one on; few are not taken in parts."""
+        return self if self.seeds >= seeds else replace(self, seeds=seeds, part=())
+
     def in_parts(self, count: int) -> list[Options]:
         """The same networks in so many parts (or fewer), each with every draw of the data."""
         weights = networks.weights_of(self.first_seed, self.seeds, self.vary)

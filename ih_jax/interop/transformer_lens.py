@@ -86,7 +86,11 @@ def _vocabulary(params: Params, task: Task) -> tuple[NDArray[np.float32], list[s
     """Embeddings [V, D] and names of tokens; of a few-shot model exemplars, then labels."""
     if isinstance(task, Language):
         return np.asarray(params.W_E).T, task.data.token_names()
-    assert isinstance(task, FewShot)
+    if not isinstance(task, FewShot):
+        raise UserError(
+            f"{type(task).__name__}: networks of this task read no tokens, as TransformerLens' do: "
+            'give --names own (names="own")'
+        )
     source = task.source("train")
     exemplars = np.asarray(source.table, np.float32).reshape(-1, params.config.features)
     embedded = exemplars @ np.asarray(params.W_E).T + np.asarray(params.b_E)

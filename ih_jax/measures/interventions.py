@@ -41,6 +41,8 @@ from ih_jax.model.activations import Activations
 from ih_jax.model.sites import GLOBAL_SITES, SITES, Sites, to_public
 from ih_jax.sweeps.chunk import compiler_options
 from ih_jax.sweeps.network import OWN, Held, Network
+from ih_jax.tasks.fewshot import FewShot
+from ih_jax.tasks.fewshot_scores import NO_ANSWER
 
 Source = Sequences | Activations | Network  # as `Network.patch` takes it
 LARGEST = 1e9  # bytes of the logits of interventions that run together, at most
@@ -58,6 +60,26 @@ def losses(logits: Array, batch: Sequences) -> Array:
         raise UserError("sequences of vectors have no loss of their own: give a metric")
     then = batch.tokens[:, 1:, None]
     return -jnp.take_along_axis(log_p[:, :-1], then, axis=-1).mean((1, 2))
+
+
+@dataclass(frozen=True)
+class _LossesAmong:
+    """`losses` where only the first so many labels can be an answer (`FewShot.labels_scored`)."""
+
+    labels: int
+
+    def __call__(self, logits: Array, batch: Sequences) -> Array:
+        return losses(
+            jnp.where(jnp.arange(logits.shape[-1]) < self.labels, logits, NO_ANSWER), batch
+        )
+
+
+def _for(network: Network, metric: Metric) -> Metric:
+    """The metric; of `losses` that of the network's task, as `network.loss` has it."""
+    if metric is losses and isinstance(network.task, FewShot):
+        among = network.task.labels_scored
+        return losses if among is None else _LossesAmong(among)
+    return metric
 
 
 @dataclass(frozen=True)
@@ -135,6 +157,7 @@ def ablations(
     Raises:
         UserError: there is no such kind, or the metric does not give [B].
     """
+    metric = _for(network, metric)
     if kind not in get_args(Kind):
         raise unknown("kind", kind, get_args(Kind))
     config, holds = network.config, network.holds(clamp)
@@ -181,6 +204,7 @@ def activation_patching(
     Raises:
         UserError: the network has no such site, or the passes differ in size.
     """
+    metric = _for(network, metric)
     config, holds = network.config, network.holds(clamp)
     other = _source(network, batch, source, site, clamp)
     heads = range(config.heads) if site in WITH_HEADS else (ALL,)
@@ -232,6 +256,7 @@ def path_patching(
         UserError: the network has no such head, or none before it, inputs are none of these, or the
             passes differ in size.
     """
+    metric = _for(network, metric)
     network.check_paths()
     config, holds = network.config, network.holds(clamp)
     readers = checked_readers(config, reader, inputs)
@@ -280,6 +305,7 @@ def attribution_patching(
     Raises:
         UserError: as `activation_patching`.
     """
+    metric = _for(network, metric)
     holds = network.holds(clamp)
     other = _source(network, batch, source, site, clamp)
     with platforms.matmul_precision(jax.default_backend()):

@@ -24,9 +24,9 @@ Line = tuple[str, Claim, list[Finding | None]]  # experiment, claim, its finding
 Networks = Mapping[str, Mapping[str, str]]  # their numbers, by data set, then by experiment
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-CERTAIN = ("replicates", "supported", "holds")
+CERTAIN = ("replicates", "supported")
 OPTIONAL = ("paper", "authors' code")  # columns that are left out where they say nothing
-AGAINST = ("fails", "refuted", "does not hold")
+AGAINST = ("fails", "refuted")
 TO_READ = (
     "A line is a statement of the paper. It *replicates* where the 95% interval of the share of "
     "networks in which it is so lies above one half, *fails* where it lies below, is *mixed* "
@@ -180,9 +180,10 @@ def _ours(finding: Finding) -> str:
     if finding.share is None or not finding.networks:
         return finding.ours
     k, n = finding.share
-    rate = "{:.2f} to {:.2f}".format(*(_interval(finding) or (0.0, 1.0)))
+    between = _interval(finding)
+    rate = " ({:.2f} to {:.2f})".format(*between) if between else ""
     estimates = [f"{name} {effect.show()}" for name, effect in finding.effects.items()]
-    return "; ".join([f"{k} of {n} ({rate})", *estimates])
+    return "; ".join([f"{k} of {n}{rate}", *estimates])
 
 
 def _sections(lines: Sequence[Line], names: Sequence[str]) -> list[str]:

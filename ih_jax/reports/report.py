@@ -139,6 +139,10 @@ def write_index(
         if not there and own != folder:
             raise UserError(f"{own} has results of none of these: {', '.join(experiments)}")
         name = own.resolve().name
+        if name in sets:
+            raise UserError(
+                f"two folders are called {name}, and columns have the folders' names: rename one"
+            )
         results = {n: read(own / n) for n in there}
         sets[name], numbers = {}, {}
         for n, each in there.items():

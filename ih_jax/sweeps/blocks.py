@@ -90,7 +90,7 @@ def estimate_bytes(study: Study) -> int:
     """What the trajectories of a study take on disk while it trains, before compression."""
     total = 0
     for common, count in Counter(run.common for run in study.runs).items():
-        numbers = common.config.d_model * (common.config.features + 12 * common.config.d_model)
+        numbers = common.config.weights
         kept = sum(1 for step in study.checkpoints if step <= common.steps)
         # A block has two states to go on from while it trains.
         total += 4 * numbers * (count * kept + 6 * min(count, MOST_AT_ONCE))

@@ -16,7 +16,7 @@ import jax
 from ih_jax import platforms
 from ih_jax.errors import UserError
 from ih_jax.sweeps.blocks import Plan
-from ih_jax.sweeps.card_file import write_card
+from ih_jax.sweeps.card_file import read_card, write_card
 from ih_jax.sweeps.chunk import compiler_options
 from ih_jax.sweeps.runs import Group
 from ih_jax.sweeps.study import Study
@@ -140,3 +140,16 @@ def commit() -> str | None:
 def finish(folder: Path, card: dict[str, Any], seconds: float) -> None:
     """Say on the card that all is done."""
     write_card(folder, {**card, "finished": True, "seconds": round(seconds, 1)})
+
+
+def spent(folder: Path, seconds: float) -> None:
+    """Say on the card how long training took so far, for those that continue it.
+
+    Of processes that share a sweep, the longest time counts. A card that cannot be written (on a
+    full disk, say) stays as it is.
+    """
+    with contextlib.suppress(OSError, UserError):
+        card = read_card(folder)
+        if not card.get("finished"):
+            longest = max(float(card.get("seconds") or 0.0), round(seconds, 1))
+            write_card(folder, {**card, "seconds": longest})

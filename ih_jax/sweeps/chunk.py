@@ -101,7 +101,9 @@ def _advance_together(
             return found
 
         state = jax.lax.fori_loop(begin, end, steps, state)
-        return state, _scores(program, pack, sets, block, state, end * program.unit, kind)
+        return state, _scores(
+            program, pack, sets, block, state, jnp.float32(end) * program.unit, kind
+        )
 
     return jax.lax.scan(stretch, state, (bounds[:-1], bounds[1:], kinds))
 

@@ -118,7 +118,12 @@ class Sweep(Study):
                 return Trajectories(folder, self)
             watch = Watch(self)
             with present(folder, lambda: watch.seen):
-                _train_blocks(self, plan, programs, folder, mine, watch, progress, on_scores)
+                try:
+                    _train_blocks(self, plan, programs, folder, mine, watch, progress, on_scores)
+                except BaseException:
+                    with sharing.in_turn(trajectory):
+                        cards.spent(folder, plan.seconds + time.monotonic() - began)
+                    raise
                 with sharing.in_turn(trajectory):
                     _end(self, plan, folder, time.monotonic() - began)
         return Trajectories(folder, self)
@@ -197,8 +202,11 @@ def _end(study: Study, plan: Plan, folder: Path, seconds: float) -> None:
 
 
 def _finished(folder: Path, block: BlockPlan) -> bool:
-    """Whether a block's last checkpoint is on disk."""
-    return BlockRecord(folder, block.number, block.runs).trained_to >= block.steps
+    """Whether a block's last checkpoint is on disk; one that is damaged is trained again."""
+    try:
+        return BlockRecord(folder, block.number, block.runs).trained_to >= block.steps
+    except store.Damaged:
+        return False
 
 
 def _train_blocks(

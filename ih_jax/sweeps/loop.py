@@ -135,7 +135,8 @@ def step(program: Program, run: RunArrays, state: State, number: Array) -> State
     key = jax.random.fold_in(jax.random.key(run.order), number)
     task = program.task
     batch = task.sample(key, run.task.train, program.batch)
-    holds = run.holds.at(number * program.unit)
+    # Tokens may be more than an int32 counts; times are compared as float32 anyway.
+    holds = run.holds.at(jnp.float32(number) * program.unit)
 
     def loss_of(params: Params) -> Array:
         return task.loss(forward(params, batch, holds, task.rows), batch, run.task)

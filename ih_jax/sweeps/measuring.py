@@ -180,7 +180,7 @@ def _compiled(group: Group, function: Measure, probe: Some | None, sequences: in
             key = jax.random.fold_in(jax.random.key(run.task.evaluation_seed), 0)
             batch = program.task.sample(key, run.task.evaluation[0], sequences)
         with platforms.matmul_precision(platform):
-            found = function(params, run.holds.at(step * program.unit), batch, *own)
+            found = function(params, run.holds.at(jnp.float32(step) * program.unit), batch, *own)
         named = found if isinstance(found, dict) else {VALUE: found}
         return {name: _array(function, value) for name, value in named.items()}
 

@@ -5,7 +5,9 @@ Only small files are read, unless checkpoints are to be checked.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +103,7 @@ def status(folder: str | Path, check: bool = False) -> Status:
         runs=card["runs"],
         runs_done=card["runs"] if done else runs_done,
         checkpoints=checkpoints,
-        megabytes=sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6,
+        megabytes=_bytes(folder) / 1e6,
         seen=seen,
         total=total if horizons else float("nan"),
         unit=unit,
@@ -110,6 +112,16 @@ def status(folder: str | Path, check: bool = False) -> Status:
         seconds=float(card.get("seconds") or 0.0),
         damage=tuple(damage),
     )
+
+
+def _bytes(folder: Path) -> int:
+    """Of all files in a folder, but for those that a process in training has just renamed."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += (Path(parent) / name).stat().st_size
+    return total
 
 
 def _lengths(t: Trajectories) -> tuple[str, int, dict[int, int]]:

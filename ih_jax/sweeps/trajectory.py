@@ -254,11 +254,11 @@ class Trajectories:
         of_run = {run: self.steps(run) for run in wanted}
         kept = sorted({step for each in of_run.values() for step in each})
         some_steps = set(kept if steps is None else wholes("steps", steps))
-        chosen = [step for step in kept if step in some_steps]
-        if not chosen:
+        unknown = some_steps - set(kept)
+        if unknown or not some_steps:
             raise UserError(
-                f"no weights were kept at steps {given(steps)} of runs {given(runs)}: give some of "
-                f"{given(kept)}"
+                f"no weights were kept at steps {given(sorted(unknown) or steps)} of runs "
+                f"{given(runs)}: give some of {given(kept)}"
             )
         some = {run: [step for step in each if step in some_steps] for run, each in of_run.items()}
         lacking = [run for run in some if some[run] and (own is not None and run not in own)]

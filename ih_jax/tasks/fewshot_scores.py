@@ -18,6 +18,7 @@ from ih_jax.model.params import Rows
 from ih_jax.model.sites import Sites
 from ih_jax.tasks.base import TaskArrays
 
+NO_ANSWER = -1e9  # the logit of a label that the run does not use
 METRICS = {"loss": "nats", "accuracy": "", "in_context_accuracy": ""}
 
 
@@ -68,7 +69,7 @@ def masked_logits(sites: Sites, label_count: Leaf | None = None) -> Array:
     logits = sites["logits"][0][:, -1]
     if label_count is None:
         return logits
-    return jnp.where(jnp.arange(logits.shape[0])[:, None] < label_count, logits, -1e9)
+    return jnp.where(jnp.arange(logits.shape[0])[:, None] < label_count, logits, NO_ANSWER)
 
 
 def query_loss(sites: Sites, batch: Batch, label_count: Leaf | None = None) -> Array:

@@ -187,6 +187,8 @@ def test_fig5b_is_the_papers_six_runs() -> None:
 def test_a_claim_is_text_and_a_rule() -> None:
     with pytest.raises(UserError, match="name of a claim is 5: give text"):
         Claim(5, "sooner", lambda results: Finding("replicates", "1"))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"unknown verdict 'holds'.*replicates"):
+        Finding("holds", "1")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="decide of claim 'a' is 'sooner': give a rule"):
         Claim("a", "sooner", "sooner")  # type: ignore[arg-type]
     claim = Claim("a", "sooner", lambda results: None)  # type: ignore[arg-type,return-value]

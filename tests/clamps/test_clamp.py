@@ -393,3 +393,10 @@ def test_runs_whose_functions_share_a_name_are_not_confused() -> None:
         np.testing.assert_allclose(apply(params, batch, own).logits, alone, atol=1e-5)
     # The same function with other arguments is another part, and no trouble.
     assert len(Clamp.stack([c.rule("z", doubled), c.rule("z", doubled, scale=1)], PLAIN).holds) == 2
+
+
+def test_times_within_times_are_those_of_both() -> None:
+    both = c.ablate(1, 0).during(0, 10_000) & c.induction(1, 3)
+    assert both.during(5_000, 50_000) == (
+        c.ablate(1, 0).during(5_000, 10_000) & c.induction(1, 3).during(5_000, 50_000)
+    )

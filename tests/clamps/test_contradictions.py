@@ -119,6 +119,7 @@ def test_where_two_meet_the_table_decides() -> None:
         (lambda: c.perfect_previous_layer({"x"}), "give some of q, k, v"),
         (lambda: c.freeze("W_E").during(0, 1), "holds weights"),
         (lambda: c.ablate(0, 1).during(5, 5), "0 <= start < stop"),
+        (lambda: c.ablate(0, 1).during(5, 9).during(9, 20), r"never on during\(9, 20\)"),
     ],
 )
 def test_mistakes_are_one_line(make, message: str) -> None:

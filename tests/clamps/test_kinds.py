@@ -13,6 +13,7 @@ from networks import copies, look, network, sequences, small
 import ih_jax as ih
 from ih_jax.clamps.kind import KINDS
 from ih_jax.clamps.kinds.attention import Induction
+from ih_jax.clamps.place import Place
 
 CONFIG = small()
 
@@ -217,3 +218,11 @@ def test_a_file_that_is_run_again_defines_its_kind_anew():
         assert KINDS["look_back_and_flip"] is again
     finally:
         ih.clamp_kind("look_back_and_flip")(LookBackAndFlip)
+
+
+@pytest.mark.parametrize("where", [(-1, 0), (1, -1)])
+def test_a_place_before_the_first_is_out_of_range(where):
+    layer, head = where
+    place = Place(CONFIG, "before", 0.0, float("inf"))
+    with pytest.raises(ih.UserError, match="-1 is out of range: the model has"):
+        place.hold("z", layer, lambda own: 0 * own, heads=[head])

@@ -142,3 +142,8 @@ def test_names_that_are_unknown_or_come_twice():
     with pytest.raises(UserError, match="other labels"):
         own(labels=2, classes=2, evaluation_sets=("pure_iwl",))
     assert {named(name, 2).name for name in NAMED} == set(NAMED)
+
+
+def test_no_set_of_ones_own_has_the_training_sets_name():
+    with pytest.raises(ih.UserError, match="'train', which the training set is called"):
+        ih.fewshot(classes=8, evaluation_sets=(EvaluationSet("train"),))

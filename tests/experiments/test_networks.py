@@ -10,6 +10,7 @@ from rich.console import Console
 import ih_jax as ih
 from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment, Options, Training
+from ih_jax.experiments.beyond import trainings as beyond
 from ih_jax.experiments.looking import at_end, probe
 from ih_jax.experiments.networks import DRAWS, FACTORS
 from ih_jax.experiments.singh2024 import trainings
@@ -66,6 +67,35 @@ def test_a_graft_is_of_a_network_that_saw_the_same_data() -> None:
         assert {(each - 1000) // 4 for each in own} == {(number - 1000) // 4}
     part = Options(seeds=16, first_seed=1000, part=(1003, 1004))
     assert set(trainings.main_seeds(part)) >= {*trainings.donors(options, 1003)}
+
+
+def test_networks_of_the_same_weights_are_not_grafted_into_each_other() -> None:
+    with pytest.raises(UserError, match=r"networks vary in order, .*: let init vary, too"):
+        trainings.grafts(Options(seeds=8, vary=("order",)), {})
+
+
+def test_few_networks_that_see_other_data_are_topped_up_too() -> None:
+    options = Options(seeds=2, vary=("order",))
+    study = trainings.main(options, {})
+    assert [run.names["init"] for run in study.runs] == [5, 6, 7]
+    assert len({run.settings["order"] for run in study.runs}) == 3
+    assert len({run.settings["weights_seed"] for run in study.runs}) == 1
+    factorial = beyond.factorial(options, {})
+    assert len({run.settings["order"] for run in factorial.runs}) == beyond.FACTORIAL_SEEDS
+
+
+def test_parts_of_a_topped_up_factorial_train_each_network_once() -> None:
+    own = [
+        {run.names["init"] for run in beyond.factorial(part, {}).runs}
+        for part in Options(seeds=2).in_parts(2)
+    ]
+    assert [sorted(each) for each in own] == [[5], [6, 7, 8, 9, 10, 11, 12]]
+
+
+def test_the_first_pulse_begins_at_the_first_step() -> None:
+    onsets, _ = beyond.pulse_grid(Options())
+    assert onsets[0] == 0
+    assert any(name.startswith("match 0+") for name in beyond.pulses(Options(), {}).clamps)
 
 
 def test_the_default_is_found_again_by_its_old_digest() -> None:

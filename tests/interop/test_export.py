@@ -181,6 +181,14 @@ def test_positions_that_transformer_lens_has_not_are_refused() -> None:
         config_of(params, 9, 32)
 
 
+def test_a_network_that_reads_no_tokens_is_told_of_our_own_names(tmp_path: Path) -> None:
+    study = ih.sweep(ih.GaussianClasses(classes=8, labels=4, dimensions=4), sequences=64)
+    found = study.train(tmp_path / "run", progress=False)
+    with pytest.raises(ih.UserError, match=r"GaussianClasses: .* give --names own"):
+        export(found, tmp_path / "x.safetensors")
+    assert not (tmp_path / "x.safetensors").exists()
+
+
 def test_a_language_models_file_names_its_tokens(tmp_path: Path) -> None:
     task = ih.language(Bigrams(tokens=9, length=24, successors=3), batch=8, evaluation_sequences=8)
     study = ih.sweep(task, tokens=200, d_model=16, heads=4, layers=1, smeared_keys=[False, True])

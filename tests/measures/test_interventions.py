@@ -186,3 +186,17 @@ def test_what_does_not_fit_is_said(trained: Any, tmp_path: Any) -> None:
     through_a_norm = ih.pretrained(plant(tmp_path, "olmo2"))
     with pytest.raises(ih.UserError, match="through a norm"):
         interventions.path_patching(through_a_norm, batch, batch)
+
+
+def test_the_loss_without_a_head_is_the_tasks_own() -> None:
+    """Where labels are padded, those that the run does not use are no answers."""
+    task = ih.fewshot(classes=8, labels=3, labels_of_program=6)
+    config = task.config(d_model=16, heads=2)
+    params = ih.init(jax.random.key(0), config)
+    params = params.replace(b_U=jnp.arange(6.0))  # the padded ones are likely
+    found = ih.Network(params, task=task)
+    batch = found.batch(16)
+    before = interventions.ablations(found, batch)["before"]
+    assert float(before.mean()) == pytest.approx(found.loss(batch), rel=1e-5)
+    raw = losses(found.activations(batch).logits, batch)
+    assert float(raw.mean()) > found.loss(batch) + 0.5

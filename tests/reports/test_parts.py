@@ -16,6 +16,7 @@ from ih_jax.experiments.looking import at_end, probe
 from ih_jax.experiments.networks import FACTORS
 from ih_jax.measures.heads import induction_strength
 from ih_jax.reports import parts, running
+from ih_jax.reports.viewer.viewing import view
 from ih_jax.sweeps import store
 
 OPTIONS = Options(seeds=12, first_seed=1000, vary=FACTORS, classes=6)
@@ -119,6 +120,8 @@ def test_weights_are_gone_and_the_reason_is_said(forgotten: Path) -> None:
     with pytest.raises(UserError, match="forgotten when strength, curves had been") as caught:
         trained.params(0, 0)
     assert "\n" not in str(caught.value)
+    shown = view(trainings[0])  # as `ih-jax status` recommends
+    assert "its weights were forgotten when they had been measured" in shown.html
 
 
 def test_a_run_that_was_stopped_goes_on(

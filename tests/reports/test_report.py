@@ -185,6 +185,10 @@ def test_the_page_of_a_set_says_what_replicates_on_which_data(tmp_path: Path) ->
     assert "†" not in alone
     with pytest.raises(UserError, match="has results of none of these: fig5b"):
         report.write_index(ours, {"fig5b": fig5b}, [tmp_path])
+    again = tmp_path / "elsewhere" / "glyphs"
+    report.write(again / "fig5b", fig5b, sweep(), CARD, draw=False)
+    with pytest.raises(UserError, match="two folders are called glyphs"):
+        report.write_index(ours, {"fig5b": fig5b}, [theirs, again])
 
 
 def test_the_page_of_a_set_says_which_networks_a_line_stands_on(tmp_path: Path) -> None:

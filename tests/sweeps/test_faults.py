@@ -5,6 +5,7 @@ After each, the sweep goes on to the bits of one that nothing befell.
 
 import contextlib
 import itertools
+import json
 import multiprocessing
 import os
 import shutil
@@ -185,6 +186,18 @@ def test_fixed_shares_are_put_together(tmp_path, whole):
         process.join()
         assert process.exitcode == 0
     assert_same_bits(tmp_path, whole)
+
+
+def test_a_process_that_shares_trains_what_is_damaged_again(tmp_path, whole):
+    folder = tmp_path / "copy"
+    shutil.copytree(whole.folder, folder)
+    (folder / "results.nc").unlink()
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, "finished": False}))
+    last = sorted(folder.glob("trajectory/block-0001/part-????"))[-1]
+    (last / "manifest.json").write_text("{")
+    study().train(folder, progress=False, share="claim")
+    assert_same_bits(folder, whole)
 
 
 @pytest.mark.parametrize("share", ["", "2", "3/3", "-1/2", "all"])

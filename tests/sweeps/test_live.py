@@ -21,6 +21,18 @@ from ih_jax.sweeps.status import status
 LONG = {"sequences": 400_000, "evaluate": range(0, 400_001, 4_000), "checkpoints": [0, 400_000]}
 
 
+def interrupts():
+    """What presses Ctrl-C when it hears the first scores."""
+    heard = []
+
+    def press(study, runs, step, scores):
+        if not heard:
+            heard.append(step)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return press
+
+
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     return make().train(tmp_path_factory.mktemp("plain"), progress=False)
@@ -39,6 +51,16 @@ def stopped(tmp_path_factory):
     with pytest.raises(ih.Interrupted):
         make(**LONG).train(folder, progress=False, on_scores=stop)
     return folder, seen[0]
+
+
+def test_time_spent_before_an_interruption_counts(stopped, tmp_path):
+    folder = shutil.copytree(stopped[0], tmp_path / "copy")
+    card = ih.load(folder).card
+    assert card["seconds"] > 0
+    (folder / "card.json").write_text(json.dumps({**card, "seconds": 3_600.0}))
+    with pytest.raises(ih.Interrupted):
+        make(**LONG).train(folder, progress=False, resume=True, on_scores=interrupts())
+    assert 3_600 < ih.load(folder).card["seconds"] < 7_200
 
 
 def test_on_scores_is_told_what_the_results_hold_and_changes_no_bit(plain, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 import ih_jax as ih
 from ih_jax.data.images.features import of_gaussian
-from ih_jax.sweeps import chunk, loop, packing
+from ih_jax.sweeps import blocks, chunk, loop, packing
 from ih_jax.sweeps.study import Study
 
 SMALL = {"d_model": 16, "heads": 2, "batch": 8, "evaluation_sequences": 16}
@@ -235,3 +235,28 @@ def test_training_learns_the_task():
     _, scores = advance(state, block, np.array([0, 0, 1500], np.int32), kinds)
     loss = np.asarray(scores)[:, 0, 0, 0]
     assert loss[1] < 0.6 * loss[0]
+
+
+def test_times_beyond_what_an_int32_counts():
+    """Three billion tokens are past 2^31: a clamp from one billion on is on, one up to two off."""
+    own = {"on": ih.ablate(1, 0).during(1e9, 5e9), "off": ih.ablate(1, 0).during(0, 2e9)}
+    clamps = {"none": None, "always": ih.ablate(1, 0), **own}
+    study = small_study(clamp=clamps, batch=2_000, init=[3])
+    group = study.groups[0]
+    after = {}
+    for name, number in zip(clamps, range(len(clamps)), strict=True):
+        run = jax.tree.map(lambda leaf, i=number: jnp.asarray(leaf[i]), group.arrays)
+        state = loop.start(group.program, run)
+        after[name] = loop.step(group.program, run, state, jnp.int32(1_500_000)).params
+    assert same_bits(after["on"], after["always"])
+    assert same_bits(after["off"], after["none"])
+    assert not same_bits(after["on"], after["off"])
+
+
+@pytest.mark.parametrize("settings", [{}, {"mlp_ratio": 4.0}, {"positions": "learned"}])
+def test_what_trajectories_take_is_known_before(settings):
+    study = small_study(layers=3, checkpoints=[0, 400, 800], **settings)
+    params = ih.init(jax.random.key(0), study.runs[0].config)
+    one = 4 * sum(leaf.size for leaf in jax.tree.leaves(params))
+    states = 2 * 3  # to go on from: weights and two moments
+    assert blocks.estimate_bytes(study) == pytest.approx((3 + states) * one, rel=0.1)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy import optimize, special
 
 from ih_jax.claims import Claim, Networks, pooled, time_of
-from ih_jax.claims.networks import Measure, Network, what_varies
+from ih_jax.claims.networks import Measure, Network, draws_of, what_varies
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.beyond.trainings import PREDICTED
 from ih_jax.experiments.drawing import FAINT, short, tidy
@@ -66,17 +66,15 @@ def rows(results: xr.Dataset) -> dict[str, Floats]:
     settings = list(itertools.product(*(results[axis].values.tolist() for axis in AXES)))
     none = results.sel(clamp="none")
     found: dict[str, list[object]] = {}
+    weights = results["weights_seed"] if "weights_seed" in results.coords else results["init"]
+    drawn = draws_of(results)
     for i, seed in enumerate(results["init"].values.tolist()):
-        shared = [
-            int(results[name].values[i]) if name in results.coords else other
-            for name, other in (("weights_seed", seed), ("order", 0))
-        ]
         for number, setting in enumerate(settings):
             where = {"init": seed, **dict(zip(AXES, setting, strict=True))}
             row = {
                 "seed": seed,
-                "weights": shared[0],
-                "draw": shared[1],
+                "weights": int(weights.values[i]),
+                "draw": drawn[i] if drawn else 0,
                 "number": number,
                 "y": math.log(float(none["time"].sel(where))),
                 "late": bool(none["censored"].sel(where)),

@@ -58,9 +58,10 @@ def factorial(options: Options, found: Found) -> ih.Sweep:
     At least eight seeds. 800,000 sequences (quick: 600,000) where the match is learned and layer 0
     does not give it its inputs, 300,000 where less is left.
     """
+    whole = options.at_least(FACTORIAL_SEEDS)
     inits = options.inits
-    if options.seeds < FACTORIAL_SEEDS:
-        inits = list(range(options.first_seed, options.first_seed + FACTORIAL_SEEDS))
+    if inits[-1] == options.all_networks[-1]:  # of parts the last trains those that are added
+        inits = [*inits, *whole.all_networks[options.seeds :]]
     horizons = {
         name: options.horizon(800_000, quick=600_000)
         if name in ("nothing", "previous token", "v")
@@ -72,7 +73,7 @@ def factorial(options: Options, found: Found) -> ih.Sweep:
         name="factorial",
         clamp=FACTORIAL,
         init=inits,
-        **options.paired(),
+        **whole.paired(inits),
         sequences=horizons,
         checkpoints=sorted({0, *horizons.values()}),
     )
@@ -124,7 +125,7 @@ def predicted(options: Options, found: Found) -> ih.Sweep:
 def pulse_grid(options: Options) -> tuple[list[int], list[int]]:
     """Onsets and durations of pulses, in sequences."""
     scaled = [
-        [options.horizon(n) for n in each]
+        [options.horizon(n) if n else 0 for n in each]
         for each in (
             (0, 100_000, 250_000) if options.quick else (0, 50_000, 100_000, 200_000, 300_000),
             (10_000, 50_000) if options.quick else (5_000, 10_000, 25_000, 50_000, 100_000),

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ih_jax.claims import Claim, Measure, Networks, of_networks, pooled
 from ih_jax.claims.intervals import of_share, of_statistic
+from ih_jax.claims.networks import draws_of
 from ih_jax.experiments.base import Experiment, Table
 from ih_jax.experiments.drawing import FAINT, HEAD_COLOURS, QUIET, over_sequences, tidy
 from ih_jax.experiments.findings.heads import AT_START, EARLY, at, at_end, measure, winner
@@ -67,11 +68,10 @@ def told(known: str) -> Measure:
 
 def grid(results: xr.Dataset) -> tuple[NDArray[np.int64], list[int], list[int]]:
     """[weights, draws] the strongest heads, with the seeds of both; empty where none are shared."""
-    if "weights_seed" not in results.coords or "order" not in results.coords:
+    draws = draws_of(results)
+    if "weights_seed" not in results.coords or not draws:
         return np.zeros((0, 0), int), [], []
-    weights, draws = (
-        results[name].values.astype(int).tolist() for name in ("weights_seed", "order")
-    )
+    weights = results["weights_seed"].values.astype(int).tolist()
     rows, columns = sorted(set(weights)), sorted(set(draws))
     heads = np.full((len(rows), len(columns)), -1)
     for i, (w, d) in enumerate(zip(weights, draws, strict=True)):

@@ -18,6 +18,7 @@ import functools
 from collections.abc import Sequence
 
 import ih_jax as ih
+from ih_jax.errors import UserError
 from ih_jax.experiments import grafted
 from ih_jax.experiments.base import Found, Options, Training
 from ih_jax.experiments.singh2024 import roles
@@ -56,7 +57,7 @@ def main(options: Options, found: Found) -> ih.Sweep:
         options.task(),
         name="main",
         init=main_seeds(options),
-        **options.paired(main_seeds(options)),
+        **options.at_least(DONORS).paired(main_seeds(options)),
         sequences=horizon,
         evaluate=evenly(horizon, 200),
         checkpoints=evenly(horizon, checkpoints(options)),
@@ -135,8 +136,13 @@ def grafts(options: Options, found: Found) -> ih.Sweep:
 
     The network is that of `main` with the same seed, or one of the next two ("foreign 1",
     "foreign 2"; after the last seed comes the first) that saw the same data. 800,000 sequences
-    (quick: 400,000).
+    (quick: 400,000). Raises UserError where no two networks differ in their initial weights.
     """
+    if options.vary is not None and "init" not in options.vary:
+        raise UserError(
+            f"networks vary in {', '.join(options.vary)}, and grafts are between networks of other "
+            "initial weights: let init vary, too"
+        )
     names = ("same seed", "foreign 1", "foreign 2")
     if "main" in found:
         own = {
@@ -158,8 +164,8 @@ def grafts(options: Options, found: Found) -> ih.Sweep:
 def previous_token_heads(options: Options, found: Found) -> ih.Sweep:
     """Which heads of layer 0 attend, clamped, to the previous token; head 3 alone in layer 1.
 
-    The strongest previous-token head of that seed's `main` network, the weakest, all that are
-    previous-token heads there, and all eight (fig. 8). 800,000 sequences (quick: 500,000).
+    The strongest previous-token head of that seed's `main` network, the weakest, the three
+    strongest, and all eight (fig. 8). 800,000 sequences (quick: 500,000).
     """
     chosen = roles.previous_token_heads(options, found)
     clamp = {

@@ -25,6 +25,8 @@ from ih_jax.sweeps.measuring import measured
 from ih_jax.sweeps.runs import RunSpec
 from ih_jax.sweeps.study import Study
 from ih_jax.sweeps.trajectory import Trajectories
+from ih_jax.tasks.fewshot import FewShot
+from ih_jax.tasks.fewshot_scores import NO_ANSWER
 
 EXCLUDED = -1e6  # a logit below is none: the page shows minus infinity
 KEPT_BYTES = 1e9  # of weights that stay in memory while they are read
@@ -63,6 +65,8 @@ def gather(
     """
     try:
         study = t.study
+        if t.forgotten:
+            raise UserError("its weights were forgotten when they had been measured")
     except UserError as error:
         about, curves = curves_only.gather(t, error, runs)
         return Gathered(about, {"curves": curves})
@@ -89,6 +93,9 @@ def gather(
         of_all = {run: scored for run, (scored, _) in steps.items()}
         look = looking.everything(kind, shown)
         for index, step, arrays in measured(study, read, look, of_all, None, looking.PROBE[kind]):
+            if kind == "fewshot":
+                used = np.arange(arrays["logits"].shape[-1]) < _answers(study.runs[index])
+                arrays["logits"] = np.where(used, arrays["logits"], NO_ANSWER)
             if step in steps[index][1]:
                 own = {name: arrays[name] for name in DETAILS if name in arrays}
                 looked[index].details[step] = own
@@ -170,6 +177,12 @@ def pack_run(looked: describing.Looked) -> dict[str, packing.Packed]:
 # --- which runs, checkpoints and sequences ------------------------------------------------------
 
 
+def _answers(run: RunSpec) -> int:
+    """How many of a few-shot run's logits can be an answer, the first ones."""
+    among = run.task.labels_scored if isinstance(run.task, FewShot) else None
+    return run.config.labels if among is None else among
+
+
 def _sequences(
     study: Study,
     read: Callable[[int, int], Params],
@@ -188,7 +201,8 @@ def _sequences(
     shown = list(range(count - hard))
     if not hard:
         return tuple(shown), {}
-    each = list(measured(study, read, looking.losses(kind), last, None, probe))
+    labels = {run.index: np.int32(_answers(run)) for run in study.runs}
+    each = list(measured(study, read, looking.losses(kind), last, None, probe, labels))
     loss = np.stack([arrays["loss"] for _, _, arrays in each])
     wrong = np.stack([arrays["right"] for _, _, arrays in each]) < 0.5
     open_ = np.ones(len(each), bool)

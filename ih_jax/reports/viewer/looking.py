@@ -27,6 +27,7 @@ from ih_jax.model.params import Config, Params
 from ih_jax.model.sites import Sites
 from ih_jax.tasks.base import Task
 from ih_jax.tasks.fewshot import FewShot
+from ih_jax.tasks.fewshot_scores import masked_logits
 from ih_jax.tasks.language import Language, token_losses
 
 Kind = Literal["fewshot", "language", "other"]
@@ -136,16 +137,17 @@ def layer_pairs(layers: int) -> list[tuple[int, int]]:
     return list(combinations(range(layers), 2))
 
 
-def losses(kind: Kind) -> Look:
+def losses(kind: Kind) -> Callable[[Params, Holds, Any, Array], dict[str, Array]]:
     """A measure: {"loss": [N], "right": [N]}, of each sequence of the probe.
 
-    Few-shot: the query's. Language: the mean over tokens, and the share predicted correctly. Other
-    tasks: neither is known.
+    Few-shot: the query's, among the labels that the run uses, the measure's fourth argument.
+    Language: the mean over tokens, and the share predicted correctly. Other tasks: neither is
+    known.
     """
 
-    def look(params: Params, clamp: Holds, probe: Any) -> dict[str, Array]:
+    def look(params: Params, clamp: Holds, probe: Any, labels: Array) -> dict[str, Array]:
         if kind == "fewshot":
-            logits = forward(params, probe, clamp, "query")["logits"][0][:, -1]  # [C, N]
+            logits = masked_logits(forward(params, probe, clamp, "query"), labels)  # [C, N]
             target = probe.labels[:, -1]
             log_p = jax.nn.log_softmax(logits, axis=0)
             loss = -jnp.take_along_axis(log_p, target[None], axis=0)[0]
