@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from ih_jax import files
 from ih_jax.claims import Claim, Finding, word
 from ih_jax.experiments.drawing import FAINT, QUIET, tidy
+from ih_jax.reports import tables
 from ih_jax.reports.tables import Findings, counts, markdown
 
 DataSets = Mapping[str, Mapping[str, Findings]]  # by data set, then by experiment
@@ -33,12 +34,24 @@ TO_READ = (
     "where the interval contains one half and is narrower than .3; else there are *too few "
     "networks*. What is pooled over heads is judged by its own interval, networks resampled, and "
     "that something makes no difference by a margin stated before. n is the number of networks "
-    "that the paper shows. *Same size*: the paper's numbers are such as ours give. *Authors' "
-    "code*: networks trained by the authors' code, judged by the same rule. Each statement, its "
-    "rule and its estimand were written before the runs that decide it; they stand on its "
-    "figure's page."
+    "that the paper shows. *Same size*: the paper's numbers are such as ours give. Each "
+    "statement, its rule and its estimand stand on its figure's page."
 )
-TO_READ_NETWORKS = "*Networks* are those that a line stands on, by the seeds of their weights."
+INTERVALS = (
+    "Intervals of a rate are mid-P, Clopper and Pearson's with half the probability of what was "
+    "seen: of 5 in 5 from .55, where the exact one begins at .48. Networks that share initial "
+    "weights or a draw of the data are not independent and count for fewer: 64 of 64, of 16 "
+    "weights times 4 draws, as 16 of 16."
+)
+AUTHORS = "*Authors' code*: networks trained by the authors' code, judged by the same rule."
+TO_READ_NETWORKS = (
+    "*Networks* are the numbers of those that a line stands on; 16 weights times 4 draws of the "
+    "data have 64."
+)
+FIRST_LOOK = (
+    "Networks 5 to 9 had been looked at when the rules were written: take what stands on them as "
+    "a first look."
+)
 LATER = "†"  # marks statements that were not primary from the start
 BECAME_PRIMARY = (
     "Counted among the secondary statements until {days}, and primary since, each for a fact of "
@@ -54,7 +67,12 @@ TO_READ_OWN = (
 
 
 def write(
-    folder: Path, title: str, sets: DataSets, ran: Mapping[str, str], networks: Networks
+    folder: Path,
+    title: str,
+    sets: DataSets,
+    ran: Mapping[str, str],
+    networks: Networks,
+    first_look: bool = False,
 ) -> Path:
     """Write README.md and forest.png of a folder and return the page's path.
 
@@ -64,6 +82,7 @@ def write(
         sets: findings by data set; those in `folder` first.
         ran: what was run, in words, by data set.
         networks: the numbers of networks, of data sets whose experiments have not all the same.
+        first_look: whether some were networks that had been seen when the rules were written.
     """
     lines = list(_lines(sets))
     primary = [line for line in lines if line[1].primary]
@@ -73,7 +92,7 @@ def write(
             with files.atomic(folder / "forest.png") as partial:
                 figure.savefig(partial, format="png", dpi=150, metadata={"Software": None})
     path = folder / "README.md"
-    files.write_text(path, page(title, lines, sets, ran, networks))
+    files.write_text(path, page(title, lines, sets, ran, networks, first_look))
     return path
 
 
@@ -83,8 +102,9 @@ def page(
     sets: DataSets,
     ran: Mapping[str, str],
     networks: Networks,
+    first_look: bool = False,
 ) -> str:
-    """The text of the page, in Markdown."""
+    """The text of the page, in Markdown; arguments as of `write`."""
     primary = [line for line in lines if line[1].primary]
     papers = [line for line in primary if line[1].kind == "replication"]
     own = [line for line in primary if line[1].kind == "hypothesis"]
@@ -92,8 +112,10 @@ def page(
     names = list(sets)
     parts = [f"# {title}"]
     parts += [f"**{name}** ({ran[name]}): {counts(findings)}." for name, findings in sets.items()]
+    authors = any(_of_authors(findings) is not None for _, _, findings in lines)
     to_read = [TO_READ if papers else TO_READ_OWN]
-    parts += [" ".join([*to_read, TO_READ_NETWORKS] if networks else to_read)]
+    to_read += [AUTHORS] * authors + [TO_READ_NETWORKS] * bool(networks)
+    parts += [" ".join([*to_read, *([FIRST_LOOK] if first_look else [])]), INTERVALS]
     if papers:
         parts += ["## Statements", _table(papers, names, networks)]
     days = sorted({claim.primary_since for _, claim, _ in primary if claim.primary_since})
@@ -101,16 +123,16 @@ def page(
         parts += [f"{LATER} {BECAME_PRIMARY.format(days=' and '.join(days))}"]
     if primary:
         parts += ["![Share of networks in which each statement is so](forest.png)"]
-        grey = "Grey: networks of the authors' code."
+        grey = " Grey: networks of the authors' code." if authors else ""
         if _pooled(primary):
             parts += [
                 "Left, the share of networks in which each statement is so, with its 95% interval; "
-                "right, estimates pooled over heads or networks, networks resampled (the line: no "
-                f"effect). {grey}"
+                "right, estimates pooled over heads or networks, networks resampled, in units of "
+                f"their own (the line: 0).{grey}"
             ]
         else:
             said = "The share of networks in which each statement is so, with its 95% interval."
-            parts += [f"{said} {grey}"]
+            parts += [f"{said}{grey}"]
     parts += _sections(papers, names)
     if own:
         parts += ["## Hypotheses of ours", _table(own, names, networks)]
@@ -181,7 +203,7 @@ def _ours(finding: Finding) -> str:
         return finding.ours
     k, n = finding.share
     between = _interval(finding)
-    rate = " ({:.2f} to {:.2f})".format(*between) if between else ""
+    rate = f" ({tables.ends(between)})" if between else ""
     estimates = [f"{name} {effect.show()}" for name, effect in finding.effects.items()]
     return "; ".join([f"{k} of {n}{rate}", *estimates])
 
@@ -238,8 +260,8 @@ def forest(lines: Sequence[Line], names: Sequence[str]) -> Figure:
     left.set(xlim=(-0.02, 1.02), xlabel="share of networks in which it is so")
     tidy(left, "Statements over networks")
     if pooled:
-        row_of_axes[1].set_xlabel("estimate")
-        tidy(row_of_axes[1], "Estimates pooled over heads or networks")
+        row_of_axes[1].set_xlabel("estimate, in its own unit")
+        tidy(row_of_axes[1], "Pooled estimates")
     authors = any(_of_authors(findings) is not None for _, _, findings in lines)
     for number, name in enumerate(names):
         left.plot([], [], "o-", color=COLOURS[number % len(COLOURS)], ms=4, label=name)

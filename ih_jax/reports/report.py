@@ -27,6 +27,7 @@ from ih_jax.reports import readme, replication
 from ih_jax.reports.tables import Findings
 
 FILES = ("README.md", "figure.png", "figure.svg", "results.nc", "card.json", "trajectory")
+SEEN_BEFORE = range(5, 10)  # networks that had been looked at when the claims were written
 
 
 def write(
@@ -134,6 +135,7 @@ def write_index(
     sets: dict[str, dict[str, Findings]] = {}
     ran: dict[str, str] = {}
     networks: dict[str, dict[str, str]] = {}
+    first_look = False
     for own in (folder, *beside):
         there = {n: each for n, each in experiments.items() if (own / n / "results.nc").is_file()}
         if not there and own != folder:
@@ -144,6 +146,7 @@ def write_index(
                 f"two folders are called {name}, and columns have the folders' names: rename one"
             )
         results = {n: read(own / n) for n in there}
+        first_look |= any(_seen_before(each) for each in results.values())
         sets[name], numbers = {}, {}
         for n, each in there.items():
             with as_measured(own / n, each):
@@ -156,7 +159,12 @@ def write_index(
     replications = any(c.kind == "replication" for e in experiments.values() for c in e.claims)
     what = "what replicates" if replications else "hypotheses, and what became of them"
     title = f"{SET_NAMES[titles[0]]}: {what}" if titles else "Claims and their verdicts"
-    return replication.write(folder, title, sets, ran, networks)
+    return replication.write(folder, title, sets, ran, networks, first_look)
+
+
+def _seen_before(results: xr.Dataset) -> bool:
+    """Whether some of the networks are those that rules were written after."""
+    return "init" in results.coords and bool(np.isin(results["init"].values, SEEN_BEFORE).any())
 
 
 def _networks(results: xr.Dataset) -> str:

@@ -86,7 +86,12 @@ def share(finding: Finding) -> str:
     shown = "{} of {}".format(*finding.share)
     if finding.interval is None:
         return shown
-    return f"{shown} ({finding.interval[0]:.2f} to {finding.interval[1]:.2f})"
+    return f"{shown} ({ends(finding.interval)})"
+
+
+def ends(interval: tuple[float, float]) -> str:
+    """An interval of a rate; with a third digit where .50 would hide on which side it lies."""
+    return " to ".join(f"{end:.{3 if abs(end - 0.5) < 0.005 else 2}f}" for end in interval)
 
 
 def _terminal(named: Sequence[tuple[str, Findings]], colour: bool, width: int) -> str:

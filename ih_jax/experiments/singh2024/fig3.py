@@ -300,10 +300,9 @@ experiment = Experiment(
     summary="A two-layer network with all heads free. The loss sits on a plateau where the network "
     "picks one of the two labels in the context at random, and then falls. Strength: attention of "
     "the query to right labels less that to wrong ones, mean over all training sequences.",
-    differs="Networks differ in how much of a specialist their strongest head is. Init seeds 5 "
-    "to 9 on the features of the committed results happened to have weak ones (median strength "
-    ".71; the next eleven seeds .85, the paper's five .85), and about one network in ten, of the "
-    "authors' code too, has no head above .5.",
+    differs="Networks differ in how much of a specialist their strongest head is (median strength "
+    "of the paper's five .85). On Omniglot's features about one in ten, of the authors' code too, "
+    "has no head above .5.",
     authors=lambda: authors("fig3"),
     measure=measure,
     claims=CLAIMS,

@@ -150,7 +150,7 @@ CLAIMS = (
         estimand=f"share of draws in which either is learned. {MARGIN}",
     ),
     Claim(
-        "and goes",
+        "the first mechanism goes",
         "In the end the first mechanism is gone, and the second does what it did.",
         in_most("gone", of_other_draws(goes), yes),
         paper="so in the draw shown",
