@@ -114,28 +114,34 @@ def measure_series(
     places = [reading.locate(model) for model in models]
     steps = [reading.step_of(place.name) for place in places]
     numbers = [step for step in steps if step is not None]
-    if len(set(numbers)) < len(places):
+    in_order = len(set(numbers)) < len(places)
+    if in_order:
         numbers = list(range(len(places)))
+    names = reading.names_apart(places)
     each: list[xr.Dataset] = []
     sha256: dict[str, str] = {}
     notes: dict[str, None] = {}
     shown: Probes | None = None
     first = reading.config_at(places[0])
-    for place in places:
+    for place, own in zip(places, names, strict=True):
         # Before its weights, which may be large, are read; what was read before is let go by then.
         _refuse_other_shape(places[0].source, first, place.source, reading.config_at(place))
         model = reading.read_at(place)
         shown = shown or probes(model, seed, length, repeats, bos)
         tell(f"scores of {model.name} ({len(each) + 1} of {len(places)})")
         each.append(_measured(model, shown))
-        sha256 |= {f"{model.name}/{file}": found for file, found in model.sha256.items()}
+        sha256 |= {f"{own}/{file}": found for file, found in model.sha256.items()}
         notes |= dict.fromkeys(model.notes)
         del model
     assert shown is not None
+    if in_order:
+        notes[
+            "steps are the order of the networks, whose names do not end in numbers of their own"
+        ] = None
     order = np.argsort(numbers, kind="stable")
     found = xr.concat([each[i] for i in order], dim="step").assign_coords(
         step=[numbers[i] for i in order],
-        checkpoint=("step", [places[i].name for i in order]),
+        checkpoint=("step", [names[i] for i in order]),
     )
     return found.assign_attrs(
         name=name,

@@ -14,6 +14,7 @@ import ih_jax as ih
 from ih_jax.errors import UserError
 from ih_jax.interop.pretrained import reading
 from ih_jax.interop.pretrained.layer import slopes
+from ih_jax.interop.pretrained.layout import Config
 from ih_jax.interop.pretrained.network import forward
 
 TOKENS = np.random.default_rng(0).integers(0, 60, (2, 14))
@@ -169,6 +170,45 @@ def test_logits_and_patterns_are_those_of_transformers(name: str, tmp_path: Path
     np.testing.assert_allclose(patterns, attentions, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [  # what a person adds to a saved config.json, as transformers reads it
+        ("linear-rope", {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
+        ("llama3-rope", {"rope_scaling": {"rope_type": "linear", "factor": 3.0}}),
+        ("linear-rope", {"rope_parameters": {}, "rope_theta": 30.0}),
+        ("linear-rope", {"rope_parameters": {"rope_theta": 3.6e9}}),
+        ("gptj", {"scale_attn_weights": False, "scale_attn_by_inverse_layer_idx": True}),
+    ],
+)
+def test_an_edited_config_is_read_as_transformers_does(
+    name: str, change: dict[str, Any], tmp_path: Path
+) -> None:
+    network = saved(name, tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    again = type(network).from_pretrained(tmp_path, attn_implementation="eager").eval()
+    logits, attentions = theirs(again)
+    read = reading.read(tmp_path)
+    ours, patterns = run(read.weights, read.config, TOKENS, lambda pattern, z, W_O: pattern)
+    np.testing.assert_allclose(ours, logits, atol=1e-4)
+    np.testing.assert_allclose(patterns, attentions, atol=1e-4)
+
+
+def test_fields_that_are_left_out_have_their_familys_values(tmp_path: Path) -> None:
+    def read(**settings: Any) -> Config:
+        (tmp_path / "config.json").write_text(json.dumps(LLAMA | settings))
+        return reading.read_config(tmp_path)
+
+    assert read(model_type="mistral").window == 4096
+    assert read(model_type="mistral", sliding_window=None).window is None
+    assert read(model_type="qwen3").d_head == 128
+    bloom = {name: value for name, value in BLOOM.items() if name != "n_layer"}
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "bloom", "num_hidden_layers": 2, **bloom})
+    )
+    assert reading.read_config(tmp_path).layers == 2
+
+
 def test_a_network_that_norms_its_stream_is_looked_inside(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     network = saved("opt-350m", tmp_path)
@@ -221,7 +261,21 @@ def test_what_a_family_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "'linear' and no factor" in llama(rope_scaling={"type": "linear"})
     assert "low_freq_factor 4.0" in llama(rope_parameters=LLAMA3 | {"low_freq_factor": 4.0})
     assert "3 layers and layer_types" in llama(layer_types=["full_attention"])
-    assert "no sliding_window" in llama(layer_types=["sliding_attention"] * 3)
+    assert "have no window" in llama(layer_types=["sliding_attention"] * 3)
+    assert "no sliding_window" in llama(
+        model_type="mistral", layer_types=["sliding_attention"] * 3, sliding_window=None
+    )
+    assert "is_causal false" in llama(is_causal=False)
+    assert "rotary positions 'yarn'" in llama(
+        rope_parameters={"rope_theta": 1e4}, rope_scaling={"rope_type": "yarn", "factor": 4.0}
+    )
+    neox = {"model_type": "gpt_neox", **LLAMA, "rotary_pct": 0.25}
+    assert "partial_rotary_factor 0.75, and 0.25" in refusal(
+        tmp_path, **neox, partial_rotary_factor=0.75
+    )
+    assert "rope_theta 9, and 10000" in refusal(tmp_path, **neox, rope_theta=9.0)
+    slow = {"slow_but_exact": True, "pretraining_tp": 2}
+    assert "leaves biases out" in refusal(tmp_path, model_type="bloom", **BLOOM | slow)
     assert "num_key_value_heads 3" in llama(num_key_value_heads=3)
     assert "rotary_dim 9" in refusal(tmp_path, model_type="gptj", **GPT, rotary_dim=9)
     opt = {"model_type": "opt"} | OPT

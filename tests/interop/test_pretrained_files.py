@@ -210,6 +210,10 @@ def test_probes_that_do_not_fit_are_refused_in_one_line(tmp_path):
     assert "ln_f.weight has 8 of 8 numbers that are NaN" in refusal(
         write_model(tmp_path / "nan", arrays=arrays)
     )
+    arrays |= {"ln_f.weight": np.full(8, 1e39)}  # finite, in float64
+    assert "ln_f.weight has 8 of 8 numbers that are NaN or infinite" in refusal(
+        write_model(tmp_path / "large", arrays=arrays)
+    )
 
 
 def test_nothing_is_loaded_from_the_network_unless_asked(tmp_path, monkeypatch):

@@ -68,6 +68,21 @@ def test_a_folder_of_checkpoints_is_a_series(
     assert "scores of other weights" in capsys.readouterr().err
 
 
+def test_checkpoints_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for each in "ab":
+        (tmp_path / each).mkdir()
+    changed(plant(tmp_path / "a" / "checkpoint-5", "llama"), without_matching)
+    plant(tmp_path / "b" / "checkpoint-5", "llama")
+    models = [tmp_path / each / "checkpoint-5" for each in "ab"]
+    found = head_scores.measure_series(models, "x", length=12, bos="none")
+    assert found["checkpoint"].values.tolist() == ["a/checkpoint-5", "b/checkpoint-5"]
+    kept = json.loads(found.attrs["sha256"])
+    assert len(kept) == len(set(kept.values())) == 2
+    assert kept == reading.all_hashes([reading.locate(each) for each in models])
+    assert found["step"].values.tolist() == [0, 1]
+    assert any("steps are the order" in note for note in json.loads(found.attrs["notes"]))
+
+
 def test_networks_of_different_shape_are_no_series(tmp_path: Path) -> None:
     models = [plant(tmp_path / "a", "llama"), plant(tmp_path / "b", "llama", rms_norm_eps=1e-5)]
     with pytest.raises(UserError, match="b has epsilon 1e-05, not 1e-06 as") as raised:

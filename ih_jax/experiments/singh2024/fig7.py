@@ -181,8 +181,8 @@ experiment = Experiment(
     "under a layer 1 that starts to learn: one trained from the same initialisation, or from the "
     "next two. All heads are free. Every seed thin, medians bold.",
     differs="Foreign layers 0 do better here than in the paper, whose two numbers come from one "
-    "network. The authors' code on the features of `results/omniglot` gives .58, .56, .80, .74, .48, .49, .76 and "
-    ".70 of the time without a graft.",
+    "network. The authors' code on the features of `results/omniglot` gives .58, .56, .80, .74, "
+    ".48, .49, .76 and .70 of the time without a graft.",
     measure=measure,
     claims=CLAIMS,
     draw=draw,

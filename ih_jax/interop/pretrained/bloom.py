@@ -26,9 +26,10 @@ TRAINED_ON = 2048  # tokens, where config.json does not say it
 
 
 class Fields(Common, frozen=True, kw_only=True):
-    """What config.json says; older ones have other names for three of them."""
+    """What config.json says; older ones have other names for some of them."""
 
-    n_layer: gate.Size
+    n_layer: gate.Size | None = None
+    num_hidden_layers: gate.Size | None = None
     hidden_size: Width | None = None
     n_embed: Width | None = None
     n_head: Width | None = None
@@ -36,14 +37,23 @@ class Fields(Common, frozen=True, kw_only=True):
     seq_length: Width = TRAINED_ON
     layer_norm_epsilon: Epsilon = 1e-5
     apply_residual_connection_post_layernorm: bool = False
+    slow_but_exact: bool = False
+    pretraining_tp: Width = 1
     tie_word_embeddings: bool = True
 
 
 def config(found: Fields, where: str) -> Config:
     """In our words. Raises UserError for what is not read here."""
     D, heads = found.hidden_size or found.n_embed, found.n_head or found.num_attention_heads
-    if D is None or heads is None:
-        raise UserError(f"{where} lacks {'hidden_size' if D is None else 'n_head'}")
+    layers = found.n_layer or found.num_hidden_layers
+    if D is None or heads is None or layers is None:
+        lacks = "hidden_size" if D is None else "n_head" if heads is None else "n_layer"
+        raise UserError(f"{where} lacks {lacks}")
+    if found.slow_but_exact and found.pretraining_tp > 1:
+        raise UserError(
+            f"{where} says slow_but_exact and pretraining_tp {found.pretraining_tp}, with which "
+            "transformers leaves biases out: set slow_but_exact to false"
+        )
     if found.apply_residual_connection_post_layernorm:
         raise UserError(
             f"{where} says apply_residual_connection_post_layernorm: only BLOOM whose stream does "
@@ -52,7 +62,7 @@ def config(found: Fields, where: str) -> Config:
     width = head_width(D, heads, ("hidden_size", "n_head"), where)
     return Config(
         "bloom",
-        layers=found.n_layer,
+        layers=layers,
         heads=heads,
         d_model=D,
         d_head=width,

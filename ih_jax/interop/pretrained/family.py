@@ -18,6 +18,7 @@ from ih_jax.interop.pretrained.layout import Config, Scaling
 Epsilon = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Token = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31)]
 Tokens = Token | Annotated[list[Token], msgspec.Meta(max_length=1024)] | None
+Base = Annotated[float, msgspec.Meta(gt=0, le=1e15)]  # of rotary frequencies: theta
 Width = Annotated[int, msgspec.Meta(ge=1, le=2**31)]
 
 
@@ -38,7 +39,7 @@ Sources = Mapping[str, Source]
 class Family:
     """A reader: what config.json says of such networks, and where their tensors are."""
 
-    model: type[msgspec.Struct]  # the fields of config.json
+    model: type[Common]  # the fields of config.json
     config: Callable[[Any, str], Config]  # of such fields; the second says of which file
     outer: Callable[[Config, Any], Sources]  # of each field of `Weights`
     inner: Callable[[Config, Any], Sources]  # of each field of `Blocks`, in every layer
@@ -51,7 +52,7 @@ class Rotary(msgspec.Struct, frozen=True):
 
     rope_type: str | None = None
     type: str | None = None
-    rope_theta: gate.Positive | None = None
+    rope_theta: Base | None = None
     partial_rotary_factor: gate.Share | None = None
     factor: gate.Positive | None = None
     low_freq_factor: gate.Positive | None = None
@@ -63,6 +64,7 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
     """Fields that every family has."""
 
     vocab_size: Width
+    is_causal: bool = True
     bos_token_id: Tokens = None
     eos_token_id: Tokens = None
     pad_token_id: Tokens = None
@@ -78,7 +80,7 @@ class Rotated(Common, frozen=True, kw_only=True):
     max_position_embeddings: Width
     rope_parameters: Rotary | None = None
     rope_scaling: Rotary | None = None
-    rope_theta: gate.Positive | None = None
+    rope_theta: Base | None = None
 
 
 def special_tokens(found: Common) -> dict[str, Any]:
@@ -97,8 +99,10 @@ def special_tokens(found: Common) -> dict[str, Any]:
 
 
 def rotary(found: Rotated) -> Rotary:
-    """The rotary positions in any of their spellings."""
-    given = found.rope_parameters or found.rope_scaling or Rotary()
+    """The rotary positions in any of their spellings; where there are two, as `transformers` reads
+    them: rope_scaling stands for all of rope_parameters."""
+    spelt = (each for each in (found.rope_scaling, found.rope_parameters) if each is not None)
+    given = next((each for each in spelt if each != Rotary()), Rotary())
     return msgspec.structs.replace(given, rope_theta=given.rope_theta or found.rope_theta)
 
 

@@ -5,9 +5,12 @@ Biderman et al. 2023, "Pythia".
 
 from __future__ import annotations
 
+import msgspec
+
 from ih_jax import gate
 from ih_jax.errors import UserError
 from ih_jax.interop.pretrained.family import (
+    Base,
     Epsilon,
     Family,
     Rotated,
@@ -35,16 +38,28 @@ class Fields(Rotated, frozen=True, kw_only=True):
     tie_word_embeddings: bool = False
     rotary_pct: gate.Share | None = None
     partial_rotary_factor: gate.Share | None = None
-    rotary_emb_base: gate.Positive | None = None
+    rotary_emb_base: Base | None = None
 
 
 def config(found: Fields, where: str) -> Config:
     """In our words. Raises UserError for what is not read here."""
     heads, d_model = found.num_attention_heads, found.hidden_size
     width = head_width(d_model, heads, ("hidden_size", "num_attention_heads"), where)
-    given = rotary(found)
-    shares = (given.partial_rotary_factor, found.partial_rotary_factor, found.rotary_pct, 0.25)
-    rotated = int(width * next(share for share in shares if share is not None))
+    # Fields of its own come before those of other families, which transformers does not read here.
+    given = rotary(msgspec.structs.replace(found, rope_theta=found.rotary_emb_base))
+    shares = (given.partial_rotary_factor, found.rotary_pct, 0.25)
+    share = next(share for share in shares if share is not None)
+    base = given.rope_theta or 10_000.0
+    for name, value, used in (
+        ("partial_rotary_factor", found.partial_rotary_factor, share),
+        ("rope_theta", found.rope_theta, base),
+    ):
+        if value not in (None, used):
+            raise UserError(
+                f"{where} says {name} {value:g}, and {used:g} by the fields that GPT-NeoX goes by "
+                "(rope_parameters, rotary_pct, rotary_emb_base): give one of the two"
+            )
+    rotated = int(width * share)
     if rotated % 2 and rotated == width:
         raise UserError(
             f"{where} has all {rotated} dimensions of a head rotated: they turn in pairs, so an "
@@ -64,7 +79,7 @@ def config(found: Fields, where: str) -> Config:
         scale=width**-0.5,
         tied=found.tie_word_embeddings,
         rotary=rotated,
-        rotary_base=given.rope_theta or found.rotary_emb_base or 10_000.0,
+        rotary_base=base,
         rotary_scaling=scaling(given, where),
         parallel=found.use_parallel_residual,
         **special_tokens(found),

@@ -47,6 +47,8 @@ def config(found: Fields, where: str) -> Config:
     return replace(
         made,
         architecture="gptj",
+        scale=made.d_head**-0.5,  # whatever fields of GPT-2's say
+        scale_by_layer=False,
         learned_positions=False,
         rotary=found.rotary_dim,
         parallel=True,

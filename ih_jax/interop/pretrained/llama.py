@@ -43,17 +43,23 @@ class Fields(Rotated, frozen=True, kw_only=True):
 
 
 class MistralFields(Fields, frozen=True, kw_only=True):
-    """Mistral: a token attends to a window of tokens."""
+    """Mistral: a token attends to a window of tokens; null: to all."""
 
-    sliding_window: Width | None = None
+    sliding_window: Width | None = 4096
 
 
 class QwenFields(Fields, frozen=True, kw_only=True):
     """Qwen 2 and 3: later layers may have a window."""
 
     use_sliding_window: bool = False
-    sliding_window: Width | None = None
+    sliding_window: Width | None = 4096
     max_window_layers: int = 28
+
+
+class Qwen3Fields(QwenFields, frozen=True, kw_only=True):
+    """Qwen 3: heads need not share the stream's width."""
+
+    head_dim: Width | None = 128
 
 
 def config(found: Fields, where: str, architecture: str = "llama") -> Config:
@@ -102,6 +108,11 @@ def _window(found: Fields, where: str) -> tuple[int | None, tuple[bool, ...]]:
         window, begin = found.sliding_window, found.max_window_layers
     have = () if window is None else (i >= begin for i in range(L))
     layers = windowed(found.layer_types, L, have, where)
+    if any(layers) and not isinstance(found, MistralFields | QwenFields):
+        raise UserError(
+            f"{where} says sliding_attention in layer_types: networks of this family have no "
+            "window, give full_attention"
+        )
     if window is None and any(layers):
         raise UserError(
             f"{where} says sliding_attention in layer_types and no sliding_window: give both or "
@@ -167,4 +178,4 @@ def _family(
 LLAMA = _family("llama", Fields)
 MISTRAL = _family("mistral", MistralFields)
 QWEN2 = _family("qwen2", QwenFields, qkv_bias=True)
-QWEN3 = _family("qwen3", QwenFields, head_norms=True)
+QWEN3 = _family("qwen3", Qwen3Fields, head_norms=True)

@@ -26,8 +26,8 @@ def logit_parts(weights: Weights, config: Config, seen: Activations) -> dict[str
         seen: its activations.
 
     Returns:
-        As `ih_jax.model.attribution.logit_parts`; "mlp" and "heads" are without biases, which are
-        in "embedding" with all that no head and no MLP writes.
+        As `ih_jax.model.attribution.logit_parts`; "heads" are without biases, which are in
+        "embedding" with all that no head and no MLP writes.
 
     Raises:
         UserError: layers normalise the stream, so that nothing reaches the logits as it was added.

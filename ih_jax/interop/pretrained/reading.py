@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -156,8 +156,21 @@ def all_hashes(places: Sequence[Place]) -> dict[str, str]:
     """The same of several networks: of one by its files' names, of more with theirs before."""
     if len(places) == 1:
         return hashes(places[0])
-    found = [(place.name, hashes(place)) for place in places]
+    found = zip(names_apart(places), map(hashes, places), strict=True)
     return {f"{name}/{file}": sha for name, each in found for file, sha in each.items()}
+
+
+def names_apart(places: Sequence[Place]) -> list[str]:
+    """The places' names; where two have the same, with the folder above, or the whole source."""
+    ways: tuple[Callable[[Place], str], ...] = (
+        lambda place: place.name,
+        lambda place: f"{place.folder.resolve().parent.name}/{place.name}",
+        lambda place: place.source,
+    )
+    every = ([name(place) for place in places] for name in ways)
+    return next(
+        (names for names in every if len(set(names)) == len(names)), [*map(ways[-1], places)]
+    )
 
 
 def step_of(name: str) -> int | None:
@@ -212,6 +225,10 @@ def _fields(given: Any, where: str) -> tuple[Family, Any, Config]:
         raise UserError(f"{where}: {unknown('model_type', kind, FAMILIES)}")
     family = FAMILIES[kind]
     found = gate.checked(given, family.model, where)
+    if not found.is_causal:
+        raise UserError(
+            f"{where} says is_causal false: only networks that see no later token are read"
+        )
     return family, found, family.config(found, where)
 
 

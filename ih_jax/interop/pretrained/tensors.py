@@ -162,7 +162,11 @@ def _open(file: Path) -> Any:
 def _take(held: _Held) -> NDArray[Any]:
     # A file of its own for each: what was read of a mapped file is in memory until it is closed.
     with held.opened if held.file.suffix == gguf_files.SUFFIX else _open(held.file) as opened:
-        return gate.finite(opened.get_tensor(held.name), f"{held.file}: {held.name}")
+        found = opened.get_tensor(held.name)
+        if found.dtype == np.float64:
+            with np.errstate(over="ignore"):  # what float32 cannot hold is named below
+                found = found.astype(np.float32)
+        return gate.finite(found, f"{held.file}: {held.name}")
 
 
 def _biases(c: Config) -> dict[str, tuple[int, ...]]:
