@@ -38,33 +38,53 @@ def free() -> int:
     return max(0, min(psutil.virtual_memory().available, _free_in_container(), _free_in_process()))
 
 
-def _free_in_container() -> int:
-    """What the cgroups leave that this process is in (Linux; containers, batch systems)."""
-    least = sys.maxsize
-    with contextlib.suppress(OSError, ValueError, StopIteration):
+def total() -> int:
+    """Bytes that this process can have where nothing else takes any: the least of those limits."""
+    limits = [psutil.virtual_memory().total, _limit_of_process()]
+    for each in [*_cgroups(), CGROUPS / "memory"]:
+        for name in ("memory.max", "memory.limit_in_bytes"):  # of cgroups 2 and 1
+            with contextlib.suppress(OSError, ValueError):  # a group without a limit says "max"
+                limits.append(int((each / name).read_text()))
+    return min(limits)
+
+
+def _cgroups() -> list[Path]:
+    """Those that this process is in, its own first (Linux; containers, batch systems)."""
+    with contextlib.suppress(OSError, StopIteration):
         lines = OWN_CGROUP.read_text().splitlines()
         own = next(line[3:] for line in lines if line.startswith("0::"))
         group = CGROUPS / own.lstrip("/")
-        for each in (group, *group.parents):
-            if each == CGROUPS.parent:
-                break
-            with contextlib.suppress(OSError, ValueError):  # a group without a limit says "max"
-                most = int((each / "memory.max").read_text())
-                used = int((each / "memory.current").read_text())
-                kept = dict(row.split() for row in (each / "memory.stat").read_text().splitlines())
-                # Pages of files that were read are given up when memory is asked for.
-                least = min(least, most - used + int(kept.get("inactive_file", 0)))
+        return [each for each in (group, *group.parents) if each.is_relative_to(CGROUPS)]
+    return []
+
+
+def _free_in_container() -> int:
+    """What the cgroups leave that this process is in."""
+    least = sys.maxsize
+    for each in _cgroups():
+        with contextlib.suppress(OSError, ValueError):
+            most = int((each / "memory.max").read_text())
+            used = int((each / "memory.current").read_text())
+            kept = dict(row.split() for row in (each / "memory.stat").read_text().splitlines())
+            # Pages of files that were read are given up when memory is asked for.
+            least = min(least, most - used + int(kept.get("inactive_file", 0)))
     return least
 
 
 def _free_in_process() -> int:
-    """What `ulimit -v` leaves; there is no such limit on Windows."""
+    """What `ulimit -v` leaves."""
+    most = _limit_of_process()
+    return most if most == sys.maxsize else int(most - psutil.Process().memory_info().vms)
+
+
+def _limit_of_process() -> int:
+    """`ulimit -v`; there is no such limit on Windows."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
         most, _ = resource.getrlimit(resource.RLIMIT_AS)
         if most != resource.RLIM_INFINITY:
-            return int(most - psutil.Process().memory_info().vms)
+            return most
     return sys.maxsize
 
 

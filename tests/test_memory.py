@@ -10,6 +10,7 @@ from ih_jax.errors import UserError
 
 class Free:
     available = 64 * 10**9
+    total = 100 * 10**9
 
 
 @pytest.fixture
@@ -35,6 +36,16 @@ def test_a_machine_without_limits_gives_what_it_has(machine):
     assert memory.free() == Free.available
     (machine.parent / "own").unlink()  # no Linux
     assert memory.free() == Free.available
+
+
+def test_all_that_a_process_can_have_is_the_least_limit(machine):
+    assert memory.total() == Free.total
+    limited(machine / "a/b", "max", 3 * 10**9)
+    limited(machine / "a", str(8 * 10**9), 3 * 10**9)  # of a batch job, say
+    assert memory.total() == 8 * 10**9
+    (machine / "memory").mkdir()
+    (machine / "memory" / "memory.limit_in_bytes").write_text("2000000000\n")  # cgroups 1
+    assert memory.total() == 2 * 10**9
 
 
 def test_a_container_gives_what_its_groups_leave_beside_pages_of_files(machine):

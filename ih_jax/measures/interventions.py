@@ -45,7 +45,7 @@ from ih_jax.tasks.fewshot import FewShot
 from ih_jax.tasks.fewshot_scores import NO_ANSWER
 
 Source = Sequences | Activations | Network  # as `Network.patch` takes it
-LARGEST = 1e9  # bytes of the logits of interventions that run together, at most
+MOST_LOGIT_BYTES = 1e9  # bytes of the logits of interventions that run together, at most
 
 
 # --- what is measured ---------------------------------------------------------------------------
@@ -339,7 +339,7 @@ def _at_once(network: Network, batch: Sequences, holds: Holds) -> int:
     if holds.across:  # sequences of one intervention see each other, and those of no other
         return 1
     tokens = count_of(batch) * batch.positions
-    most = min(platforms.here().probe_tokens, LARGEST / (4 * network.config.labels))
+    most = min(platforms.here().probe_tokens, MOST_LOGIT_BYTES / (4 * network.config.labels))
     return max(1, int(most // tokens))
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import jax
 
+from ih_jax import memory
 from ih_jax.model.params import Config, Params, init
 from ih_jax.sweeps import store
-from ih_jax.sweeps.programs import host_memory
 from ih_jax.sweeps.records import BlockRecord
 
 # Of the machine's memory, and bytes: for weights that were read and may be read again.
@@ -46,7 +46,7 @@ class KeptParts:
         """Keep a part's weights in memory, and drop earlier ones that leave no room for it."""
         self.weights[path] = weights
         self.bytes += _bytes(weights)
-        room = min(MEMORY_SHARE * host_memory(), MOST_KEPT)
+        room = min(MEMORY_SHARE * memory.total(), MOST_KEPT)
         while self.bytes > room and len(self.weights) > 1:
             self.bytes -= _bytes(self.weights.pop(next(iter(self.weights))))
 

@@ -20,7 +20,7 @@ import psutil
 from jax import Array
 from jax.sharding import SingleDeviceSharding
 
-from ih_jax import files, gate, platforms
+from ih_jax import files, gate, memory, platforms
 from ih_jax.errors import UserError, whole
 from ih_jax.sweeps.blocks import StepCost, check_width, choose_width
 from ih_jax.sweeps.chunk import advancer, starter
@@ -153,16 +153,7 @@ def memory_of(device: jax.Device) -> float:
         found = device.memory_stats()
         if found and found.get("bytes_limit"):
             return float(found["bytes_limit"])
-    return host_memory() / len(workers())
-
-
-def host_memory() -> float:
-    """Bytes that this process may use of the machine's own memory."""
-    whole = float(psutil.virtual_memory().total)
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):
-            whole = min(whole, float(Path(limit).read_text()))
-    return whole
+    return memory.total() / len(workers())
 
 
 def workers() -> list[jax.Device]:

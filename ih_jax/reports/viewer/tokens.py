@@ -20,6 +20,8 @@ from ih_jax import array_files
 from ih_jax.data.images import drawings, glyphs, omniglot
 from ih_jax.data.images.features import Features
 from ih_jax.data.images.orientation import oriented
+from ih_jax.data.languages.text import Text
+from ih_jax.data.languages.token_files import TokenFiles
 from ih_jax.tasks.fewshot import FewShot
 from ih_jax.tasks.language import Language
 
@@ -52,7 +54,7 @@ def swatches(vectors: NDArray[np.float32]) -> list[str]:
 def names(task: Language) -> list[str]:
     """A name for every token of the vocabulary, as text where it is text."""
     found = task.data.token_names()
-    if type(task.data).__name__ == "Text":
+    if isinstance(task.data, Text | TokenFiles):
         return [_as_text(name) for name in found]
     return found
 
