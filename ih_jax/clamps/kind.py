@@ -96,6 +96,11 @@ class Kind:
         """Whether this holds weights, not activations, and so cannot be switched by time."""
         return False
 
+    @property
+    def reads_pairs(self) -> bool:
+        """Whether this looks at exemplars and labels, so that no other sequences will do."""
+        return getattr(self, "rows", "all") == "label"
+
     def frozen(self, config: Config) -> Params | None:
         """Like the parameters: 1 (or arrays of 0 and 1) where a weight does not learn."""
         return None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 import itertools
+import operator
 import re
 import sys
 from collections.abc import Sequence
@@ -31,19 +33,9 @@ COMMANDS: dict[str, Any] = {
     "view": options.View,
     "status": options.Status,
 }
-Command = (
-    Annotated[options.Run, tyro.conf.subcommand("run")]
-    | Annotated[options.List, tyro.conf.subcommand("list")]
-    | Annotated[options.Plot, tyro.conf.subcommand("plot")]
-    | Annotated[options.Bench, tyro.conf.subcommand("bench")]
-    | Annotated[options.MakeFeatures, tyro.conf.subcommand("features")]
-    | Annotated[options.Data, tyro.conf.subcommand("data")]
-    | Annotated[options.Text, tyro.conf.subcommand("text")]
-    | Annotated[options.Import, tyro.conf.subcommand("import")]
-    | Annotated[options.Export, tyro.conf.subcommand("export")]
-    | Annotated[options.Heads, tyro.conf.subcommand("heads")]
-    | Annotated[options.View, tyro.conf.subcommand("view")]
-    | Annotated[options.Status, tyro.conf.subcommand("status")]
+Command: Any = functools.reduce(
+    operator.or_,
+    (Annotated[made, tyro.conf.subcommand(name)] for name, made in COMMANDS.items()),
 )
 
 

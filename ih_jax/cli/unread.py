@@ -13,6 +13,7 @@ from ih_jax.cli.options import Run
 from ih_jax.data.registered import unchecked
 from ih_jax.errors import UserError
 from ih_jax.experiments.base import Experiment, Options
+from ih_jax.experiments.register import SETS
 from ih_jax.reports import planning
 from ih_jax.sweeps.engine import Sweep
 from ih_jax.tasks.fewshot import FewShot
@@ -31,7 +32,6 @@ OF_FEW_SHOT = (
     "vary",
 )
 OF_TEXT = ("text", "tokenizer")
-READ_TEXT = ("olsson-text", "olsson-text-smeared", "olsson-lent", "olsson-lent-otherwise")
 # A study sets these itself, or has none.
 OF_EXPERIMENTS = ("quick", "seeds", "first_seed", "scale", "trainings", "disk", "no_figures")
 OF_TRAININGS = ("first_seed", "scale", "trainings", "disk", "share", "width", "log")
@@ -42,9 +42,10 @@ ENOUGH = 16  # networks, of which every factor has several values
 
 def refuse_of_ours(command: Run, chosen: Sequence[Experiment]) -> None:
     """Raise UserError for options that experiments of this package do not read."""
-    languages = [each.name for each in chosen if each.name.startswith("olsson")]
-    _refuse(command, OF_FEW_SHOT if len(languages) == len(chosen) else ())
-    _refuse(command, () if set(READ_TEXT) & set(languages) else OF_TEXT)
+    languages = {each.name for each in SETS["olsson"]}
+    _refuse(command, OF_FEW_SHOT if all(each.name in languages for each in chosen) else ())
+    text = any(training.reads_text for training in planning.trainings_of(chosen))
+    _refuse(command, () if text else OF_TEXT)
     trainings = [training.name for training in chosen[0].trainings]
     if command.clamps and (len(chosen) > 1 or "clamps" not in trainings):
         what = chosen[0].name if len(chosen) == 1 else "a set of experiments"

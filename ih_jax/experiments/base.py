@@ -157,12 +157,14 @@ class Training:
             and experiments that hold this measure each network by itself (variables along `init`).
             Then many networks can be trained and measured a part at a time, and their weights
             forgotten.
+        reads_text: whether `options.text` chooses the corpus.
     """
 
     name: str
     sweep: Sweep | Callable[[Options, Found], Sweep]
     needs: tuple[Training, ...] = ()
     in_parts: bool = False
+    reads_text: bool = False
 
     def __post_init__(self) -> None:
         _check_name(self.name)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
-
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from ih_jax.clamps.apply import forward
 from ih_jax.clamps.clamp import Clamp
+from ih_jax.clamps.kinds.attention import Induction
 from ih_jax.data.batches import Batch, Tokens
 from ih_jax.errors import UserError
 from ih_jax.model.params import init
 from ih_jax.sweeps.loop import Program
 from ih_jax.tasks.base import OwnObjective, Task
-
-# Clamps that read exemplar-label pairs; "induction" has a form for tokens as well.
-OF_PAIRS = ("match_by_similarity", "labels_only", "perfect_previous_layer", "copy_from")
 
 
 def check_own(program: Program, task: Task, clamp: Clamp) -> None:
@@ -54,10 +50,10 @@ def check_own(program: Program, task: Task, clamp: Clamp) -> None:
 
 
 def _refuse_clamps_of_pairs(clamp: Clamp, tokens: bool) -> None:
-    for part in json.loads(clamp.to_json()):
-        kind, by_label = part["kind"], part.get("rows") == "label"
-        if kind in OF_PAIRS or by_label or (kind == "induction" and not tokens):
-            what = f'{kind} with rows="label"' if by_label else kind
+    for held in (part.held for part in clamp.parts):
+        # Induction has a form for tokens as well.
+        if held.reads_pairs or (isinstance(held, Induction) and not tokens):
+            what = f'{held.kind} with rows="label"' if hasattr(held, "rows") else held.kind
             raise UserError(
                 f"{what} applies only to few-shot tasks of exemplars and labels: leave it out"
             )

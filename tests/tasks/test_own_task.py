@@ -128,7 +128,27 @@ def test_a_tuple_is_never_an_axis(own):
     assert "shape" not in study.axes and study.runs[0].task.shape == (3, 4)
 
 
-@pytest.mark.parametrize("clamp", [ih.induction(0, 0), ih.labels_only(0, 0)])
+@dataclass(frozen=True)
+class OfPairs(ih.Kind):
+    """A stranger's, that says what it reads."""
+
+    @property
+    def reads_pairs(self):
+        return True
+
+    def holds(self, place):
+        return ()
+
+
+@pytest.mark.parametrize(
+    "clamp",
+    [
+        ih.induction(0, 0),
+        ih.labels_only(0, 0),
+        ih.previous_token(0, 0, rows="label"),
+        ih.Clamp.of(OfPairs()),
+    ],
+)
 def test_clamps_of_pairs_are_refused(own, clamp):
     with pytest.raises(ih.UserError, match="applies only to few-shot"):
         ih.sweep(own(), clamp=clamp, sequences=80, **SMALL)

@@ -233,6 +233,11 @@ class MatchBySimilarity(Kind):
     def decides(self) -> Iterable[Decision]:
         return [Decision("pattern", self.layer, head, "query") for head in self.heads]
 
+    @property
+    def reads_pairs(self) -> bool:
+        """Yes."""
+        return True
+
     def holds(self, place: Place) -> Iterable[Hold]:
         place.few_shot_only()
         numbers = {"temperature": self.temperature}
@@ -269,6 +274,11 @@ class LabelsOnly(Kind):
 
     def decides(self) -> Iterable[Decision]:
         return [Decision("labels_only", self.layer, head, "query") for head in self.heads]
+
+    @property
+    def reads_pairs(self) -> bool:
+        """Yes."""
+        return True
 
     def holds(self, place: Place) -> Iterable[Hold]:
         place.few_shot_only()

@@ -63,6 +63,11 @@ class CopyFrom(Kind):
     def decides(self) -> Iterable[Decision]:
         return [Decision("logits", rows="query")]
 
+    @property
+    def reads_pairs(self) -> bool:
+        """Yes."""
+        return True
+
     def holds(self, place: Place) -> Iterable[Hold]:
         place.few_shot_only()
         rule = _copy_from(place.layer(self.layer), self.base)
@@ -107,6 +112,11 @@ class PerfectPreviousLayer(Kind):
     def decides(self) -> Iterable[Decision]:
         sites = [f"{name}_input" for name in self.inputs]
         return [Decision(site, 1) for site in sites + ["resid_pre"] * ("v" in self.inputs)]
+
+    @property
+    def reads_pairs(self) -> bool:
+        """Yes."""
+        return True
 
     def holds(self, place: Place) -> Iterable[Hold]:
         place.few_shot_only()

@@ -139,7 +139,7 @@ def _lending(options: Options, name: str, clamp: Mapping[str, ih.Clamp | None]) 
     )
 
 
-TEXT = Training("olsson_text_change", text)
-TEXT_SMEARED = Training("olsson_text", smeared)  # its name of before
-LENT = Training("olsson_lent", lent)
-LENT_OTHERWISE = Training("olsson_lent_otherwise", lent_otherwise)
+TEXT = Training("olsson_text_change", text, reads_text=True)
+TEXT_SMEARED = Training("olsson_text", smeared, reads_text=True)  # its name of before
+LENT = Training("olsson_lent", lent, reads_text=True)
+LENT_OTHERWISE = Training("olsson_lent_otherwise", lent_otherwise, reads_text=True)
