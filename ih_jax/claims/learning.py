@@ -43,6 +43,11 @@ class Plateau(NamedTuple):
     present: bool  # low >= RISE
     decided: bool  # present, or learned with high < RISE; else noise or the run's end hides it
 
+    @property
+    def seen(self) -> bool | None:
+        """Whether there is one; None: cannot tell."""
+        return self.present if self.decided else None
+
 
 def time_to(sequences: ArrayLike, loss: ArrayLike, level: float = LEARNED) -> Time:
     """Sequences seen when the loss, [E], first falls below `level` (Singh et al. 2024, fig. 4b).

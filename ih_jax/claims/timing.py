@@ -53,7 +53,7 @@ def has_plateau(clamp: str, level: float = LEARNED) -> Measure:
             return UNKNOWN
         curve = network["loss"].sel(clamp=clamp).squeeze()
         found = plateau(curve["sequences"].values, curve.values, level)
-        return found.present if found.decided else None
+        return found.seen
 
     return of_networks(value)
 

@@ -134,6 +134,11 @@ class Options:
         return {name: c for name, c in clamps.items() if not self.clamps or name in self.clamps}
 
 
+def evenly(horizon: int, count: int) -> list[int]:
+    """0 to `horizon`, sequences or tokens, in `count` equal steps."""
+    return [round(horizon * i / count) for i in range(count + 1)]
+
+
 @dataclass(frozen=True)
 class Table:
     """Further numbers, which no claim is about."""

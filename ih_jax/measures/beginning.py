@@ -16,6 +16,7 @@ from ih_jax.errors import UserError
 from ih_jax.measures.base import measure
 from ih_jax.measures.heads import induction_strength
 from ih_jax.measures.probes import by_pieces
+from ih_jax.model.layers import EPSILON
 from ih_jax.model.params import Params
 from ih_jax.tasks.fewshot_scores import query_loss
 
@@ -37,7 +38,7 @@ def head_starts(params: Params, clamp: Holds, batch: Batch) -> dict[str, Array]:
         raise UserError("head_starts: this network has no labels: give a few-shot network")
     embedded = params.W_L.T  # [C, D]
     centred = embedded - embedded.mean(-1, keepdims=True)
-    normed = centred / jnp.sqrt(jnp.mean(centred**2, -1, keepdims=True) + 1e-5)
+    normed = centred / jnp.sqrt(jnp.mean(centred**2, -1, keepdims=True) + EPSILON)
     last = params.blocks[-1].attention
     logits = jnp.einsum("cd,hde,hef,kf->hck", normed, last.W_V, last.W_O, params.W_U)
     own = jnp.diagonal(logits, axis1=1, axis2=2).mean(-1)  # [H]

@@ -14,9 +14,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from ih_jax.model.activations import Activations
+from ih_jax.model.layers import EPSILON
 from ih_jax.model.params import Params
-
-EPSILON = 1e-5  # of the final norm
 
 
 def logit_parts(params: Params, activations: Activations) -> dict[str, Array]:

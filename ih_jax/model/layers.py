@@ -12,6 +12,8 @@ from jaxtyping import Float
 
 from ih_jax.model.params import MLP, Norm
 
+EPSILON = 1e-5  # of layer norms
+
 
 @jax.custom_vjp
 def linear(weight: Float[Array, "K D"], x: Float[Array, "D ..."]) -> Float[Array, "K ..."]:
@@ -43,7 +45,7 @@ def norm(weights: Norm | None, x: Float[Array, "D ..."]) -> Float[Array, "D ..."
         return x
     shape = (-1,) + (1,) * (x.ndim - 1)
     centred = x - x.mean(0, keepdims=True)
-    scaled = centred * jax.lax.rsqrt(jnp.mean(centred**2, axis=0, keepdims=True) + 1e-5)
+    scaled = centred * jax.lax.rsqrt(jnp.mean(centred**2, axis=0, keepdims=True) + EPSILON)
     return scaled * weights.scale.reshape(shape) + weights.bias.reshape(shape)
 
 

@@ -90,7 +90,7 @@ def absent(one: xr.Dataset, name: str) -> bool | None:
     """Whether one network has no plateau with a cell; None: cannot tell."""
     curve = one["loss"].sel(clamp=name)
     found = plateau(curve["sequences"].values, curve.values)
-    return not found.present if found.decided else None
+    return None if found.seen is None else not found.seen
 
 
 def present(one: xr.Dataset, name: str) -> bool | None:

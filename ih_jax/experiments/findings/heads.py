@@ -80,9 +80,3 @@ def lead(values: np.ndarray) -> float:
     """How far the greatest is above the next."""
     first, second = np.sort(np.asarray(values, float))[::-1][:2]
     return float(first - second)
-
-
-def worth(strength: np.ndarray) -> float:
-    """How many equally strong heads these are worth: (sum s)^2 / sum s^2, of strengths above 0."""
-    above = np.maximum(strength, 0)
-    return float(above.sum() ** 2 / max(float(np.sum(above**2)), 1e-12))

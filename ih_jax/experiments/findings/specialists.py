@@ -26,9 +26,9 @@ from ih_jax.experiments.findings.heads import (
     lead,
     measure,
     when_learned,
-    worth,
 )
 from ih_jax.experiments.findings.held_out import explained, told, told_by_twins
+from ih_jax.experiments.singh2024 import roles
 from ih_jax.experiments.singh2024.quantities import OF_HEADS
 from ih_jax.experiments.singh2024.trainings import MAIN, SINGLE_HEADS
 
@@ -116,8 +116,8 @@ def tables(results: xr.Dataset) -> list[Table]:
         each = [results.isel(init=i) for i in np.flatnonzero(some)]
         if each:
             values = [
-                [worth(when_learned(one)) for one in each],
-                [worth(at_end(one)) for one in each],
+                [roles.worth(when_learned(one)) for one in each],
+                [roles.worth(at_end(one)) for one in each],
                 [float(at_end(one).sum()) for one in each],
             ]
             groups.append([words, str(len(each)), *(f"{np.nanmedian(v):.2f}" for v in values)])

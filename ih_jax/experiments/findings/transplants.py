@@ -19,11 +19,11 @@ from matplotlib.figure import Figure
 import ih_jax as ih
 from ih_jax.claims import Claim, correlation, in_most, more_than, of_networks, pooled, yes
 from ih_jax.data.batches import Batch
-from ih_jax.experiments.base import Experiment, Found, Options, Table, Training
+from ih_jax.experiments.base import Experiment, Found, Options, Table, Training, evenly
 from ih_jax.experiments.drawing import FAINT, HEAD_COLOURS, strip, tidy
-from ih_jax.experiments.findings.heads import at_end, lead, when_learned, winner, worth
+from ih_jax.experiments.findings.heads import at_end, lead, when_learned, winner
 from ih_jax.experiments.looking import QUICK_EVERY, along
-from ih_jax.experiments.singh2024.trainings import evenly
+from ih_jax.experiments.singh2024 import roles
 from ih_jax.measures.heads import induction_strength
 from ih_jax.measures.probes import exhaustive, subset
 from ih_jax.tasks.base import Task
@@ -134,7 +134,7 @@ def more_share(one: xr.Dataset) -> float:
     if "given" not in cases_of(one):
         return math.nan
     both = [when_learned(case(one, name)) for name in ("given", "home")]
-    return math.nan if np.isnan(both).any() else worth(both[0]) - worth(both[1])
+    return math.nan if np.isnan(both).any() else roles.worth(both[0]) - roles.worth(both[1])
 
 
 def strengths(one: xr.Dataset) -> np.ndarray:
@@ -201,7 +201,7 @@ def tables(results: xr.Dataset) -> list[Table]:
         one = results.sel(init=init)
         cells = [case(one, name) for name in cases_of(results)]
         shown = [f"{winner(c)} ({at_end(c).max():.2f})" for c in cells]
-        rows.append([str(init), *shown, *(f"{worth(when_learned(c)):.1f}" for c in cells)])
+        rows.append([str(init), *shown, *(f"{roles.worth(when_learned(c)):.1f}" for c in cells)])
     pairs = by_body(results)
     same = sum(winner(a) == winner(b) for a, b in pairs)
     values = np.array([[at_end(a).max(), at_end(b).max()] for a, b in pairs])
@@ -246,7 +246,7 @@ def draw(results: xr.Dataset) -> Figure:
     middle.legend(frameon=False, fontsize=8, loc="upper left")
     tidy(middle, "How strong it becomes")
     for place, name in enumerate(n for n in ("home", "given") if n in cases_of(results)):
-        each = [worth(when_learned(case(results.sel(init=i), name))) for i in inits]
+        each = [roles.worth(when_learned(case(results.sel(init=i), name))) for i in inits]
         strip(right, place, each, ("#0072B2", "#009E73")[place])
     right.set_xticks([0, 1], ["layer 0 learned", "layer 0 given"])
     right.set(xlim=(-0.6, 1.6), ylim=(0, 8), ylabel="heads' worth where the loss is 0.4 ln 2")

@@ -16,8 +16,8 @@ from ih_jax.data.languages.recipe import Recipe
 from ih_jax.data.languages.text import Text
 from ih_jax.data.languages.token_files import TokenFiles
 from ih_jax.errors import UserError
-from ih_jax.experiments.base import Found, Options, Training
-from ih_jax.experiments.olsson2022.trainings import evenly, of_recipe
+from ih_jax.experiments.base import Found, Options, Training, evenly
+from ih_jax.experiments.olsson2022.trainings import of_recipe
 
 LENGTH, BATCH = 256, 4  # of the recipe in which two layers change by themselves
 EMBEDDING_STD = 0.7  # eight times that of the other recipes

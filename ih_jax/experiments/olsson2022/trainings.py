@@ -14,7 +14,7 @@ from ih_jax.data.languages.behaviours import Templates, Translations
 from ih_jax.data.languages.mixture import Mixture
 from ih_jax.data.languages.recipe import Recipe
 from ih_jax.data.languages.synthetic import Bigrams, Markov, RandomRepeats, Repeats
-from ih_jax.experiments.base import Found, Options, Training
+from ih_jax.experiments.base import Found, Options, Training, evenly
 
 STEP = 32 * 64  # tokens
 EVALUATED = 256  # sequences
@@ -172,11 +172,6 @@ def mixture(options: Options, found: Found) -> ih.Sweep:
         layers=2,
         mlp_ratio=MLP,
     )
-
-
-def evenly(horizon: int, count: int) -> list[int]:
-    """0 to `horizon` in `count` equal steps."""
-    return [round(horizon * i / count) for i in range(count + 1)]
 
 
 def of_recipe(

@@ -116,14 +116,14 @@ def measured_plateau(one: xr.Dataset, name: str) -> bool | None:
     """Whether a progress measure has a plateau; None: cannot tell."""
     curve = one["progress"].sel(held=name)
     shape = plateau(curve["checkpoint"].values, curve.values)
-    return shape.present if shape.decided else None
+    return shape.seen
 
 
 def only_measured(one: xr.Dataset) -> bool | None:
     """Whether the progress measure of match has a plateau and the loss with it clamped has none."""
     curve = one["loss"].sel(clamp="match")
     shape = plateau(curve["sequences"].values, curve.values)
-    clamped = shape.present if shape.decided else None
+    clamped = shape.seen
     return every([measured_plateau(one, "match"), None if clamped is None else not clamped])
 
 

@@ -30,6 +30,7 @@ from ih_jax.claims import (
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, chance, curves, over_sequences, strip, tidy
 from ih_jax.experiments.looking import along, probe
+from ih_jax.experiments.singh2024 import roles
 from ih_jax.experiments.singh2024.known import (
     ACCURACY,
     ALL,
@@ -63,7 +64,7 @@ def measure(options: Options, found: Found) -> xr.Dataset:
 def has_plateau(one: xr.Dataset) -> bool | None:
     """Whether the loss of one network slows down and then speeds up (`claims.plateau`)."""
     shape = plateau(one["sequences"].values, one["loss"].values)
-    return shape.present if shape.decided else None
+    return shape.seen
 
 
 def by_context(one: xr.Dataset) -> float:
@@ -83,8 +84,7 @@ def final_strength(one: xr.Dataset) -> np.ndarray:
 
 def heads_worth(one: xr.Dataset) -> float:
     """How many equally strong heads the strengths at the end are worth: (sum s)^2 / sum s^2."""
-    strength = np.maximum(final_strength(one), 0)
-    return float(strength.sum() ** 2 / max(np.sum(strength**2), 1e-12))
+    return roles.worth(final_strength(one))
 
 
 def _time_to(one: xr.Dataset, level: float) -> Bounds:

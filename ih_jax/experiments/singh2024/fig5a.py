@@ -85,7 +85,7 @@ def shape(draw: xr.Dataset, clamp: str) -> bool | None:
     # What comes much later than learning does not bear on the statistic, only on its cost.
     loss = loss[: 2 * int(toy_model.first_below(loss, LEARNED).low) + 10]
     found = plateau(draw["iteration"].values[: len(loss)], loss, LEARNED * float(loss[0]))
-    return found.present if found.decided else None
+    return found.seen
 
 
 def removed(draw: xr.Dataset) -> bool | None:

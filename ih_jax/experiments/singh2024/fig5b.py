@@ -39,6 +39,7 @@ from ih_jax.claims import (
 )
 from ih_jax.claims.learning import learning_times
 from ih_jax.experiments.base import Experiment, Found, Options, Table
+from ih_jax.experiments.drawing import FAINT, QUIET, short
 from ih_jax.experiments.singh2024 import known
 from ih_jax.experiments.singh2024.known import clamped, reported, time_in
 from ih_jax.experiments.singh2024.quantities import times
@@ -56,8 +57,6 @@ COLOURS = {  # Okabe and Ito 2008
     "copy": "#009E73",
     "layer1+copy": "#E69F00",
 }
-
-QUIET, FAINT = "0.35", "0.7"  # greys
 
 
 def measure(options: Options, found: Found) -> xr.Dataset:
@@ -99,7 +98,7 @@ def has_plateau(one: xr.Dataset, clamp: str) -> bool | None:
         return None
     curve = one["loss"].sel(clamp=clamp).squeeze()
     shape = plateau(curve["sequences"].values, curve.values)
-    return shape.present if shape.decided else None
+    return shape.seen
 
 
 def removed(one: xr.Dataset) -> bool | None:
@@ -215,7 +214,7 @@ def draw(results: xr.Dataset) -> Figure:
     _draw_times(times, results, names)
     for axes in (curves, times):
         axes.spines[["top", "right"]].set_visible(False)
-        axes.xaxis.set_major_formatter(_short)
+        axes.xaxis.set_major_formatter(short)
         axes.tick_params(color=FAINT)
     return figure
 
@@ -331,10 +330,6 @@ def _draw_times(axes: Axes, results: xr.Dataset, names: list[str]) -> None:
         )
     ]
     axes.legend(handles=marks, frameon=False, fontsize=9, loc="upper left", labelcolor=QUIET)
-
-
-def _short(n: float, _: object = None) -> str:
-    return f"{n / 1e6:g}M" if n >= 1e6 else f"{n / 1e3:g}k" if n else "0"
 
 
 experiment = Experiment(

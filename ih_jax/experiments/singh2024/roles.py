@@ -28,6 +28,12 @@ AS_MANY = 3  # previous-token heads: as many as the paper chose in its network
 PREVIOUS_TOKEN_CHOICES = ("strongest", "weakest", "three strongest", "all heads")
 
 
+def worth(strength: np.ndarray) -> float:
+    """How many equally strong heads these are worth: (sum s)^2 / sum s^2, of strengths above 0."""
+    above = np.maximum(strength, 0)
+    return float(above.sum() ** 2 / max(float(np.sum(above**2)), 1e-12))
+
+
 def induction_heads(options: Options, found: Found) -> dict[int, int]:
     """By seed, the strongest head of layer 1 (Singh et al. 2024, section 3.1)."""
     strength = _last(options, found, induction_strength)

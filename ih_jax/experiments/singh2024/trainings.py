@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import ih_jax as ih
 from ih_jax.errors import UserError
 from ih_jax.experiments import grafted
-from ih_jax.experiments.base import Found, Options, Training
+from ih_jax.experiments.base import Found, Options, Training, evenly
 from ih_jax.experiments.singh2024 import roles
 
 HEADS = range(8)  # of a layer
@@ -187,11 +187,6 @@ def strengths(options: Options, found: Found) -> ih.Sweep:
         for s in (QUICK_STRENGTHS if options.quick else STRENGTHS)
     }
     return ends(options, "strengths", clamp, options.horizon(600_000, quick=400_000))
-
-
-def evenly(horizon: int, count: int) -> list[int]:
-    """0 to `horizon` sequences in `count` equal steps."""
-    return [round(horizon * i / count) for i in range(count + 1)]
 
 
 def checkpoints(options: Options) -> int:

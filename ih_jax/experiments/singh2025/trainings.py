@@ -43,8 +43,7 @@ from ih_jax.data.evaluations import STRATEGIES
 from ih_jax.data.fewshot import Burst
 from ih_jax.data.images.features import of_glyphs
 from ih_jax.experiments import grafted
-from ih_jax.experiments.base import Found, Options, Training
-from ih_jax.experiments.singh2024.trainings import evenly
+from ih_jax.experiments.base import Found, Options, Training, evenly
 
 CLASSES = 6400
 EXEMPLARS = 20

@@ -23,6 +23,7 @@ from ih_jax.clamps.apply import forward
 from ih_jax.clamps.holds import Holds
 from ih_jax.data.batches import Batch, Tokens
 from ih_jax.measures import circuits, context, heads
+from ih_jax.model.layers import EPSILON
 from ih_jax.model.params import Config, Params
 from ih_jax.model.sites import Sites
 from ih_jax.tasks.base import Task
@@ -328,4 +329,4 @@ def _deviation(config: Config, stream: Array) -> Array:
     """[...] of a stream [D, ...]: what the last norm divides by."""
     if not config.norm:
         return jnp.ones(stream.shape[1:])
-    return jnp.sqrt(stream.var(0) + 1e-5)
+    return jnp.sqrt(stream.var(0) + EPSILON)
