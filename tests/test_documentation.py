@@ -98,12 +98,13 @@ def test_the_readme_reports_the_committed_results():
         _, *glyphs = re.search(row, tables["glyphs/fig5b"], re.MULTILINE).groups()
         cells = [clamp, paper, *("{} ({})".format(*each) for each in (ours, glyphs))]
         assert f"| {' | '.join(cells)} |" in readme, cells
+    in_short = readme.replace(" are mixed", " mixed").replace(" needs more", " need more")
     for folder in ("replication", "omniglot", "olsson"):
         page = committed(f"results/{folder}/README.md")
         line = rf"^\*\*{folder}\*\*.*?(\d+) primary claims: ([^;.]*)"
         count, verdicts = re.search(line, page, re.MULTILINE).groups()
         told = f"[{count} primary statements](results/{folder}/README.md) {verdicts}"
-        assert told.replace("too few networks", "need more networks") in readme, told
+        assert told.replace("too few networks", "need more networks") in in_short, told
 
 
 def test_every_page_is_in_the_navigation():
