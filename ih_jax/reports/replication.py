@@ -45,8 +45,8 @@ INTERVALS = (
 )
 AUTHORS = "*Authors' code*: networks trained by the authors' code, judged by the same rule."
 TO_READ_NETWORKS = (
-    "*Networks* are the numbers of those that a line stands on; 16 weights times 4 draws of the "
-    "data have 64."
+    "*Networks* are the numbers of those that a line stands on; 64 are 16 initial weights times 4 "
+    "draws of the data."
 )
 FIRST_LOOK = (
     "Networks 5 to 9 had been looked at when the rules were written: take what stands on them as "
