@@ -31,8 +31,9 @@ class KeptParts:
             store.Damaged: what is on disk is not what was written.
         """
         path, about = block.parts[block.part_of[step]]
-        if path in self.weights:
-            whole = self.weights[path]
+        whole = self.weights.pop(path, None)
+        if whole is not None:
+            self.weights[path] = whole  # read last
         else:
             leaves, _ = store.load_part(path)
             at = (len(about["steps"]), len(block.runs))

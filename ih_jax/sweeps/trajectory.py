@@ -168,7 +168,12 @@ class Trajectories:
         if step not in kept:
             some = ", ".join(map(str, kept[:12])) + (" ..." if len(kept) > 12 else "")
             raise UserError(f"run {run} was not kept at step {given(step)}: give one of {some}")
-        return jax.tree.map(jnp.asarray, self._read(run, step))
+        return jax.tree.map(jnp.asarray, self.read(run, step))
+
+    def read(self, run: int, step: int) -> Params:
+        """As `params`, in NumPy and unchecked; those read last stay in memory."""
+        block, place, spec = self._find(run)
+        return self._parts.read(block, place, spec.config, step)
 
     def network(self, *, run: int | None = None, step: int | None = None, **labels: Any) -> Network:
         """The network of a run at a checkpoint, to look inside.
@@ -265,7 +270,7 @@ class Trajectories:
         if lacking:
             raise UserError(f"own is {given(own)}: give arrays for run {lacking[0]} too")
         place = self._place_on_disk()
-        found = measured(self.study, self._read, function, some, probe, sequences, own, place)
+        found = measured(self.study, self.read, function, some, probe, sequences, own, place)
         return over_checkpoints(self.study, function, some, found)
 
     @property
@@ -311,11 +316,6 @@ class Trajectories:
             return number, blocks[number].part_of[step]
 
         return place
-
-    def _read(self, run: int, step: int) -> Params:
-        """As `params`, in NumPy."""
-        block, place, spec = self._find(run)
-        return self._parts.read(block, place, spec.config, step)
 
 
 def load(folder: str | Path, study: Study | None = None) -> Trajectories:

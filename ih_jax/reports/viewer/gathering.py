@@ -6,21 +6,17 @@ far as it has got.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import xarray as xr
 
 from ih_jax.errors import UserError
-from ih_jax.model.params import Params, init
+from ih_jax.model.params import Params
 from ih_jax.reports.viewer import curves_only, describing, fitting, looking, packing
 from ih_jax.reports.viewer.looking import Kind
-from ih_jax.sweeps import store
 from ih_jax.sweeps.measuring import measured
 from ih_jax.sweeps.runs import RunSpec
 from ih_jax.sweeps.study import Study
@@ -29,7 +25,6 @@ from ih_jax.tasks.fewshot import FewShot
 from ih_jax.tasks.fewshot_scores import NO_ANSWER
 
 EXCLUDED = -1e6  # a logit below is none: the page shows minus infinity
-KEPT_BYTES = 1e9  # of weights that stay in memory while they are read
 
 Told = Callable[[str], None]
 
@@ -77,13 +72,12 @@ def gather(
     sizes = [fitting.bytes_of(kind, run.config, run.task.context_length) for run in chosen]
     most = max((len(steps) for steps in kept.values()), default=0)
     room = fitting.room(kind, sizes, most, budget)
-    read = reader(t)
     last = {run: steps[-1:] for run, steps in kept.items()}
     shown: tuple[int, ...] = ()
     wrong: dict[int, int] = {}
     if most:
         told("finding sequences to show")
-        shown, wrong = _sequences(study, read, kind, last, room.sequences)
+        shown, wrong = _sequences(study, t.read, kind, last, room.sequences)
     steps = _steps(study, results, chosen, kept, room)
     looked = {run.index: describing.Looked() for run in chosen}
     sequences: dict[int, dict[str, np.ndarray]] = {}
@@ -92,7 +86,7 @@ def gather(
         told(f"measuring {count:,} networks")
         of_all = {run: scored for run, (scored, _) in steps.items()}
         look = looking.everything(kind, shown)
-        for index, step, arrays in measured(study, read, look, of_all, None, looking.PROBE[kind]):
+        for index, step, arrays in measured(study, t.read, look, of_all, None, looking.PROBE[kind]):
             if kind == "fewshot":
                 used = np.arange(arrays["logits"].shape[-1]) < _answers(study.runs[index])
                 arrays["logits"] = np.where(used, arrays["logits"], NO_ANSWER)
@@ -117,39 +111,6 @@ def gather(
     for run in chosen:
         blobs[f"run-{run.index}"] = pack_run(looked[run.index])
     return Gathered(about, blobs)
-
-
-def reader(t: Trajectories) -> Callable[[int, int], Params]:
-    """Reads weights of (run, step) in NumPy; parts read lately stay in memory, up to KEPT_BYTES."""
-    whole: OrderedDict[Path, Params] = OrderedDict()
-    size: dict[Path, int] = {}
-    where: dict[int, tuple[Any, int, dict[int, tuple[Path, int]]]] = {}
-    for block in t.blocks:
-        at = {
-            step: (path, number)
-            for path, about in block.parts
-            for number, step in enumerate(about["steps"])
-        }
-        for place, run in enumerate(block.runs):
-            where[run] = (block, place, at)
-
-    def read(run: int, step: int) -> Params:
-        block, place, at = where[run]
-        path, number = at[step]
-        if path not in whole:
-            config = t.study.runs[run].config
-            leaves, _ = store.load_part(path)
-            like = jax.eval_shape(lambda: init(jax.random.key(0), config))
-            stacked = (sum(p == path for p, _ in at.values()), len(block.runs))
-            whole[path] = store.rebuild(like, leaves, "params", stacked)
-            size[path] = sum(leaf.nbytes for leaf in jax.tree.leaves(whole[path]))
-            while len(whole) > 1 and sum(size[p] for p in whole) > KEPT_BYTES:
-                whole.popitem(last=False)
-        whole.move_to_end(path)
-        found: Params = jax.tree.map(lambda leaf: leaf[number, place], whole[path])
-        return found
-
-    return read
 
 
 def pack_run(looked: describing.Looked) -> dict[str, packing.Packed]:
