@@ -25,8 +25,14 @@ HEAP = b"GCOL\x01\0\0\0"  # what a global heap of HDF5 begins with, which holds 
 HEAD = 16  # bytes of its head, and of that of each object in it
 
 # A .npy record's header is a Python dictionary: {'descr': '<f4', 'fortran_order': False, ...}
-NPY_ENTRY = re.compile(r"'(\w+)'\s*:\s*('[^']*'|True|False|\([\d,\s]*\))")
-NPY_HEADER = re.compile(rf"\s*\{{\s*{NPY_ENTRY.pattern}(\s*,\s*{NPY_ENTRY.pattern})*\s*,?\s*\}}\s*")
+NPY_ENTRY = re.compile(
+    r"'(descr)'\s*:\s*'([<>|=]?[a-zA-Z?]\d*)'"
+    r"|'(fortran_order)'\s*:\s*(True|False)"
+    r"|'(shape)'\s*:\s*(\(\)|\(\d+,\)|\(\d+(?:,\s*\d+)+,?\))"
+)
+NPY_HEADER = re.compile(
+    rf"\s*\{{\s*(?:{NPY_ENTRY.pattern})(?:\s*,\s*(?:{NPY_ENTRY.pattern}))*\s*,?\s*\}}\s*"
+)
 LENGTH_BYTES = {(1, 0): 2, (2, 0): 4}  # of the header's length, by the format's version
 MOST_HEADER = 10_000  # bytes, as NumPy reads at most
 
@@ -221,9 +227,11 @@ def _npy_header(stream: typing.BinaryIO) -> tuple[tuple[int, ...], bool, np.dtyp
     if length > MOST_HEADER:
         raise ValueError(f"its header has {length:,} bytes")
     header = stream.read(length).decode("latin1")
-    entries = dict(NPY_ENTRY.findall(header))
+    entries: dict[str, str] = {}
+    for each in NPY_ENTRY.finditer(header):
+        name, value = filter(None, each.groups())
+        entries[name] = value
     if not NPY_HEADER.fullmatch(header) or set(entries) != {"descr", "fortran_order", "shape"}:
         raise ValueError(f"its header is {header.strip()[:100]!r}")
-    lengths = entries["shape"].strip("() ").removesuffix(",")
-    shape = tuple(int(each) for each in lengths.split(",")) if lengths else ()
-    return shape, entries["fortran_order"] == "True", np.dtype(entries["descr"].strip("'"))
+    shape = tuple(map(int, re.findall(r"\d+", entries["shape"])))
+    return shape, entries["fortran_order"] == "True", np.dtype(entries["descr"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -39,22 +40,34 @@ def free() -> int:
 
 
 def total() -> int:
-    """Bytes that this process can have where nothing else takes any: the least of those limits."""
+    """Bytes that this process can have where nothing else takes any.
+
+    The least of what the machine has, of the limits of its groups and of its own limit.
+    """
     limits = [psutil.virtual_memory().total, _limit_of_process()]
-    for each in [*_cgroups(), CGROUPS / "memory"]:
-        for name in ("memory.max", "memory.limit_in_bytes"):  # of cgroups 2 and 1
-            with contextlib.suppress(OSError, ValueError):  # a group without a limit says "max"
-                limits.append(int((each / name).read_text()))
+    of_both = ((_cgroups(), "memory.max"), (_cgroups_1(), "memory.limit_in_bytes"))
+    for each in (group / name for groups, name in of_both for group in groups):
+        with contextlib.suppress(OSError, ValueError):  # a group without a limit says "max"
+            limits.append(int(each.read_text()))
     return min(limits)
 
 
 def _cgroups() -> list[Path]:
     """Those that this process is in, its own first (Linux; containers, batch systems)."""
-    with contextlib.suppress(OSError, StopIteration):
-        lines = OWN_CGROUP.read_text().splitlines()
-        own = next(line[3:] for line in lines if line.startswith("0::"))
-        group = CGROUPS / own.lstrip("/")
-        return [each for each in (group, *group.parents) if each.is_relative_to(CGROUPS)]
+    return _up_from(lambda line: line.startswith("0::"), CGROUPS)
+
+
+def _cgroups_1() -> list[Path]:
+    """The same of the first version of cgroups."""
+    return _up_from(lambda line: line.split(":")[1:2] == ["memory"], CGROUPS / "memory")
+
+
+def _up_from(is_own: Callable[[str], bool], root: Path) -> list[Path]:
+    """The group in the line of OWN_CGROUP that is the process's own, and those above it."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        own = next(line for line in OWN_CGROUP.read_text().splitlines() if is_own(line))
+        group = root / own.split(":", 2)[2].lstrip("/")
+        return [each for each in (group, *group.parents) if each.is_relative_to(root)]
     return []
 
 

@@ -59,8 +59,9 @@ def test_what_numpy_writes_is_read_back(file, dtype, order, version) -> None:
 
 
 def test_a_sound_record_is_read_whatever_the_collector_does(file, collections_that_parse) -> None:
-    """It was called damaged, about once in a run of all tests."""
-    np.save(file.open("wb"), np.ones((2, 3)))
+    """It was called damaged, about once in a run of all tests, by CPython before 3.11.8."""
+    with file.open("wb") as stream:
+        np.save(stream, np.ones((2, 3)))
     for _ in range(300):
         ParsesWhenCollected()
         (found,) = array_files.npy_records(file, MOST)
@@ -75,8 +76,12 @@ def test_a_sound_record_is_read_whatever_the_collector_does(file, collections_th
         ("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), 'more': True}", "its header is"),
         ("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,)}", "its header is"),
         ("{'descr': '<f4', 'fortran_order': False, 'shape': (-2,)}", "its header is"),
-        ("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2 3)}", "invalid literal"),
-        ("{'descr': '<f4', 'fortran_order': False, 'shape': (1,,2)}", "invalid literal"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2 3)}", "its header is"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (1,,2)}", "its header is"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (,)}", "its header is"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (2)}", "its header is"),
+        ("{'descr': '<f4', 'fortran_order': 'x', 'shape': (2,)}", "its header is"),
+        ("{'descr': 'f4,f4', 'fortran_order': False, 'shape': (1,)}", "its header is"),
         ("{'descr': '<q9', 'fortran_order': False, 'shape': (2,)}", "not understood"),
         ("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", "Python objects"),
         ("{'descr': '<f4', 'fortran_order': False, 'shape': (9999,)}", "39,996 bytes, and 8"),

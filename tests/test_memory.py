@@ -43,8 +43,14 @@ def test_all_that_a_process_can_have_is_the_least_limit(machine):
     limited(machine / "a/b", "max", 3 * 10**9)
     limited(machine / "a", str(8 * 10**9), 3 * 10**9)  # of a batch job, say
     assert memory.total() == 8 * 10**9
-    (machine / "memory").mkdir()
-    (machine / "memory" / "memory.limit_in_bytes").write_text("2000000000\n")  # cgroups 1
+
+
+def test_a_batch_job_of_the_first_cgroups_is_in_a_group_of_its_own(machine):
+    job = machine / "memory/slurm/job_2"
+    job.mkdir(parents=True)
+    (machine.parent / "own").write_text("9:memory:/slurm/job_2\n1:name=systemd:/x\n")
+    (machine / "memory/memory.limit_in_bytes").write_text(f"{2**63 - 4096}\n")
+    (job / "memory.limit_in_bytes").write_text("2000000000\n")
     assert memory.total() == 2 * 10**9
 
 

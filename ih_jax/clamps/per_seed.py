@@ -11,8 +11,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from ih_jax.clamps.clamp import Clamp
 from ih_jax.clamps.kind import Kind
 from ih_jax.errors import UserError, several
@@ -72,8 +70,7 @@ def _one(name: object, each: object) -> Clamp | PerSeed:
         return Clamp.of(each)
     if isinstance(each, Mapping) and each:
         if all(
-            isinstance(seed, int | np.integer) and isinstance(one, Clamp | None)
-            for seed, one in each.items()
+            str(seed).isdecimal() and isinstance(one, Clamp | None) for seed, one in each.items()
         ):
             return PerSeed({int(seed): one or Clamp() for seed, one in each.items()})
     elif each is None:

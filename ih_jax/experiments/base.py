@@ -90,7 +90,7 @@ class Options:
         return {name: {init: own[init] for init in some} for name, own in whole.items()}
 
     def at_least(self, seeds: int) -> Options:
-        """With so many networks or more, from the same first one on; few are not taken in parts."""
+        """With so many networks or more from the same first one on; whole where some are added."""
         return self if self.seeds >= seeds else replace(self, seeds=seeds, part=())
 
     def in_parts(self, count: int) -> list[Options]:

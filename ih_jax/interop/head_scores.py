@@ -134,7 +134,7 @@ def measure_series(
         notes |= dict.fromkeys(model.notes)
         del model
     assert shown is not None
-    if in_order:
+    if in_order and len(places) > 1:
         notes[
             "steps are the order of the networks, whose names do not end in numbers of their own"
         ] = None

@@ -64,7 +64,7 @@ def losses(logits: Array, batch: Sequences) -> Array:
 
 @dataclass(frozen=True)
 class _LossesAmong:
-    """`losses` where only the first so many labels can be an answer (`FewShot.labels_scored`)."""
+    """`losses` where only the first so many labels can be an answer (`FewShot.logits`)."""
 
     labels: int
 
@@ -76,9 +76,9 @@ class _LossesAmong:
 
 def _for(network: Network, metric: Metric) -> Metric:
     """The metric; of `losses` that of the network's task, as `network.loss` has it."""
-    if metric is losses and isinstance(network.task, FewShot):
-        among = network.task.labels_scored
-        return losses if among is None else _LossesAmong(among)
+    task = network.task
+    if metric is losses and isinstance(task, FewShot) and task.labels < network.config.labels:
+        return _LossesAmong(task.labels)
     return metric
 
 

@@ -39,17 +39,14 @@ TO_READ = (
 )
 INTERVALS = (
     "Intervals of a rate are mid-P, Clopper and Pearson's with half the probability of what was "
-    "seen: of 5 in 5 from .55, where the exact one begins at .48. Networks that share initial "
+    "seen: 5 of 5 gives .55 to 1, where the exact one begins at .48. Networks that share initial "
     "weights or a draw of the data are not independent and count for fewer: 64 of 64, of 16 "
     "weights times 4 draws, as 16 of 16."
 )
 AUTHORS = "*Authors' code*: networks trained by the authors' code, judged by the same rule."
-TO_READ_NETWORKS = (
-    "*Networks* are the numbers of those that a line stands on; 64 are 16 initial weights times 4 "
-    "draws of the data."
-)
+TO_READ_NETWORKS = "*Networks* are the numbers of those that a line stands on."
 FIRST_LOOK = (
-    "Networks 5 to 9 had been looked at when the rules were written: take what stands on them as "
+    "Networks 5 to 12 had been looked at when the rules were written: take what stands on them as "
     "a first look."
 )
 LATER = "†"  # marks statements that were not primary from the start

@@ -90,8 +90,13 @@ def share(finding: Finding) -> str:
 
 
 def ends(interval: tuple[float, float]) -> str:
-    """An interval of a rate; with a third digit where .50 would hide on which side it lies."""
-    return " to ".join(f"{end:.{3 if abs(end - 0.5) < 0.005 else 2}f}" for end in interval)
+    """An interval of a rate; with more digits where .50 would hide on which side it lies."""
+
+    def shown(end: float) -> str:
+        digits = next((n for n in (2, 3, 4) if round(end, n) != 0.5), 2)
+        return f"{end:.{digits}f}"
+
+    return " to ".join(map(shown, interval))
 
 
 def _terminal(named: Sequence[tuple[str, Findings]], colour: bool, width: int) -> str:

@@ -145,11 +145,9 @@ def finish(folder: Path, card: dict[str, Any], seconds: float) -> None:
 def spent(folder: Path, seconds: float) -> None:
     """Say on the card how long training took so far, for those that continue it.
 
-    Of processes that share a sweep, the longest time counts. A card that cannot be written (on a
-    full disk, say) stays as it is.
+    A card that cannot be written (on a full disk, say) stays as it is.
     """
     with contextlib.suppress(OSError, UserError):
         card = read_card(folder)
         if not card.get("finished"):
-            longest = max(float(card.get("seconds") or 0.0), round(seconds, 1))
-            write_card(folder, {**card, "seconds": longest})
+            write_card(folder, {**card, "seconds": round(seconds, 1)})

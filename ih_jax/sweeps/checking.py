@@ -53,7 +53,8 @@ def _refuse_clamps_of_pairs(clamp: Clamp, tokens: bool) -> None:
     for held in (part.held for part in clamp.parts):
         # Induction has a form for tokens as well.
         if held.reads_pairs or (isinstance(held, Induction) and not tokens):
-            what = f'{held.kind} with rows="label"' if hasattr(held, "rows") else held.kind
+            by_label = getattr(held, "rows", "all") == "label"
+            what = f'{held.kind} with rows="label"' if by_label else held.kind
             raise UserError(
                 f"{what} applies only to few-shot tasks of exemplars and labels: leave it out"
             )

@@ -121,7 +121,7 @@ class Sweep(Study):
                 try:
                     _train_blocks(self, plan, programs, folder, mine, watch, progress, on_scores)
                 except BaseException:
-                    with sharing.in_turn(trajectory):
+                    if mine is None:  # or others may be writing the card
                         cards.spent(folder, plan.seconds + time.monotonic() - began)
                     raise
                 with sharing.in_turn(trajectory):
@@ -184,7 +184,7 @@ def _begin(
     card = read_card(folder)
     cards.check_resumable(card, study, folder, width, resume)
     check_width(study, card["width"])
-    plan = Plan(card["width"], plan_blocks(study, card["width"]), card.get("seconds", 0.0))
+    plan = Plan(card["width"], plan_blocks(study, card["width"]), card.get("seconds") or 0.0)
     if card.get("finished") and not resume:
         return plan, None
     cards.check_packing(card, plan, folder)

@@ -234,7 +234,8 @@ class Trajectories:
             `<name>_0`, `<name>_1` ... A Dataset where the function gives a dict.
 
         Raises:
-            UserError: nothing was kept at these steps, or the measure's dims do not fit its arrays.
+            UserError: nothing was kept at one of these steps, or the measure's dims do not fit its
+                arrays.
         """
         if not callable(function):
             raise UserError(
@@ -259,10 +260,10 @@ class Trajectories:
         of_run = {run: self.steps(run) for run in wanted}
         kept = sorted({step for each in of_run.values() for step in each})
         some_steps = set(kept if steps is None else wholes("steps", steps))
-        unknown = some_steps - set(kept)
-        if unknown or not some_steps:
+        absent = some_steps - set(kept)
+        if absent or not some_steps:
             raise UserError(
-                f"no weights were kept at steps {given(sorted(unknown) or steps)} of runs "
+                f"no weights were kept at steps {given(sorted(absent) or steps)} of runs "
                 f"{given(runs)}: give some of {given(kept)}"
             )
         some = {run: [step for step in each if step in some_steps] for run, each in of_run.items()}

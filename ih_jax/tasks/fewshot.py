@@ -156,20 +156,15 @@ class FewShot(Task):
 
     def objective(self) -> Objective:
         """The traced half."""
-        return Objective(self.layout, self.labels_scored is not None)
+        return Objective(self.layout, self.labels_of_program is not None)
 
     def sizes(self) -> tuple[Any, ...]:
         """What beside the objective decides the shapes of `run_arrays`."""
         return tuple(getattr(self, name) for name in SIZES)
 
     @property
-    def labels_scored(self) -> int | None:
-        """How many of the logits can be an answer, the first ones; None: all."""
-        return None if self.labels_of_program is None else self.labels
-
-    @property
     def logits(self) -> int:
-        """C, the number of logits of the network."""
+        """C, the number of logits of the network; those of the first `labels` can be answers."""
         return self.labels_of_program or self.labels
 
     @property

@@ -201,6 +201,8 @@ def test_fields_that_are_left_out_have_their_familys_values(tmp_path: Path) -> N
 
     assert read(model_type="mistral").window == 4096
     assert read(model_type="mistral", sliding_window=None).window is None
+    layers = ["full_attention"] * 3  # transformers does not ask a Mistral for these
+    assert read(model_type="mistral", sliding_window=9, layer_types=layers).windowed == (True,) * 3
     assert read(model_type="qwen3").d_head == 128
     bloom = {name: value for name, value in BLOOM.items() if name != "n_layer"}
     (tmp_path / "config.json").write_text(
@@ -262,8 +264,10 @@ def test_what_a_family_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "low_freq_factor 4.0" in llama(rope_parameters=LLAMA3 | {"low_freq_factor": 4.0})
     assert "3 layers and layer_types" in llama(layer_types=["full_attention"])
     assert "have no window" in llama(layer_types=["sliding_attention"] * 3)
-    assert "no sliding_window" in llama(
-        model_type="mistral", layer_types=["sliding_attention"] * 3, sliding_window=None
+    sliding = {"model_type": "qwen2", "layer_types": ["sliding_attention"] * 3}
+    assert "use_sliding_window false and sliding_window 32" in llama(**sliding, sliding_window=32)
+    assert "true and sliding_window null" in llama(
+        **sliding, use_sliding_window=True, sliding_window=None
     )
     assert "is_causal false" in llama(is_causal=False)
     assert "rotary positions 'yarn'" in llama(

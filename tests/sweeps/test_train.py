@@ -251,6 +251,12 @@ def test_times_beyond_what_an_int32_counts():
     assert same_bits(after["on"], after["always"])
     assert same_bits(after["off"], after["none"])
     assert not same_bits(after["on"], after["off"])
+    # Evaluations go by the same clock: the loss after one step, of each.
+    state, block, advance = block_of(study)
+    bounds, kinds = np.array([1_500_000, 1_500_001], np.int32), np.array([loop.TRAIN_SET], np.int32)
+    scores = np.asarray(advance(state, block, bounds, kinds)[1])[0, :, 0, 0]
+    loss = dict(zip(clamps, scores.tolist(), strict=True))
+    assert loss["on"] == loss["always"] != loss["none"] == loss["off"]
 
 
 @pytest.mark.parametrize("settings", [{}, {"mlp_ratio": 4.0}, {"positions": "learned"}])

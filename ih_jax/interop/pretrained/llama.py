@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from ih_jax import gate
 from ih_jax.errors import UserError
 from ih_jax.interop.pretrained.family import (
     Epsilon,
@@ -101,22 +102,24 @@ def config(found: Fields, where: str, architecture: str = "llama") -> Config:
 def _window(found: Fields, where: str) -> tuple[int | None, tuple[bool, ...]]:
     """How many tokens a token attends to, and in which layers."""
     L = found.num_hidden_layers
-    window, begin = None, 0
-    if isinstance(found, MistralFields):
-        window = found.sliding_window
-    if isinstance(found, QwenFields) and found.use_sliding_window:
-        window, begin = found.sliding_window, found.max_window_layers
-    have = () if window is None else (i >= begin for i in range(L))
+    if isinstance(found, MistralFields):  # goes by the window alone, as transformers does
+        return found.sliding_window, () if found.sliding_window is None else (True,) * L
+    if not isinstance(found, QwenFields):
+        if any(windowed(found.layer_types, L, (), where)):
+            raise UserError(
+                f"{where} says sliding_attention in layer_types: networks of this family have no "
+                "window, give full_attention"
+            )
+        return None, ()
+    window = found.sliding_window if found.use_sliding_window else None
+    have = () if window is None else (i >= found.max_window_layers for i in range(L))
     layers = windowed(found.layer_types, L, have, where)
-    if any(layers) and not isinstance(found, MistralFields | QwenFields):
-        raise UserError(
-            f"{where} says sliding_attention in layer_types: networks of this family have no "
-            "window, give full_attention"
-        )
     if window is None and any(layers):
         raise UserError(
-            f"{where} says sliding_attention in layer_types and no sliding_window: give both or "
-            "neither"
+            f"{where} says sliding_attention in layer_types, use_sliding_window "
+            f"{str(found.use_sliding_window).lower()} and sliding_window "
+            f"{gate.shown(found.sliding_window)}: give a window, and that it is used, or "
+            "full_attention"
         )
     return (window, layers) if window is not None else (None, ())
 

@@ -164,13 +164,18 @@ def names_apart(places: Sequence[Place]) -> list[str]:
     """The places' names; where two have the same, with the folder above, or the whole source."""
     ways: tuple[Callable[[Place], str], ...] = (
         lambda place: place.name,
-        lambda place: f"{place.folder.resolve().parent.name}/{place.name}",
+        lambda place: f"{_above(place).name}/{place.name}",
         lambda place: place.source,
     )
     every = ([name(place) for place in places] for name in ways)
     return next(
         (names for names in every if len(set(names)) == len(names)), [*map(ways[-1], places)]
     )
+
+
+def _above(place: Place) -> Path:
+    """The folder that the file or folder of a network is in."""
+    return place.folder.resolve() if place.gguf else place.folder.resolve().parent
 
 
 def step_of(name: str) -> int | None:

@@ -89,8 +89,9 @@ def draw(
     some = patterns[:K][..., q, k]
     arrays = {"pattern": packing.pack(some[None], 16 if some.size <= FINE else 8, 0.0, 1.0)}
     if "logits" in wanted:
-        among = network.task.labels_scored if isinstance(network.task, FewShot) else None
-        arrays |= _of_logits(kind, batch, activations, K, among)
+        task = network.task
+        answers = task.labels if isinstance(task, FewShot) else config.labels
+        arrays |= _of_logits(kind, batch, activations, K, answers)
     about, vocabulary = _sequences(network, kind, batch, K)
     strongest = _strongest(kind, batch, patterns) if head is None else head
     notes = [f"{K} of the batch's {B} sequences are shown."] if K < B else []
@@ -167,17 +168,17 @@ def _count(batch: Sequences) -> int:
 
 
 def _of_logits(
-    kind: Kind, batch: Sequences, activations: Activations, K: int, among: int | None
+    kind: Kind, batch: Sequences, activations: Activations, K: int, answers: int
 ) -> dict[str, packing.Packed]:
     """Logits of the first K sequences, or what a model of language would have said.
 
-    `among` how many of a few-shot network's logits can be an answer; None: all.
+    `answers`: how many of a few-shot network's logits can be one, the first ones.
     """
     logits = np.asarray(activations.logits)[:K]  # [K, T, C]
     if kind == "other":
         return {"logits": packing.pack(logits[None])}
     if kind == "fewshot":
-        used = np.arange(logits.shape[-1]) < (logits.shape[-1] if among is None else among)
+        used = np.arange(logits.shape[-1]) < answers
         shown = np.where(used & (logits > EXCLUDED), logits, np.nan)
         return {"logits": packing.pack(shown[None])}
     assert isinstance(batch, Tokens)

@@ -140,8 +140,7 @@ def pack_run(looked: describing.Looked) -> dict[str, packing.Packed]:
 
 def _answers(run: RunSpec) -> int:
     """How many of a few-shot run's logits can be an answer, the first ones."""
-    among = run.task.labels_scored if isinstance(run.task, FewShot) else None
-    return run.config.labels if among is None else among
+    return run.task.labels if isinstance(run.task, FewShot) else run.config.labels
 
 
 def _sequences(
