@@ -197,7 +197,11 @@ def test_the_page_of_a_set_says_which_networks_a_line_stands_on(tmp_path: Path) 
     both = {"fig5b": fig5b, "again": second}
     report.write(tmp_path / "fig5b", fig5b, sweep(), CARD, draw=False)
     report.write(tmp_path / "again", second, sweep(), CARD, draw=False)
-    assert "networks |" not in report.write_index(tmp_path, both).read_text()
+    text = report.write_index(tmp_path, both).read_text()
+    assert "networks |" not in text and "5 of 5 gives .55 to 1" in text
+    assert "Networks 5 to 12 had been looked at when the rules were written" in text
+    strangers = report.write_index(tmp_path, {"again": second}).read_text()
+    assert "had been looked at" not in strangers  # their own rules, whatever the networks
     report.write(tmp_path / "again", second, fresh, CARD, draw=False)
     text = report.write_index(tmp_path, both).read_text()
     assert f"**{tmp_path.name}** (6 networks a line, not always the same; glyphs): " in text
