@@ -3,8 +3,8 @@
 Paper: Singh et al. 2024, appendix, fig. 17. Command: ih-jax run fig17. On 2 CPU cores: about 2
 minutes per seed (9 million sequences, the network of fig. 3 among them).
 Expected: with a second head learning is mostly quicker than with head 3 alone, by how much depends
-on the second head; the best pair is about as quick as all eight. To be decided by sixteen networks
-of all of Omniglot, 5000 to 5015, that differ in init alone.
+on the second head; the best pair is about as quick as all eight. Decided by sixteen networks of
+all of Omniglot, 5000 to 5015, that differ in init alone, named before they ran.
 """
 
 from __future__ import annotations
