@@ -48,6 +48,11 @@ class Plateau(NamedTuple):
         """Whether there is one; None: cannot tell."""
         return self.present if self.decided else None
 
+    @property
+    def absent(self) -> bool | None:
+        """Whether there is none; None: cannot tell."""
+        return not self.present if self.decided else None
+
 
 def time_to(sequences: ArrayLike, loss: ArrayLike, level: float = LEARNED) -> Time:
     """Sequences seen when the loss, [E], first falls below `level` (Singh et al. 2024, fig. 4b).

@@ -57,6 +57,7 @@ class Kind:
     """
 
     kind: ClassVar[str] = ""  # its name, as in JSON; `clamp_kind` sets it
+    reads_pairs: ClassVar[bool] = False  # exemplars and labels, so that no other sequences will do
 
     def __post_init__(self) -> None:
         """Checks the settings. One of your own calls `super().__post_init__()` first."""
@@ -95,11 +96,6 @@ class Kind:
     def of_weights(self) -> bool:
         """Whether this holds weights, not activations, and so cannot be switched by time."""
         return False
-
-    @property
-    def reads_pairs(self) -> bool:
-        """Whether this looks at exemplars and labels, so that no other sequences will do."""
-        return getattr(self, "rows", "all") == "label"
 
     def frozen(self, config: Config) -> Params | None:
         """Like the parameters: 1 (or arrays of 0 and 1) where a weight does not learn."""

@@ -17,8 +17,7 @@ from matplotlib.figure import Figure
 from ih_jax import files
 from ih_jax.claims import Claim, Finding, word
 from ih_jax.experiments.drawing import FAINT, QUIET, tidy
-from ih_jax.reports import tables
-from ih_jax.reports.tables import Findings, counts, markdown
+from ih_jax.reports.tables import Findings, counts, ends, markdown
 
 DataSets = Mapping[str, Mapping[str, Findings]]  # by data set, then by experiment
 Line = tuple[str, Claim, list[Finding | None]]  # experiment, claim, its finding by data set
@@ -112,7 +111,7 @@ def page(
     authors = any(_of_authors(findings) is not None for _, _, findings in lines)
     to_read = [TO_READ if papers else TO_READ_OWN]
     to_read += [AUTHORS] * authors + [TO_READ_NETWORKS] * bool(networks)
-    parts += [" ".join([*to_read, *([FIRST_LOOK] if first_look else [])]), INTERVALS]
+    parts += [" ".join(to_read + [FIRST_LOOK] * first_look), INTERVALS]
     if papers:
         parts += ["## Statements", _table(papers, names, networks)]
     days = sorted({claim.primary_since for _, claim, _ in primary if claim.primary_since})
@@ -200,7 +199,7 @@ def _ours(finding: Finding) -> str:
         return finding.ours
     k, n = finding.share
     between = _interval(finding)
-    rate = f" ({tables.ends(between)})" if between else ""
+    rate = f" ({ends(between)})" if between else ""
     estimates = [f"{name} {effect.show()}" for name, effect in finding.effects.items()]
     return "; ".join([f"{k} of {n}{rate}", *estimates])
 
@@ -302,5 +301,5 @@ def _draw(axes: Axes, place: float, finding: Finding | None, colour: str) -> Non
 
 def _interval(finding: Finding) -> tuple[float, float] | None:
     """Of a rate over networks, else of what is pooled; None where nothing is known."""
-    ends = finding.interval
-    return ends if ends is not None and all(math.isfinite(end) for end in ends) else None
+    known = finding.interval
+    return known if known is not None and all(map(math.isfinite, known)) else None

@@ -51,9 +51,10 @@ def check_own(program: Program, task: Task, clamp: Clamp) -> None:
 
 def _refuse_clamps_of_pairs(clamp: Clamp, tokens: bool) -> None:
     for held in (part.held for part in clamp.parts):
+        by_label = getattr(held, "rows", "all") == "label"
         # Induction has a form for tokens as well.
-        if held.reads_pairs or (isinstance(held, Induction) and not tokens):
-            by_label = getattr(held, "rows", "all") == "label"
+        of_pairs = held.reads_pairs or (isinstance(held, Induction) and not tokens)
+        if by_label or of_pairs:
             what = f'{held.kind} with rows="label"' if by_label else held.kind
             raise UserError(
                 f"{what} applies only to few-shot tasks of exemplars and labels: leave it out"

@@ -10,6 +10,7 @@ t.network(clamp="pulse", init=5)
 from __future__ import annotations
 
 import itertools
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -164,15 +165,16 @@ class Trajectories:
             UserError: there is no such run, or its weights were not kept at that step.
             store.Damaged: what is on disk is not what was written.
         """
-        kept = self.steps(run)
-        if step not in kept:
-            some = ", ".join(map(str, kept[:12])) + (" ..." if len(kept) > 12 else "")
-            raise UserError(f"run {run} was not kept at step {given(step)}: give one of {some}")
         return jax.tree.map(jnp.asarray, self.read(run, step))
 
     def read(self, run: int, step: int) -> Params:
-        """As `params`, in NumPy and unchecked; those read last stay in memory."""
+        """As `params`, in NumPy; what was read last stays in memory. Raises as `params`."""
         block, place, spec = self._find(run)
+        there = isinstance(step, numbers.Real) and step in block.part_of
+        if not there or step > spec.steps:
+            kept = self.steps(run)
+            some = ", ".join(map(str, kept[:12])) + (" ..." if len(kept) > 12 else "")
+            raise UserError(f"run {run} was not kept at step {given(step)}: give one of {some}")
         return self._parts.read(block, place, spec.config, step)
 
     def network(self, *, run: int | None = None, step: int | None = None, **labels: Any) -> Network:

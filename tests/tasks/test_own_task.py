@@ -132,9 +132,7 @@ def test_a_tuple_is_never_an_axis(own):
 class OfPairs(ih.Kind):
     """A stranger's, that says what it reads."""
 
-    @property
-    def reads_pairs(self):
-        return True
+    reads_pairs = True
 
     def holds(self, place):
         return ()

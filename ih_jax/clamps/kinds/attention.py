@@ -219,6 +219,8 @@ _MATCH = Rule("match_by_similarity", _match_by_similarity, rows="query", order=5
 class MatchBySimilarity(Kind):
     """See `match_by_similarity`."""
 
+    reads_pairs = True
+
     layer: int
     heads: tuple[int, ...]
     temperature: float = 0.0
@@ -232,11 +234,6 @@ class MatchBySimilarity(Kind):
 
     def decides(self) -> Iterable[Decision]:
         return [Decision("pattern", self.layer, head, "query") for head in self.heads]
-
-    @property
-    def reads_pairs(self) -> bool:
-        """Yes."""
-        return True
 
     def holds(self, place: Place) -> Iterable[Hold]:
         place.few_shot_only()
@@ -269,16 +266,13 @@ _LABELS_ONLY = Rule("labels_only", _labels_only, rows="query", order=42)
 class LabelsOnly(Kind):
     """See `labels_only`."""
 
+    reads_pairs = True
+
     layer: int
     heads: tuple[int, ...]
 
     def decides(self) -> Iterable[Decision]:
         return [Decision("labels_only", self.layer, head, "query") for head in self.heads]
-
-    @property
-    def reads_pairs(self) -> bool:
-        """Yes."""
-        return True
 
     def holds(self, place: Place) -> Iterable[Hold]:
         place.few_shot_only()

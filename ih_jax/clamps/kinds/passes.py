@@ -52,6 +52,8 @@ def _copy_from(layer: int, base: str) -> Rule:
 class CopyFrom(Kind):
     """See `copy_from`."""
 
+    reads_pairs = True
+
     layer: int
     head: int
     base: str = "clamped"
@@ -62,11 +64,6 @@ class CopyFrom(Kind):
 
     def decides(self) -> Iterable[Decision]:
         return [Decision("logits", rows="query")]
-
-    @property
-    def reads_pairs(self) -> bool:
-        """Yes."""
-        return True
 
     def holds(self, place: Place) -> Iterable[Hold]:
         place.few_shot_only()
@@ -100,6 +97,8 @@ _LEARNED = Rule("learned_input", lambda s: s.sites["resid_post"][s.layer - 1], o
 class PerfectPreviousLayer(Kind):
     """See `perfect_previous_layer`."""
 
+    reads_pairs = True
+
     inputs: tuple[str, ...] = ("k", "q", "v")
 
     def __post_init__(self) -> None:
@@ -112,11 +111,6 @@ class PerfectPreviousLayer(Kind):
     def decides(self) -> Iterable[Decision]:
         sites = [f"{name}_input" for name in self.inputs]
         return [Decision(site, 1) for site in sites + ["resid_pre"] * ("v" in self.inputs)]
-
-    @property
-    def reads_pairs(self) -> bool:
-        """Yes."""
-        return True
 
     def holds(self, place: Place) -> Iterable[Hold]:
         place.few_shot_only()

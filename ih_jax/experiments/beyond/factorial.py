@@ -90,7 +90,7 @@ def absent(one: xr.Dataset, name: str) -> bool | None:
     """Whether one network has no plateau with a cell; None: cannot tell."""
     curve = one["loss"].sel(clamp=name)
     found = plateau(curve["sequences"].values, curve.values)
-    return None if found.seen is None else not found.seen
+    return found.absent
 
 
 def present(one: xr.Dataset, name: str) -> bool | None:

@@ -123,8 +123,7 @@ def only_measured(one: xr.Dataset) -> bool | None:
     """Whether the progress measure of match has a plateau and the loss with it clamped has none."""
     curve = one["loss"].sel(clamp="match")
     shape = plateau(curve["sequences"].values, curve.values)
-    clamped = shape.seen
-    return every([measured_plateau(one, "match"), None if clamped is None else not clamped])
+    return every([measured_plateau(one, "match"), shape.absent])
 
 
 CLAIMS = (

@@ -80,7 +80,7 @@ def smooth(names: tuple[str, ...]) -> Callable[[xr.Dataset], bool | None]:
         shapes = [
             plateau(one["sequences"].values, one["loss"].sel(clamp=name).values) for name in names
         ]
-        return every(None if shape.seen is None else not shape.seen for shape in shapes)
+        return every(shape.absent for shape in shapes)
 
     return value
 

@@ -7,7 +7,7 @@ those of the paper's code (its runs: 63 for one seed, 50 million sequences), wit
 The weights of all are initialised from seeds 5, 6, ...; classes, labels and features are those of
 the options. Where one head of layer 1 alone is left, it is head 3, in every seed as in the paper.
 
-With `quick` the same figures come from half the sequences (25 million for one seed instead of 53):
+With `quick` the same figures come from half the sequences (24 million for one seed instead of 51):
 shorter horizons, as each function says, 50 checkpoints instead of 100, 6 of 16 strengths, 4 of 7
 pairs, and neither 100 classes nor 10 labels.
 """
