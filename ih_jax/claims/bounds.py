@@ -22,6 +22,11 @@ class Bounds(NamedTuple):
     low: float
     high: float
 
+    @property
+    def measured(self) -> bool:
+        """Whether anything is known: neither bound is NaN."""
+        return not (math.isnan(self.low) or math.isnan(self.high))
+
     def more_than(self, x: float) -> bool | None:
         """True or False where the bounds settle it, else None."""
         return True if self.low > x else False if self.high <= x else None
@@ -39,9 +44,11 @@ class Bounds(NamedTuple):
         """As a person would write it: 12, >12, <12 or unknown."""
         if self.low == self.high:
             return form(self.low)
+        if self.low < 0 and math.isfinite(self.low) and math.isfinite(self.high):
+            return f"{form(self.low)} to {form(self.high)}"
         if self.high < math.inf:
             return f"<{form(self.high)}" if self.low <= 0 else f"{form(self.low)}-{form(self.high)}"
-        return f">{form(self.low)}" if self.low > 0 else "unknown"
+        return f">{form(self.low)}" if self.low not in (0, -math.inf) else "unknown"
 
 
 class Effect(NamedTuple):
@@ -82,10 +89,20 @@ def first_at(x: ArrayLike, so: ArrayLike) -> Bounds:
 
 
 def ratio(a: Bounds, b: Bounds) -> Bounds:
-    """The ratio of two positive numbers (0 only as the lower bound of an unknown one)."""
-    return Bounds(
-        a.low / b.high if b.high < math.inf else 0.0, a.high / b.low if b.low > 0 else math.inf
-    )
+    """The ratio of two numbers that are not negative, such as times.
+
+    NaN where either is; where both may be 0, or neither may ever be reached, from 0 to infinity.
+    """
+    if not (a.measured and b.measured):
+        return Bounds(math.nan, math.nan)
+    low, high = _quotient(a.low, b.high), _quotient(a.high, b.low)
+    return Bounds(0.0 if math.isnan(low) else low, math.inf if math.isnan(high) else high)
+
+
+def _quotient(a: float, b: float) -> float:
+    if b:
+        return a / b
+    return math.inf if a else math.nan
 
 
 def median(values: Sequence[Bounds]) -> Bounds:
@@ -93,7 +110,15 @@ def median(values: Sequence[Bounds]) -> Bounds:
     if not values:
         return Bounds(math.nan, math.nan)
     # Of an even number the mean of the middle two, so one infinite bound makes it infinite.
-    return Bounds(*(float(np.median(ends)) for ends in zip(*values, strict=True)))
+    lows, highs = (np.sort(ends) for ends in zip(*values, strict=True))
+    if np.isnan([lows[-1], highs[-1]]).any():
+        return Bounds(math.nan, math.nan)
+    two = slice((len(values) - 1) // 2, len(values) // 2 + 1)
+    low, high = lows[two], highs[two]
+    return Bounds(
+        -math.inf if low[0] == -math.inf else float(low.mean()),
+        math.inf if high[-1] == math.inf else float(high.mean()),
+    )
 
 
 def known(x: float) -> Bounds:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -13,12 +13,15 @@ import scipy
 from numpy.typing import NDArray
 
 from ih_jax.claims.bounds import Bounds
-from ih_jax.claims.intervals import SEED
+from ih_jax.claims.intervals import SEED, counted, resampled
+from ih_jax.claims.networks import Network
+from ih_jax.errors import UserError, given
 
 Size = Literal["same size", "other size", "too few networks"]
 
 LEVEL = 0.05
 PERMUTATIONS = 20_000  # all of them where there are no more
+DRAWS = 2000  # of networks of ours, to pool
 
 
 @dataclass(frozen=True)
@@ -26,14 +29,23 @@ class Reported:
     """Numbers of a paper that ours can be compared with, one of these.
 
     Args:
-        values: one of each of its networks, of the same estimand as ours.
+        values: one of each of its networks, of the same estimand as ours; NaN: not given.
         share: (k, n): it is so in k of n networks.
         pooled: (value, n): pooled over n networks.
+
+    Raises:
+        UserError: k of n networks, or n of them, cannot be.
     """
 
     values: tuple[float | Bounds, ...] = ()
     share: tuple[int, int] | None = None
     pooled: tuple[float, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.share and not 0 <= self.share[0] <= self.share[1]:
+            raise UserError(f"share is {given(self.share)}: give (k, n), k of n networks")
+        if self.pooled and self.pooled[1] < 1:
+            raise UserError(f"pooled is {given(self.pooled)}: give (value, n), over n networks")
 
     @property
     def networks(self) -> int:
@@ -42,8 +54,9 @@ class Reported:
         return int(counted[1]) if counted else len(self.values)
 
     def bounds(self) -> list[Bounds]:
-        """The values as bounds."""
-        return [v if isinstance(v, Bounds) else Bounds(float(v), float(v)) for v in self.values]
+        """The values that are given, as bounds."""
+        found = [v if isinstance(v, Bounds) else Bounds(float(v), float(v)) for v in self.values]
+        return [value for value in found if value.measured]
 
 
 class Comparison(NamedTuple):
@@ -58,10 +71,16 @@ def with_one(ours: Sequence[Bounds], theirs: Bounds, form: Callable[[float], str
     """Whether the number of one network lies in the central 95% of ours.
 
     p is exact if it was drawn as ours were: twice the share of networks, it among them, as far out.
-    With fewer than 39 of ours no number can lie outside.
+    With fewer than 40 of ours no number can lie outside. Networks that share their initial weights
+    or data are taken as independent, here and in `with_several`: where these matter much, numbers
+    of the same population are called another size more often than in 5% (of five against 16 x 4
+    networks 7% where 9/10 of the variance are due to the 16 weights, 14% where half is due to the 4
+    draws).
     """
     below, above = _order(ours, theirs)
     n = len(ours)
+    if not theirs.measured:
+        return Comparison("too few networks", math.nan, "paper unknown")
     p = min(1.0, 2 * (min(n - above, n - below) + 1) / (n + 1))
     percentile = 100 * (below + (n - below - above) / 2) / n if n else math.nan
     said = f"paper {theirs.show(form)}: percentile {percentile:.0f} of ours"
@@ -78,6 +97,8 @@ def with_several(ours: Sequence[Bounds], theirs: Sequence[Bounds]) -> Comparison
     scores = np.array([below - above for below, above in (_order(pooled, own) for own in pooled)])
     n, k = len(pooled), len(theirs)
     seen = abs(float(scores[len(ours) :].sum()))
+    if len({*pooled}) == 1 and pooled[0].low == pooled[0].high:
+        return Comparison("same size", 1.0, f"{k} of the paper, {len(ours)} of ours: all the same")
     if math.comb(n, k) <= PERMUTATIONS:
         sums = np.array([sum(each) for each in itertools.combinations(scores.tolist(), k)])
         p = float(np.mean(np.abs(sums) >= seen - 1e-9))
@@ -85,9 +106,11 @@ def with_several(ours: Sequence[Bounds], theirs: Sequence[Bounds]) -> Comparison
     else:
         rng = np.random.default_rng(SEED)
         order = rng.random((PERMUTATIONS, n)).argpartition(k, axis=1)[:, :k]
-        sums = np.abs(scores[order].sum(1))
-        p = (int(np.sum(sums >= seen - 1e-9)) + 1) / (PERMUTATIONS + 1)
-        least = 1 / math.comb(n, k)
+        sums, ordered = np.abs(scores[order].sum(1)), np.sort(scores)
+        most = max(abs(ordered[:k].sum()), abs(ordered[-k:].sum()))
+        p, least = (
+            (int(np.sum(sums >= out - 1e-9)) + 1) / (PERMUTATIONS + 1) for out in (seen, most)
+        )
     return Comparison(_size(p, least), p, f"{k} of the paper, {len(ours)} of ours: p = {p:.2g}")
 
 
@@ -108,17 +131,48 @@ def with_pooled(
     statistic: Callable[[list[NDArray[np.float64]]], float],
     samples: Sequence[NDArray[np.float64]],
     theirs: tuple[float, int],
+    networks: Sequence[Network] = (),
 ) -> Comparison:
-    """Whether a number pooled over n networks is such as n of ours give (drawn 2,000 times)."""
+    """Whether a number pooled over n networks is such as n of ours give.
+
+    n networks are drawn from ours, which are resampled themselves each time, since they are a
+    sample, too; p is widened as a t interval is. Ours must be three times as many and 15 at least;
+    against one network of the paper 40, as in `with_one`.
+
+    Args:
+        statistic: of the arrays of several networks.
+        samples: an array of each of ours.
+        theirs: the paper's number, and n.
+        networks: what each of ours shares; empty: they are independent.
+    """
     value, n = theirs
+    ours, keys = len(samples), list(networks) or [(i,) for i in range(len(samples))]
+    found = np.asarray(list(_drawn(statistic, samples, keys, n)) if ours else [])
+    found = found[np.isfinite(found)]
+    if len(found) < DRAWS / 2 or math.isnan(value):
+        return Comparison("too few networks", math.nan, f"paper {value:.3g}: nothing to compare")
+    below, above = float(np.mean(found < value)), float(np.mean(found > value))
+    p = min(1.0, 2 * (1 - max(below, above)) + 1 / DRAWS)
+    freedom = counted(keys) - 1
+    reach = scipy.stats.norm.isf(p / 2) * math.sqrt(freedom / (freedom + 1))
+    p = float(2 * scipy.stats.t.sf(reach, freedom)) if freedom else 1.0
+    least = 2 / (ours + 1) if n == 1 else 0.0 if ours >= max(3 * n, 15) else 1.0
+    percentile = 100 * (below + (1 - below - above) / 2)
+    said = f"paper {value:.3g}: percentile {percentile:.0f} of {n} of ours pooled"
+    return Comparison(_size(p, least), max(p, least), said)
+
+
+def _drawn(
+    statistic: Callable[[list[NDArray[np.float64]]], float],
+    samples: Sequence[NDArray[np.float64]],
+    networks: Sequence[Network],
+    n: int,
+) -> Iterator[float]:
+    """The number pooled over n of ours, again and again."""
     rng = np.random.default_rng(SEED)
-    drawn = [
-        statistic([samples[i] for i in rng.integers(len(samples), size=n)]) for _ in range(2000)
-    ]
-    below = float(np.mean(np.asarray(drawn) < value))
-    p = min(1.0, 2 * min(below, 1 - below) + 1 / 2000)
-    said = f"paper {value:.3g}: percentile {100 * below:.0f} of {n} of ours pooled"
-    return Comparison(_size(p, 0.0 if len(samples) >= 3 * n else 1.0), p, said)
+    for counts in resampled(networks, DRAWS):
+        chosen = rng.choice(len(samples), size=n, p=counts / counts.sum())
+        yield statistic([samples[i] for i in chosen])
 
 
 def _order(values: Sequence[Bounds], value: Bounds) -> tuple[int, int]:

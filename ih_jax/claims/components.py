@@ -44,6 +44,7 @@ def variance_components(values: xr.DataArray) -> Components:
             "need networks of several values of two parts or more, such as init and draw"
         )
     table = values.values.astype(float)
+    least = (1e-12 * float(np.abs(table).max(initial=0))) ** 2  # what is left of 0 by rounding
     if not np.isfinite(table).all():
         raise UserError("a value is missing: give one for every combination of the parts")
     residual = table - table.mean()
@@ -53,15 +54,17 @@ def variance_components(values: xr.DataArray) -> Components:
     for axis, dim in enumerate(sizes):
         others = tuple(i for i in range(table.ndim) if i != axis)
         means = table.mean(others, keepdims=True) - table.mean()
-        squares[dim] = float(np.sum(means**2)) * (table.size / sizes[dim]) / (sizes[dim] - 1)
+        mean_square = float(np.sum(means**2)) * (table.size / sizes[dim]) / (sizes[dim] - 1)
+        squares[dim] = mean_square if mean_square > least else 0.0
         residual = residual - means
         freedom -= sizes[dim] - 1
     rest = float(np.sum(residual**2)) / freedom
+    rest = rest if rest > least else 0.0
     variance, interval, p = {}, {}, {}
     for dim, square in squares.items():
         each = table.size / sizes[dim]  # networks of one value of this part
         variance[dim] = max(0.0, (square - rest) / each)
-        quotient = square / rest if rest else math.inf
+        quotient = square / rest if rest else math.inf if square else 0.0
         own = sizes[dim] - 1
         p[dim] = float(scipy.stats.f.sf(quotient, own, freedom))
         ends = [

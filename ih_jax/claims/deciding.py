@@ -37,7 +37,8 @@ class Finding:
             networks" (or too few that can tell).
         ours: beside the paper's number.
         share: networks in which it is seen to be so, of how many.
-        interval: 95%, of what the verdict is about: the rate over networks, or a pooled estimate.
+        interval: 95%, of what the verdict is about: the rate over networks, or a pooled estimate;
+            of "no difference", 90%, of the median.
         effects: medians over networks, with intervals.
         detail: what was left out or could not be told.
         size: how the paper's numbers lie among ours.

@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ih_jax.claims.bounds import Bounds
+from ih_jax.errors import UserError, given
 
 # Seeds that go with a network, as coordinates along `init` where they do not follow from it.
 WEIGHTS = "weights_seed"
@@ -59,20 +60,17 @@ def of_networks(value: Callable[[xr.Dataset], Number]) -> Measure:
     Args:
         value: of the results at one `init`: a number (NaN: not measured), `Bounds` where it is not
             fully known, yes, no, or None (cannot tell); for pooled estimates an array, [heads,
-            columns], rows with NaN left out.
+            columns], rows with NaN or infinities left out.
+
+    The measure raises UserError where two networks have one number.
     """
 
     def measure(results: xr.Dataset) -> Networks:
-        values: dict[Network, Value] = {}
-        missing = []
-        for network, init in zip(*_networks(results), strict=True):
-            found = _bounded(value(results.sel(init=init)))
-            empty = not found.size if isinstance(found, np.ndarray) else math.isnan(found.low)
-            if empty:
-                missing.append(network)
-            else:
-                values[network] = found
-        return Networks(what_varies(results), values, tuple(missing))
+        networks, inits = _networks(results)
+        if len({*inits}) < len(inits):
+            raise UserError(f"init is {given(inits)}: give every network a number of its own")
+        found = {n: value(results.sel(init=i)) for n, i in zip(networks, inits, strict=True)}
+        return _split(what_varies(results), found)
 
     return measure
 
@@ -109,15 +107,25 @@ def _networks(results: xr.Dataset) -> tuple[list[Network], list[Any]]:
 
 def networks_of(values: Mapping[Any, Number]) -> Networks:
     """What claims take, of values that are known already, by the network's number or its name."""
-    own = {key if isinstance(key, tuple) else (key,): _bounded(v) for key, v in values.items()}
-    missing = [k for k, v in own.items() if isinstance(v, Bounds) and math.isnan(v.low)]
-    kept = {k: v for k, v in own.items() if not (isinstance(v, Bounds) and math.isnan(v.low))}
-    return Networks(("init",), kept, tuple(missing))
+    own = {key if isinstance(key, tuple) else (key,): value for key, value in values.items()}
+    return _split(("init",), own)
+
+
+def _split(varies: tuple[str, ...], found: Mapping[Network, Number]) -> Networks:
+    """Networks with what was found of each, and those where it was not measured."""
+    values, missing = {}, []
+    for network, number in found.items():
+        value = _bounded(number)
+        if value.size if isinstance(value, np.ndarray) else value.measured:
+            values[network] = value
+        else:
+            missing.append(network)
+    return Networks(varies, values, tuple(missing))
 
 
 def _bounded(value: Number) -> Value:
     if value is None:
-        return Bounds(0.0, 1.0)
+        return Bounds(-math.inf, math.inf)
     if isinstance(value, Bounds):
         return value
     if isinstance(value, np.ndarray) and value.ndim:

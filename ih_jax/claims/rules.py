@@ -11,11 +11,20 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ih_jax.claims import comparing
-from ih_jax.claims.bounds import Bounds, Effect, median
+from ih_jax.claims.bounds import Bounds, Effect, every, known, median
 from ih_jax.claims.comparing import Comparison, Reported
 from ih_jax.claims.deciding import Finding, Rule, Verdict
-from ih_jax.claims.intervals import Interval, of_median, of_share, of_statistic
-from ih_jax.claims.networks import Measure, Network, Networks
+from ih_jax.claims.intervals import (
+    FEWEST,
+    Interval,
+    counted,
+    of_median,
+    of_rows,
+    of_share,
+    of_statistic,
+)
+from ih_jax.claims.networks import Measure, Network, Networks, networks_of
+from ih_jax.errors import UserError, given
 
 NARROW = 0.3  # an interval that contains the limit and is narrower says "mixed"
 
@@ -36,14 +45,19 @@ def in_most(what: str, measure: Measure, test: Test, rate: float = 0.5, form: Fo
         measure: the number of every network, or yes and no (`networks.of_networks`).
         test: of one network's number: True, False, or None where its bounds do not settle it. A
             direction (`bounds.more_than(0)`), or a bound that the paper's text states.
-        rate: the stated rate.
+        rate: the stated rate, from 0 to 1.
         form: how one number is written.
+
+    Raises:
+        UserError: the rate is none; when judged, if the measure gives arrays.
     """
+    if not 0 <= rate <= 1:
+        raise UserError(f"rate is {given(rate)}: give a share of networks, from 0 to 1")
 
     def judge(networks: Networks) -> Finding:
         values = _numbers(networks)
         own = list(values)
-        outcomes = [test(value) for value in values.values()]
+        outcomes = [_outcome(test(value)) for value in values.values()]
         interval = of_share(outcomes, own)
         k = sum(outcome is True for outcome in outcomes)
         ours = [f"{k} of {len(own)}"]
@@ -69,7 +83,7 @@ def in_most(what: str, measure: Measure, test: Test, rate: float = 0.5, form: Fo
     def compare(networks: Networks, reported: Reported) -> Comparison | None:
         values = list(_numbers(networks).values())
         if reported.share:
-            outcomes = [test(value) for value in values]
+            outcomes = [_outcome(test(value)) for value in values]
             known = sum(outcome is not None for outcome in outcomes)
             return comparing.with_share((outcomes.count(True), known), reported.share)
         return _sizes(values, reported, form)
@@ -90,13 +104,17 @@ def no_difference(what: str, measure: Measure, low: float, high: float, form: Fo
         low: from here on the difference is too small to matter,
         high: up to here.
         form: how one number is written.
+
+    Raises:
+        UserError: low is not below high; when judged, if the measure gives arrays.
     """
+    if not low < high:
+        raise UserError(f"the margin is {given(low)} to {given(high)}: give the lower end first")
 
     def judge(networks: Networks) -> Finding:
         values = _numbers(networks)
-        # Fewer than five: the least to the greatest is no 90% interval.
         ends = of_median(list(values.values()), list(values), 0.9)
-        if len(values) < 5:
+        if counted(list(values)) < FEWEST:  # the least to the greatest is no 90% interval
             ends = (-math.inf, math.inf)
         verdict: Verdict = "too few networks"
         if low <= ends[0] and ends[1] <= high:
@@ -117,7 +135,7 @@ def no_difference(what: str, measure: Measure, low: float, high: float, form: Fo
             _said(networks, said),
             networks=len(values),
             varies=networks.varies,
-            estimate=sum(shown.median) / 2 if shown else None,
+            estimate=_middle(shown.median) if shown else None,
         )
 
     def compare(networks: Networks, reported: Reported) -> Comparison | None:
@@ -138,7 +156,8 @@ def pooled(
 ) -> Rule:
     """Is something that is pooled over heads of all networks above a limit (or below)?
 
-    Its interval resamples networks, each with all of its heads (`intervals.of_statistic`).
+    Its interval resamples networks, each with all of its heads (`intervals.of_statistic`); a share
+    of heads, the mean of zeros and ones, has that of a rate (`intervals.of_rows`).
 
     Args:
         what: its name.
@@ -148,13 +167,21 @@ def pooled(
         more: False: below it.
         form: how it is written.
         rows: what the rows of the arrays are.
+
+    Raises:
+        UserError: when judged, if the measure gives numbers.
     """
 
     def judge(networks: Networks) -> Finding:
         samples = _arrays(networks)
         keys = list(networks.values)
         value = statistic(samples) if samples else math.nan
-        ends = of_statistic(statistic, samples, keys) if samples else (-math.inf, math.inf)
+        if not samples:
+            ends = (-math.inf, math.inf)
+        elif _is_share(samples, value):
+            ends = of_rows(samples, keys)
+        else:
+            ends = of_statistic(statistic, samples, keys)
         verdict = verdict_of(ends if more else (-ends[1], -ends[0]), limit if more else -limit)
         count = sum(len(sample) for sample in samples)
         shown = f"{form(ends[0])} to {form(ends[1])}" if math.isfinite(ends[0]) else "unknown"
@@ -173,31 +200,32 @@ def pooled(
     def compare(networks: Networks, reported: Reported) -> Comparison | None:
         if not reported.pooled:
             return None
-        return comparing.with_pooled(statistic, _arrays(networks), reported.pooled)
+        samples, keys = _arrays(networks), list(networks.values)
+        return comparing.with_pooled(statistic, samples, reported.pooled, keys)
 
     side = "above" if more else "below"
     return Rule(measure, judge, compare, f"95% interval {side} {form(limit)}, networks resampled")
 
 
-def exactly(what: str, value: Callable[[xr.Dataset], Bounds | float], test: Test) -> Rule:
+def exactly(what: str, value: Callable[[xr.Dataset], Bounds | float | None], test: Test) -> Rule:
     """Is it so, where nothing is drawn: a toy model in closed form, one curve, a count of weights.
 
     Args:
         what: the number's name.
-        value: of all results.
+        value: of all results; None: cannot tell.
         test: of that number.
     """
 
     def measure(results: xr.Dataset) -> Networks:
-        found = value(results)
-        return Networks((), {(): found if isinstance(found, Bounds) else Bounds(found, found)})
+        found = networks_of({(): value(results)})
+        return Networks((), found.values or {(): known(math.nan)})
 
     def judge(networks: Networks) -> Finding:
-        (found,) = _numbers(networks).values()
-        so = None if math.isnan(found.low) else test(found)
+        found = list(_numbers(networks).values())
+        so = every(_outcome(test(one)) if one.measured else None for one in found)
         verdicts: dict[bool | None, Verdict]
         verdicts = {True: "replicates", False: "fails", None: "too few networks"}
-        return Finding(verdicts[so], f"{what} {found.show()}", varies=())
+        return Finding(verdicts[so], f"{what} {', '.join(o.show() for o in found)}", varies=())
 
     return Rule(measure, judge, lambda networks, reported: None, "exact: nothing is drawn")
 
@@ -239,20 +267,51 @@ def effect(values: Sequence[Bounds], networks: Sequence[Network] = ()) -> Effect
 
     `networks` says which parts each shares with others; empty: all are independent.
     """
-    coverage = max(0.0, min(0.95, 1 - 2.0 ** (1 - len(values))))
+    independent = counted(networks) if networks else len(values)
+    coverage = max(0.0, min(0.95, 1 - 2.0 ** (1 - independent)))
     return Effect(median(values), of_median(values, networks), coverage, len(values))
 
 
 def _numbers(networks: Networks) -> dict[Network, Bounds]:
-    return {key: value for key, value in networks.values.items() if isinstance(value, Bounds)}
+    found = {key: value for key, value in networks.values.items() if isinstance(value, Bounds)}
+    if len(found) < len(networks.values):
+        raise UserError(
+            "a claim takes one number of every network, or yes and no, and got arrays: give one "
+            "number of each, or use pooled"
+        )
+    return found
 
 
 def _arrays(networks: Networks) -> list[NDArray[np.float64]]:
-    return [value for value in networks.values.values() if isinstance(value, np.ndarray)]
+    found = [value for value in networks.values.values() if isinstance(value, np.ndarray)]
+    if len(found) < len(networks.values):
+        raise UserError(
+            "a pooled claim takes an array of every network, [heads, columns], and got one number "
+            "of each: give arrays, and of a paper Reported(pooled=(value, n)); or use in_most"
+        )
+    return found
+
+
+def _outcome(so: bool | None) -> bool | None:
+    """Yes or no in Python, whatever a test returns of NumPy."""
+    return None if so is None else bool(so)
+
+
+def _is_share(samples: Sequence[NDArray[np.float64]], value: float) -> bool:
+    """Whether a pooled number is the share of ones among zeros and ones."""
+    rows = np.concatenate([sample.ravel() for sample in samples])
+    return bool(np.isin(rows, (0, 1)).all()) and math.isclose(value, rows.mean(), abs_tol=1e-12)
+
+
+def _middle(value: Bounds) -> float | None:
+    """Of what is known to two sides, the middle."""
+    return sum(value) / 2 if value.low > -math.inf and value.high < math.inf else None
 
 
 def _yes_or_no(values: dict[Network, Bounds]) -> bool:
-    return all({value.low, value.high} <= {0.0, 1.0} for value in values.values())
+    """Whether all that is told is yes and no."""
+    told = {value for value in values.values() if value != (-math.inf, math.inf)}
+    return told <= {(0.0, 0.0), (1.0, 1.0)}
 
 
 def _said(networks: Networks, said: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import scipy
 
 from ih_jax.claims.bounds import Bounds
-from ih_jax.errors import UserError
+from ih_jax.errors import UserError, given
 
 
 class Survival(NamedTuple):
@@ -32,7 +32,8 @@ class Survival(NamedTuple):
 def kaplan_meier(times: Sequence[Bounds]) -> Survival:
     """The median time over runs, those not there by the end of training included.
 
-    Raises UserError without a run.
+    A time between two looks counts as that of the later one, at which it was seen. Raises UserError
+    without a run, and for times that are NaN or infinite.
     """
     curve = scipy.stats.ecdf(_censored(times)).sf
     with warnings.catch_warnings():
@@ -44,7 +45,7 @@ def kaplan_meier(times: Sequence[Bounds]) -> Survival:
     high = np.where(np.isfinite(bounds.high.probabilities), bounds.high.probabilities, np.inf)
     started = curve.probabilities < 1
     first = _first(at, curve.probabilities <= 0.5)
-    reached = sum(time.low == time.high for time in times)
+    reached = sum(time.high < math.inf for time in times)
     interval = (_first(at, started & (low <= 0.5)), _first(at, started & (high <= 0.5)))
     return Survival(first, interval, reached, len(times))
 
@@ -52,11 +53,15 @@ def kaplan_meier(times: Sequence[Bounds]) -> Survival:
 def log_rank(a: Sequence[Bounds], b: Sequence[Bounds]) -> float:
     """p that two sets of unpaired times are of one distribution (Mantel and Cox).
 
-    Raises UserError where one set is empty.
+    Raises UserError where one set is empty, and for times that are NaN or infinite.
     """
-    if not any(time.low == time.high for time in [*a, *b]):
+    one, other = _censored(a), _censored(b)
+    if all(time.high == math.inf for time in [*a, *b]):
         return 1.0  # nobody got there: no difference to see
-    return float(scipy.stats.logrank(_censored(a), _censored(b)).pvalue)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # 0 / 0:
+        p = float(scipy.stats.logrank(one, other).pvalue)
+    return 1.0 if math.isnan(p) else p  # all at once, or when none of the others was left
 
 
 def _first(at: np.ndarray, there: np.ndarray) -> float:
@@ -66,7 +71,13 @@ def _first(at: np.ndarray, there: np.ndarray) -> float:
 def _censored(times: Sequence[Bounds]) -> scipy.stats.CensoredData:
     if not times:
         raise UserError("no times were given: give one of each run, as Bounds")
+    for time in times:
+        if not math.isfinite(time.low) or math.isnan(time.high):
+            raise UserError(
+                f"a time is {given(time)}: leave out runs that were not measured, and give "
+                "Bounds(end, inf) for one that was not there by the end of training"
+            )
     return scipy.stats.CensoredData(
-        [time.low for time in times if time.low == time.high],
-        right=[time.low for time in times if time.low < time.high],
+        [time.high for time in times if time.high < math.inf],
+        right=[time.low for time in times if time.high == math.inf],
     )

@@ -31,8 +31,9 @@ TO_READ = (
     "A line is a statement of the paper. It *replicates* where the 95% interval of the share of "
     "networks in which it is so lies above one half, *fails* where it lies below, is *mixed* "
     "where the interval contains one half and is narrower than .3; else there are *too few "
-    "networks*. What is pooled over heads is judged by its own interval, networks resampled, and "
-    "that something makes no difference by a margin stated before. n is the number of networks "
+    "networks*. What is pooled over heads is judged by its own interval, networks resampled (a "
+    "share of heads by that of a rate), and that something makes no difference by a margin stated "
+    "before. n is the number of networks "
     "that the paper shows. *Same size*: the paper's numbers are such as ours give. Each "
     "statement, its rule and its estimand stand on its figure's page."
 )
@@ -123,8 +124,8 @@ def page(
         if _pooled(primary):
             parts += [
                 "Left, the share of networks in which each statement is so, with its 95% interval; "
-                "right, estimates pooled over heads or networks, networks resampled, in units of "
-                f"their own (the line: 0).{grey}"
+                "right, numbers pooled over heads and medians over networks, with theirs, in units "
+                f"of their own (the line: 0).{grey}"
             ]
         else:
             said = "The share of networks in which each statement is so, with its 95% interval."

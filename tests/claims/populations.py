@@ -27,6 +27,23 @@ def crossed(rate: float, weights: float, draws: float, rng: np.random.Generator)
     return [bool(x) for x in stats.norm.ppf(rate) + own + drawn + noise > 0]
 
 
+def nested(values: int, networks: int) -> list[tuple[int, int, int]]:
+    """Keys of so many initial weights, each with so many draws of its own."""
+    return [(i, i // networks, i) for i in range(values * networks)]
+
+
+def shared(
+    keys: list[tuple[int, int, int]], weights: float, draws: float, rng: np.random.Generator
+) -> np.ndarray:
+    """[networks] normal numbers, these shares of the variance due to weights and to draws."""
+    _, own, drawn = np.array(keys).T
+    return (
+        np.sqrt(weights) * rng.normal(size=own.max() + 1)[own]
+        + np.sqrt(draws) * rng.normal(size=drawn.max() + 1)[drawn]
+        + np.sqrt(1 - weights - draws) * rng.normal(size=len(keys))
+    )
+
+
 def heads(networks: int, rng: np.random.Generator) -> tuple[list[np.ndarray], float]:
     """Strength and accuracy of eight heads a network, which share what their network is like.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import xarray as xr
 from made_up import PAPER, sweep
@@ -13,6 +14,7 @@ from ih_jax.claims import (
     Claim,
     Finding,
     below,
+    correlation,
     decide,
     every,
     has_plateau,
@@ -22,6 +24,9 @@ from ih_jax.claims import (
     median,
     more_than,
     networks_of,
+    no_difference,
+    of_networks,
+    pooled,
     ratio,
     times_as_long,
     yes,
@@ -106,6 +111,47 @@ def test_a_median_is_known_while_fewer_than_half_are_censored() -> None:
     assert ratio(censored, censored).show() == "unknown"
 
 
+def test_ratios_and_medians_at_their_ends() -> None:
+    zero, five, nothing = Bounds(0, 0), Bounds(5, 5), Bounds(math.nan, math.nan)
+    assert ratio(five, zero) == (INF, INF)
+    assert ratio(zero, five) == (0, 0)
+    assert ratio(zero, zero) == (0, INF)
+    assert not ratio(nothing, five).measured
+    assert not ratio(five, nothing).measured
+    assert median([Bounds(-INF, -INF), Bounds(INF, INF)]) == (-INF, INF)
+    assert not median([five, nothing]).measured
+    assert Bounds(-5, 3).show() == "-5 to 3"
+    assert Bounds(-5, INF).show() == ">-5"
+    assert Bounds(-INF, INF).show() == "unknown"
+
+
+def test_a_network_that_cannot_tell_counts_for_nothing() -> None:
+    untold = dict.fromkeys(range(4, 16))
+    for test in (below(1.5), more_than(5), more_than(0)):
+        rule = in_most("ratio", lambda results: results, test)
+        found = rule.judge(networks_of({**dict.fromkeys(range(4), 2.0), **untold}))
+        assert found.verdict == "too few networks"
+        assert "cannot tell in 12 networks" in found.detail
+    numpys = in_most("so", lambda results: results, lambda value: np.bool_(value.low == 1))
+    assert numpys.judge(networks_of(dict.fromkeys(range(16), 1.0))).share == (16, 16)
+
+
+def test_rules_that_cannot_decide_say_so() -> None:
+    with pytest.raises(UserError, match="rate is 80: give a share"):
+        in_most("so", lambda results: results, yes, rate=80)
+    with pytest.raises(UserError, match="margin is 1 to -1: give the lower end first"):
+        no_difference("x", lambda results: results, 1, -1)
+    numbers = networks_of({0: 1.0, 1: 2.0})
+    with pytest.raises(UserError, match="a pooled claim takes an array of every network"):
+        pooled("r", lambda results: results, correlation()).judge(numbers)
+    arrays = networks_of({0: np.ones((8, 2)), 1: np.ones((8, 2))})
+    with pytest.raises(UserError, match="got arrays: give one number of each, or use pooled"):
+        in_most("so", lambda results: results, yes).judge(arrays)
+    twice = xr.Dataset({"v": ("init", [1.0, 2.0])}, {"init": [3, 3]})
+    with pytest.raises(UserError, match=r"init is \[3, 3\]: give every network a number"):
+        of_networks(lambda one: float(one["v"]))(twice)
+
+
 def test_three_valued_logic() -> None:
     assert every([True, None, False]) is False
     assert every([True, None]) is None
@@ -143,6 +189,14 @@ def test_diverged_runs_are_left_out_and_named() -> None:
     assert "not measured: init 7" in longer.detail
     assert in_most("so", in_order(("match", "copy")), yes)(results).share == (5, 5)
     assert in_most("so", has_plateau("match"), yes)(results).share == (0, 5)
+    fig5b = {claim.name: finding for claim, finding in decide(CLAIMS, results)}
+    for name in (
+        "none / match",
+        "the more is given, the sooner",
+        "one subcircuit left: no plateau",
+    ):
+        assert fig5b[name].share == (5, 5)
+        assert "left out, not measured: init 7" in fig5b[name].detail
     results["diverged_at"].loc[{"clamp": "match"}] = 4e3
     assert verdicts(results)["none / match"] == "too few networks"
     assert verdicts(results)["one subcircuit left: no plateau"] == "too few networks"

@@ -86,6 +86,58 @@ def test_a_pooled_number_is_compared_with_as_many_networks_of_ours() -> None:
     assert with_pooled(correlation(), samples, (0.7, 5)).size == "same size"
     assert with_pooled(correlation(), samples, (0.1, 5)).size == "other size"
     assert with_pooled(correlation(), samples[:8], (0.1, 5)).size == "too few networks"
+    flat = [np.zeros((8, 2))] * 16
+    for nothing in (
+        with_pooled(correlation(), flat, (0.9, 5)),
+        with_pooled(correlation(), samples, (math.nan, 5)),
+        with_pooled(correlation(), [], (0.9, 5)),
+    ):
+        assert nothing.size == "too few networks"
+        assert math.isnan(nothing.p)
+
+
+def mean(samples: list[np.ndarray]) -> float:
+    return float(np.concatenate(samples).mean())
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [(1, 40), (5, 16), (5, 40)])
+def test_a_pooled_number_of_the_same_population_is_rarely_called_another_size(
+    theirs: int, ours: int
+) -> None:
+    rng = np.random.default_rng(8)
+
+    def networks(count: int) -> list[np.ndarray]:
+        return list((rng.normal(size=(count, 1)) + rng.normal(size=(count, 8)))[..., None])
+
+    sizes = []
+    for _ in range(60):
+        paper = (mean(networks(theirs)), theirs)
+        sizes.append(with_pooled(mean, networks(ours), paper).size)
+    assert sizes.count("other size") <= 8  # 5%, and what chance adds
+    assert sizes.count("too few networks") == 0
+    few = with_pooled(mean, networks(16), (99.0, 1))
+    assert few.size == "too few networks"  # against one network, 40
+
+
+def test_numbers_that_are_the_same_are_of_one_size() -> None:
+    ones, most = np.ones((8, 1)), np.array([[0.0], *[[1.0]] * 7])
+    assert with_pooled(mean, [ones] * 64, (1.0, 5)).size == "same size"
+    half = [ones, most] * 32
+    for value in (1.0, 7 / 8):
+        assert with_pooled(mean, half, (value, 1)).size == "same size"
+    same = Bounds(1, 1)
+    for count in (5, 64):
+        assert with_several([same] * count, [same] * 5).size == "same size"
+    untold = with_several([Bounds(3, math.inf)] * 64, [Bounds(2, math.inf)] * 5)
+    assert untold.size == "too few networks"
+    assert with_one([same] * 64, Bounds(math.nan, math.nan), str).size == "too few networks"
+    assert Reported(values=(math.nan, 2.0)).bounds() == [Bounds(2, 2)]
+
+
+@pytest.mark.parametrize("wrong", [{"share": (6, 5)}, {"share": (-1, 5)}, {"pooled": (0.5, 0)}])
+def test_numbers_that_a_paper_cannot_have(wrong: dict[str, tuple[float, int]]) -> None:
+    with pytest.raises(UserError, match="give"):
+        Reported(**wrong)  # type: ignore[arg-type]
 
 
 def test_medians_of_times_cover_with_unfinished_runs() -> None:
@@ -100,8 +152,14 @@ def test_medians_of_times_cover_with_unfinished_runs() -> None:
     assert late.reached == 1
     assert "later" in late.show()
     assert kaplan_meier(bounds(np.arange(1.0, 6.0))).median == 3
+    # Between two looks: by the later one.
+    assert kaplan_meier([Bounds(0, 5)] * 3 + [Bounds(9, 9)]).median == 5
+    assert kaplan_meier([Bounds(10, 20)] * 5).reached == 5
     with pytest.raises(UserError, match="no times"):
         kaplan_meier([])
+    for wrong in (math.nan, math.inf):
+        with pytest.raises(UserError, match=r"leave out runs .* Bounds\(end, inf\)"):
+            kaplan_meier([Bounds(wrong, wrong), Bounds(1, 1)])
 
 
 def test_the_log_rank_test_sees_what_is_slower_and_errs_seldom() -> None:
@@ -114,6 +172,10 @@ def test_the_log_rank_test_sees_what_is_slower_and_errs_seldom() -> None:
     assert np.mean([p_of(1) < 0.05 for _ in range(300)]) < 0.09
     assert np.mean([p_of(4) < 0.05 for _ in range(100)]) > 0.7
     assert log_rank(bounds(np.array([3.0]), 2.0), bounds(np.array([4.0]), 2.0)) == 1
+    assert log_rank([Bounds(3, 3)] * 5, [Bounds(3, 3)] * 5) == 1
+    assert log_rank([Bounds(1, math.inf)] * 5, [Bounds(3, 3)] * 5) == 1
+    with pytest.raises(UserError, match="no times"):
+        log_rank([], [Bounds(3, math.inf)])
 
 
 def claim_of(*values: float, **more: object) -> Claim:
@@ -169,3 +231,8 @@ def test_what_is_not_drawn_is_decided_as_it_is() -> None:
     assert rule(0.5).verdict == "replicates"
     assert rule(2.0).verdict == "fails"
     assert rule(Bounds(0.5, math.inf)).verdict == "too few networks"
+    assert rule(None).verdict == "too few networks"
+    assert rule(math.nan).verdict == "too few networks"
+    claim = Claim("a", "b", rule, reported=Reported((0.2, 1.3)))
+    ((_, found),) = decide([claim], 0.5)  # type: ignore[arg-type]
+    assert found.beside["paper"].verdict == "fails"

@@ -5,12 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from populations import CROSSED, crossed, heads, independent
+from populations import CROSSED, crossed, heads, independent, nested, shared
 from scipy import stats
 
-from ih_jax.claims import Bounds, correlation, in_most, no_difference, variance_components, yes
+from ih_jax.claims import (
+    Bounds,
+    correlation,
+    in_most,
+    no_difference,
+    pooled,
+    variance_components,
+    yes,
+)
 from ih_jax.claims.components import Components
-from ih_jax.claims.intervals import of_median, of_rate, of_share, of_statistic
+from ih_jax.claims.intervals import of_median, of_rate, of_rows, of_share, of_statistic
 from ih_jax.claims.networks import Networks
 from ih_jax.claims.rules import verdict_of
 
@@ -99,6 +107,88 @@ def test_the_interval_of_a_median_covers_where_runs_are_cut_short() -> None:
     assert 0.93 < np.mean(inside) < 0.975
 
 
+def mean(samples: list[np.ndarray]) -> float:
+    return float(np.concatenate(samples).mean())
+
+
+@pytest.mark.parametrize(
+    ("keys", "weights", "draws"),
+    [
+        (nested(16, 4), 0.4, 0),
+        (nested(16, 4), 0.9, 0),
+        (nested(6, 4), 0.6, 0),
+        (CROSSED, 0.4, 0.1),
+        (CROSSED, 0.2, 0.4),
+    ],
+    ids=["nested", "of weights alone", "six weights", "crossed", "draws matter"],
+)
+def test_the_interval_of_a_median_and_of_a_mean_of_networks_that_share_their_parts(
+    keys: list[tuple[int, int, int]], weights: float, draws: float
+) -> None:
+    rng = np.random.default_rng(6)
+    medians, means = [], []
+    for trial in range(160):
+        drawn = shared(keys, weights, draws, rng)
+        low, high = of_median([Bounds(x, x) for x in drawn], keys)
+        assert low <= np.median(drawn) <= high
+        medians.append(low <= 0 <= high)
+        if trial < 60:
+            low, high = of_statistic(mean, list(drawn[:, None]), keys, resamples=400)
+            means.append(low <= 0 <= high)
+    assert 0.9 < np.mean(medians) < 0.995  # .95, and what chance adds
+    assert np.mean(means) > 0.86
+
+
+def test_two_initial_weights_are_too_few_however_many_networks_have_them() -> None:
+    keys, rng = nested(2, 8), np.random.default_rng(7)
+    drawn = shared(keys, 0.4, 0, rng)
+    assert of_statistic(mean, list(drawn[:, None]), keys) == (-np.inf, np.inf)
+    values = [Bounds(x, x) for x in drawn]
+    assert of_median(values, keys) == (drawn.min(), drawn.max())
+    rule = no_difference("difference", lambda results: results, -9, 9)
+    found = rule.judge(Networks(("init",), dict(zip(keys, values, strict=True))))
+    assert found.verdict == "too few networks"
+    assert "50% interval" in found.ours
+    seen = [True, True, False, False] * 4  # alike in both: no variance between them is seen
+    assert of_share(seen, nested(4, 4))[0] < 0.25
+    assert of_share(seen, nested(2, 8)) == pytest.approx((0, 1), abs=0.05)
+
+
+def test_one_network_that_differs_makes_nothing_surer() -> None:
+    yes, no = [True] * 64, [False, *[True] * 63]
+    assert of_share(no, CROSSED)[0] <= of_share(yes, CROSSED)[0]
+    other = of_share([not seen for seen in no], CROSSED)
+    assert other == pytest.approx([1 - end for end in reversed(of_share(no, CROSSED))])
+
+
+@pytest.mark.parametrize("networks", [5, 16, 64])
+def test_the_interval_of_a_share_of_heads(networks: int) -> None:
+    rng = np.random.default_rng(8)
+    keys = [(i,) for i in range(networks)]
+    for alike, truth in ((0, 0.95), (0.5, 0.9), (4, 0.5)):
+        inside = []
+        for _ in range(200):
+            own = rng.beta(truth / alike, (1 - truth) / alike, networks) if alike else truth
+            samples = list((rng.random((8, networks)) < own).astype(float).T[..., None])
+            low, high = of_rows(samples, keys)
+            assert low <= mean(samples) <= high
+            inside.append(low <= truth <= high)
+        assert np.mean(inside) > 0.91
+    all_ = of_rows([np.ones((8, 1))] * networks, keys)
+    assert all_ == pytest.approx(of_rate(networks, networks))  # as many as there are networks
+    rule = pooled("share of heads", lambda results: results, mean, 0.95)
+    found = rule.judge(independent([np.ones((8, 1))] * 5))
+    assert found.verdict == "too few networks"
+    assert found.interval == pytest.approx(of_rate(5, 5))
+
+
+def test_what_most_resamples_do_not_tell_is_not_known() -> None:
+    flat, told = np.zeros((8, 2)), np.stack([np.arange(8.0)] * 2, 1)
+    keys = [(i,) for i in range(16)]
+    assert of_statistic(correlation(), [flat] * 15 + [told], keys) == (-np.inf, np.inf)
+    assert of_statistic(mean, [told] * 4, keys[:4]) == (-np.inf, np.inf)  # four are too few
+
+
 @pytest.mark.parametrize("networks", [8, 16])
 def test_the_interval_of_a_correlation_over_heads(networks: int) -> None:
     rng = np.random.default_rng(3)
@@ -162,3 +252,15 @@ def test_variance_components_are_unbiased_and_their_intervals_cover() -> None:
         assert 0.93 < np.mean(inside) < 0.97
     nothing = [components_of(0, 0.3, rng).p["init"] < 0.05 for _ in range(400)]
     assert 0.03 < np.mean(nothing) < 0.08
+
+
+def test_nothing_that_varies_is_due_to_nothing() -> None:
+    for same in (1.0, 0.1):
+        found = variance_components(xr.DataArray(np.full((4, 3), same), dims=("init", "draw")))
+        assert found.p == {"init": 1.0, "draw": 1.0}
+        assert found.variance == {"init": 0.0, "draw": 0.0, "rest": 0.0}
+    rows = xr.DataArray(np.repeat([[0.1], [0.2], [0.4]], 4, 1), dims=("init", "draw"))
+    found = variance_components(rows)
+    assert found.p["draw"] == 1
+    assert found.interval["draw"] == (0, 0)
+    assert found.interval["init"] == (1, 1)

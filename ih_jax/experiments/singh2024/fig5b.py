@@ -38,6 +38,7 @@ from ih_jax.claims import (
     yes,
 )
 from ih_jax.claims.learning import learning_times
+from ih_jax.claims.timing import UNKNOWN
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, QUIET, short
 from ih_jax.experiments.singh2024 import known
@@ -67,9 +68,9 @@ def measure(options: Options, found: Found) -> xr.Dataset:
 def time_with(one: xr.Dataset, clamp: str) -> Bounds:
     """When one network with this clamp has learned; NaN where it diverged or was not run."""
     if clamp not in one["clamp"].values:
-        return Bounds(math.nan, math.nan)
+        return UNKNOWN
     if "diverged_at" in one and np.isfinite(float(one["diverged_at"].sel(clamp=clamp).squeeze())):
-        return Bounds(math.nan, math.nan)
+        return UNKNOWN
     return time_in(one.sel(clamp=[clamp]).squeeze(), "loss")
 
 
@@ -78,10 +79,10 @@ def times_as_long(slow: str, fast: str) -> Callable[[xr.Dataset], Bounds]:
     return lambda one: ratio(time_with(one, slow), time_with(one, fast))
 
 
-def in_order(one: xr.Dataset) -> bool | None:
-    """Whether layer1+copy < match < {copy, layer1} < none in one network."""
-    return every(
-        times_as_long(slow, fast)(one).more_than(1)
+def in_order(one: xr.Dataset) -> bool | Bounds | None:
+    """Whether layer1+copy < match < {copy, layer1} < none in one network; NaN as `time_with`."""
+    quotients = [
+        times_as_long(slow, fast)(one)
         for fast, slow in (
             ("layer1+copy", "match"),
             ("match", "copy"),
@@ -89,20 +90,23 @@ def in_order(one: xr.Dataset) -> bool | None:
             ("copy", "none"),
             ("layer1", "none"),
         )
-    )
+    ]
+    if not all(quotient.measured for quotient in quotients):
+        return UNKNOWN
+    return every(quotient.more_than(1) for quotient in quotients)
 
 
 def has_plateau(one: xr.Dataset, clamp: str) -> bool | None:
     """Whether one network's curve with this clamp has a plateau; None: cannot tell."""
-    if math.isnan(time_with(one, clamp).low):
-        return None
     curve = one["loss"].sel(clamp=clamp).squeeze()
     shape = plateau(curve["sequences"].values, curve.values)
     return shape.seen
 
 
-def removed(one: xr.Dataset) -> bool | None:
+def removed(one: xr.Dataset) -> bool | Bounds | None:
     """Whether there is a plateau without a clamp, and none with match or with layer1+copy."""
+    if not all(time_with(one, clamp).measured for clamp in ("none", "match", "layer1+copy")):
+        return UNKNOWN
     without = [has_plateau(one, clamp) for clamp in ("match", "layer1+copy")]
     return every([has_plateau(one, "none"), *(None if p is None else not p for p in without)])
 
