@@ -17,6 +17,9 @@ from ih_jax.model.layers import linear, norm
 from ih_jax.model.params import Attention, Block, Config
 
 BROADCAST_UP_TO = 16  # positions; longer sequences are faster through batched matrix products
+# Tokens, of all sequences: beyond, jaxlib 0.10.2 adds up broadcast products wrongly on a CPU unless
+# `platforms.CPU.short_options` are set, which programs of a user's own do not (jax-ml/jax#39103).
+ADDED_UP_TO = 32_768
 
 
 def matrices(config: Config, attention: Attention) -> list[Array]:
@@ -87,6 +90,6 @@ def mix(
     pattern: Float[Array, "H Tq Tk B"], v: Float[Array, "H E Tk B"]
 ) -> Float[Array, "H E Tq B"]:
     """z [H, E, Tq, B] from a pattern [H, Tq, Tk, B] and values [H, E, Tk, B]."""
-    if v.shape[2] <= BROADCAST_UP_TO:
+    if v.shape[2] <= BROADCAST_UP_TO and v.shape[2] * v.shape[3] <= ADDED_UP_TO:
         return jnp.sum(pattern[:, None] * v[:, :, None], axis=3)
     return jnp.einsum("hqkb,hekb->heqb", pattern, v)

@@ -20,6 +20,7 @@ Orbax notices a truncated file but not an altered one; the checksums do.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import logging
@@ -137,6 +138,22 @@ def _orbax() -> Iterator[ocp.Checkpointer]:
             log.removeFilter(_is_news)
 
 
+@contextlib.contextmanager
+def _plainly(path: Path) -> Iterator[Path]:
+    """A folder by a path that Orbax does not take for a pattern ("[v2]"), which it loses arrays of.
+
+    Through a link of another name, where it would.
+    """
+    if glob.escape(str(path)) == str(path) and str(path).isprintable():
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="ih_jax-") as folder:
+        link = Path(folder) / "part"
+        path.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path, target_is_directory=True)
+        yield link
+
+
 def _is_news(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.ERROR and "_SignalingThread" not in str(record.msg)
 
@@ -159,9 +176,8 @@ def save_part(path: Path, tree: Any, about: dict[str, Any]) -> None:
     with files.atomic(path) as temporary:
         try:
             if in_orbax:
-                with _orbax() as checkpointer:
-                    arrays = temporary.absolute() / "arrays"
-                    checkpointer.save(arrays, args=ocp.args.StandardSave(in_orbax))
+                with _orbax() as checkpointer, _plainly(temporary.absolute()) as plain:
+                    checkpointer.save(plain / "arrays", args=ocp.args.StandardSave(in_orbax))
         except Exception as error:
             # A full disk has many names in Orbax and tensorstore.
             raise OSError(f"{path} could not be written: {_reason(error)}") from None
@@ -191,10 +207,9 @@ def load_part(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         manifest = read_manifest(path)
         leaves = _scores_of(path)
         if set(manifest.checksums) - set(leaves):
-            with _orbax() as checkpointer:
-                arrays = path.absolute() / "arrays"
-                _check_sizes(checkpointer.metadata(arrays), path)
-                found = checkpointer.restore(arrays)
+            with _orbax() as checkpointer, _plainly(path.absolute()) as plain:
+                _check_sizes(checkpointer.metadata(plain / "arrays"), path)
+                found = checkpointer.restore(plain / "arrays")
             leaves |= {name: np.asarray(value) for name, value in found.items()}
     except Damaged:
         raise

@@ -74,8 +74,9 @@ def run_options(**changed: Any) -> RunOptions:
 
 def write_checkpoint(path: Path, seen: int, params: ih.Params, **options: Any) -> None:
     """Records as that code leaves them: scalars of the model among its arrays, then moments."""
-    named = arrays_from_params(params)
-    arrays = [np.asarray(named[name]) for name in names_of(run_options(**options))]
+    named, names = arrays_from_params(params), names_of(run_options(**options))
+    arrays = [np.asarray(named[name]) for name in names]
+    c = params.config
     with open(path, "wb") as file:
 
         def put(record: Any) -> None:
@@ -83,7 +84,10 @@ def write_checkpoint(path: Path, seen: int, params: ih.Params, **options: Any) -
 
         put(seen)
         put(8)  # the width, among the model's fields
-        for array in arrays:
+        for name, array in zip(names, arrays, strict=True):
+            if name.endswith("qkv.weight"):
+                for flag in (c.heads, True, c.positions == "rope", 1e4, c.d_head**-0.5):
+                    put(flag)
             put(array)
             put(False)
             put(0.0)
@@ -259,7 +263,13 @@ def declares_more(run: Path) -> None:
         (pipe("checkpoints/00000000640.eqx"), "is a pipe"),
         (pipe("log.h5"), "is a pipe"),
         (logs(eval_iter=[0, 640, 320]), "eval_iter is not in order"),
-        (logs(eval_iter=[0, 320, 320]), "eval_iter is not in order"),
+        (says(model_output_classes=12), r"model_output_classes is 12, .* has 5 labels"),
+        (says(sin_time=30.0), "sin_time is 30: rope and sinusoidal positions"),
+        (says(num_heads=4), r"num_heads is 2, 4 by config.json: give config.json what"),
+        (says(pos_embedding_type="sinusoidal"), r"rope among its positions is True, False by"),
+        (says(class_split=[6, 2, 3]), r"12 classes, .* is \[6, 2, 3\], 11 in all"),
+        (says(exemplar_split=[1, 4, 0]), r"3 exemplars, .* is \[1, 4, 0\], 5 in all"),
+        (says(train_iters=320), r"not at steps of train_bs \(32\) up to train_iters \(320\)"),
         (logs(eval_iter=[0.0, np.nan, 640.0]), "no whole numbers"),
         (logs(eval_iter=h5py.Empty("i8")), "is an empty dataset"),
         (logs(fsl_train=np.ones(3)), "fsl_train/loss is inside a dataset"),
@@ -282,6 +292,30 @@ def test_what_does_not_fit_is_refused_in_one_line(
         import_run(run, data, None, tmp_path / "out")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_beside_a_run_or_twice_in_its_log_does_no_harm(
+    run: Path, data: Path, tmp_path: Path
+) -> None:
+    (run / "checkpoints" / "._00000000640.eqx").write_bytes(b"macOS")
+    with h5py.File(run / "log.h5", "a") as log:  # a resumed run looks again where it begins
+        for name in log["fsl_train"]:
+            rows = log[f"fsl_train/{name}"][()]
+            del log[f"fsl_train/{name}"], log[f"fsl_val_rl/{name}"]
+            log[f"fsl_train/{name}"] = rows[[0, 0, 1, 2]]
+        del log["eval_iter"]
+        log["eval_iter"] = [0, 320, 320, 640]
+        last = log["fsl_train/loss"][2].mean()
+    found = import_run(run, data, None, tmp_path / "out").results["loss"].squeeze()
+    assert found["sequences"].values.tolist() == [0, 320, 640]
+    assert found.sel(sequences=320) == pytest.approx(float(last), rel=1e-5)
+
+
+def test_a_log_that_says_nothing_is_none(run: Path, data: Path, tmp_path: Path) -> None:
+    with h5py.File(run / "log.h5", "a") as log:
+        del log["fsl_train"], log["fsl_val_rl"]
+    assert read(run).scores is None
+    assert np.isfinite(import_run(run, data, None, tmp_path / "out").results["loss"]).all()
 
 
 def test_other_features_and_full_folders_are_refused(run: Path, data: Path, tmp_path: Path) -> None:

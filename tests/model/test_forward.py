@@ -325,3 +325,18 @@ def test_two_pulses_on_one_head_each_have_their_time() -> None:
             same(pattern[:, 1], look(params, batch).pattern[0][:, 1])
         else:
             same(pattern[:, 1, 4, 3], np.full(6, share))
+
+
+@pytest.mark.parametrize("pairs", [2, 4])
+def test_a_large_batch_in_a_program_of_ones_own_is_the_same(pairs: int) -> None:
+    # jaxlib 0.10.2 adds up some fused products wrongly beyond 32,768 tokens (jax-ml/jax#39103).
+    config = Config(features=6, labels=5, d_model=8, heads=2)
+    params, random = init(jax.random.key(0), config), np.random.default_rng(0)
+    count = 33_000 // (2 * pairs - 1) + 1
+    exemplars = random.normal(size=(count, pairs, 6)).astype(np.float32)
+    batch = Batch.of(jnp.asarray(exemplars), jnp.asarray(random.integers(0, 5, (count, pairs))))
+
+    def logits(batch: Batch) -> jax.Array:
+        return apply(params, batch, rows="query").logits
+
+    np.testing.assert_allclose(jax.jit(logits)(batch), logits(batch), atol=1e-5)

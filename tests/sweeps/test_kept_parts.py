@@ -28,3 +28,15 @@ def test_what_was_read_last_is_kept(tmp_path, monkeypatch) -> None:
         np.testing.assert_array_equal(found.W_U, params.W_U + step)
     assert read == ["part-0000", "part-0001", "part-0002", "part-0001"]
     assert parts.bytes == 2 * one
+
+
+def test_a_folder_whose_name_is_a_pattern_keeps_its_weights(tmp_path) -> None:
+    params = init(jax.random.key(0), CONFIG)
+    weights = jax.tree.map(lambda leaf: np.asarray(leaf)[None, None], params)
+    about = {"steps": [0], "score_steps": [], "diverged": [-1], "runs": [0]}
+    for name in ("br [v2]", "all*", "why?"):
+        path = store.part_path(tmp_path / name, 0, 0)
+        store.save_part(path, {"params": weights}, about)
+        found, _ = store.load_part(path)
+        np.testing.assert_array_equal(found["params.W_U"], weights.W_U)
+        assert sorted(each.name for each in path.parent.iterdir()) == ["part-0000"]

@@ -26,6 +26,9 @@ def described(o: RunOptions, elsewhere: bool = False) -> tuple[EvaluationSet, ..
     found = []
     names = o.pe_names or []
     for i, name in enumerate(names):
+        classes, exemplars = (
+            each_of(chosen, i, "train") for chosen in (o.pe_classes, o.pe_exemplars)
+        )
         relabel = each_of(o.pe_fs_relabel_scheme, i, "train" if o.fs_relabel else "None")
         if each_of(o.pe_context_len, i, o.pairs) != o.pairs:
             continue
@@ -35,8 +38,8 @@ def described(o: RunOptions, elsewhere: bool = False) -> tuple[EvaluationSet, ..
         found.append(
             EvaluationSet(
                 name,
-                each_of(o.pe_classes, i, "train"),
-                each_of(o.pe_exemplars, i, "train"),
+                classes,
+                exemplars,
                 pairs,
                 context=Burst(
                     each_of(o.pe_burstiness, i, 1),
@@ -49,8 +52,8 @@ def described(o: RunOptions, elsewhere: bool = False) -> tuple[EvaluationSet, ..
                 matched_exemplars=bool(o.match_query_and_distractors),
                 noise=float(each_of(o.pe_noise_scale, i, o.noise_scale_train or 0.0)),
                 uniform=True,
-                first_classes=o.class_split[0] if elsewhere else None,
-                first_exemplars=o.exemplar_split[0] if elsewhere else None,
+                first_classes=o.class_split[0] if elsewhere and classes == "train" else None,
+                first_exemplars=o.exemplar_split[0] if elsewhere and exemplars == "train" else None,
             )
         )
     return tuple(found)

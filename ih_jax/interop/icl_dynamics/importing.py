@@ -68,16 +68,36 @@ def write(
             f"{data.name} has {data.features} features, the run's weights take "
             f"{run.config.features}: give the features that it was trained on"
         )
+    for what, split, shares, there in (
+        ("classes", "class_split", run.options.class_split, data.classes),
+        ("exemplars", "exemplar_split", run.options.exemplar_split, data.exemplars),
+    ):
+        if sum(shares) != there:
+            raise UserError(
+                f"{data.name} has {there:,} {what}, and {split} of the run is {list(shares)}, "
+                f"{sum(shares):,} in all: give the features that it was trained on"
+            )
     if paths.is_there(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty: give a new folder with --out")
     studies = {each: study_of(run, data, each) for each in get_args(Generator)}
-    split = split_of(run, studies, label_generator)
-    study = studies[split.generator]
+    known = split_of(run, studies, label_generator)
+    study = studies[known.generator]
     study.check()
     with store.new_folder(folder):
         pass
-    with files.atomic(folder) as temporary:
-        _write(run, study, split._asdict(), temporary)
+    try:
+        with files.atomic(folder) as temporary:
+            _write(run, study, known._asdict(), temporary)
+    except BaseException as error:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        if isinstance(error, store.Damaged):
+            raise UserError(
+                f"the run {run.name!r}: checkpoints or rows of log.h5 are not at steps of train_bs "
+                f"({run.options.train_bs}) up to train_iters ({run.options.train_iters:,}): give "
+                "config.json those that it was trained with"
+            ) from None
+        raise
     return Trajectories(folder, study)
 
 
@@ -156,7 +176,6 @@ def task_of(o: RunOptions, data: Features, sets: Sequence[EvaluationSet] = ()) -
         exemplars=exemplars,
         val_exemplars=val,
         labels=o.labels,
-        labels_of_program=None if o.logits == o.labels else o.logits,
         label_pair_shares=o.fs_relabel_split or (1, 0, 0),
         scheme=scheme,
         label_split=o.fs_relabel_split_seed,

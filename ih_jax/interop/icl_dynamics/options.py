@@ -118,7 +118,7 @@ class RunOptions(msgspec.Struct, frozen=True):
 
     @property
     def logits(self) -> int:
-        """C, the network's outputs: labels, or more than are used."""
+        """C, the network's outputs."""
         return self.model_output_classes or self.labels
 
 
@@ -215,9 +215,15 @@ def _check_together(o: RunOptions, where: str) -> None:
                 f"{where}: {field} has {len(given)} entries: give {len(names)}, one for each of "
                 "pe_names"
             )
-    if o.positions == "sinusoidal" and o.sin_time != SIN_TIME:
+    if o.positions in ("sinusoidal", "rope") and o.sin_time != SIN_TIME:
         raise UserError(
-            f"{where}: sin_time is {o.sin_time:g}: sinusoidal positions of {SIN_TIME:g} are read"
+            f"{where}: sin_time is {o.sin_time:g}: rope and sinusoidal positions of {SIN_TIME:g} "
+            "are read"
+        )
+    if o.logits != o.labels:
+        raise UserError(
+            f"{where}: model_output_classes is {o.logits}, and training has {o.labels} labels: "
+            "networks whose outputs are their labels are read"
         )
     components = len(o.pt_burstiness or [1])
     for name in ("mixing_coeffs", "pt_distract", "pt_no_support", "pt_unique_rest"):

@@ -8,6 +8,7 @@ pickle is read: records of objects are refused.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,7 +23,7 @@ from ih_jax.data.evaluations import EVALUATION_SETS, STRATEGIES, EvaluationSet
 from ih_jax.errors import UserError
 from ih_jax.interop.icl_dynamics import evaluators
 from ih_jax.interop.icl_dynamics.clamps import clamp_from_options
-from ih_jax.interop.icl_dynamics.options import RunOptions, read_run_options
+from ih_jax.interop.icl_dynamics.options import SIN_TIME, RunOptions, read_run_options
 from ih_jax.interop.icl_dynamics.weights import (
     bytes_of,
     count_of,
@@ -60,7 +61,7 @@ def read(folder: str | Path) -> AuthorsRun:
     """
     folder = Path(folder)
     options, clamp_options, recorded = read_run_options(folder / "config.json")
-    files = sorted((folder / "checkpoints").glob("*.eqx"))
+    files = sorted((folder / "checkpoints").glob("[!.]*.eqx"))  # not those that macOS adds
     if not files:
         raise UserError(f"{folder}/checkpoints holds no .eqx file: give the folder of one run")
     translation = clamp_from_options(clamp_options, options.depth)
@@ -87,6 +88,8 @@ def read(folder: str | Path) -> AuthorsRun:
     loaded = list(_loaded(folder, options))
     names = [name for each in (options, *loaded) for name in each.pe_names or []]
     scores = read_log(log, names) if log.exists() or log.is_symlink() else None
+    if scores is not None and not _with_losses(scores):
+        scores = None  # a log that says nothing
     name = options.run or folder.resolve().name
     sets = evaluators.of_run(options, loaded, [] if scores is None else _with_losses(scores))
     return AuthorsRun(name, options, recorded, config, translation.clamp, checkpoints, scores, sets)
@@ -97,7 +100,8 @@ def _loaded(folder: Path, options: RunOptions) -> Iterator[RunOptions]:
     for file in options.load_eval_data or []:
         config = folder.resolve().parent / PurePosixPath(file).parent.name / "config.json"
         if PurePosixPath(file).parent.name not in ("", ".", "..") and config.exists():
-            yield read_run_options(config)[0]
+            with contextlib.suppress(UserError):  # a run that is not asked for
+                yield read_run_options(config)[0]
 
 
 def _with_losses(scores: xr.Dataset) -> list[str]:
@@ -133,6 +137,7 @@ def read_checkpoint(file: Path, options: RunOptions) -> tuple[int, Params]:
                 f"{file}: {name} has shape {list(named[name].shape)}, {list(shape)} by config.json"
             )
         gate.finite(named[name], f"{file}: {name}")
+    _check_flags(records, options, file)
     # What follows are the optimiser's moments, whole copies of the weights, or the file is another.
     rest = [array.shape for array in arrays[count:]]
     own = [array.shape for array in arrays[:count]]
@@ -142,6 +147,32 @@ def read_checkpoint(file: Path, options: RunOptions) -> tuple[int, Params]:
             "optimiser: is it of this config.json?"
         )
     return int(records[0]), params_from_arrays(named, config)
+
+
+def _check_flags(records: Sequence[np.ndarray], o: RunOptions, file: Path) -> None:
+    """Raises UserError where a checkpoint's numbers and flags are not those of config.json.
+
+    Before the matrix of queries, keys and values stand heads, causal, rope, sin_time and a scale. A
+    run that continues another has the model of that one's config.json, not of its own.
+    """
+    kinds = "ibbff"
+    shape = (3 * o.d_model, o.d_model)
+    at = next((i for i, record in enumerate(records) if record.shape == shape), 0)
+    flags = records[max(at - len(kinds), 0) : at]
+    if "".join(flag.dtype.kind for flag in flags) != kinds or any(flag.ndim for flag in flags):
+        return
+    heads, causal, rope, time, _ = (flag.item() for flag in flags)
+    for name, found, said in (
+        ("num_heads", heads, o.num_heads),
+        ("not_causal", not causal, False),
+        ("rope among its positions", rope, o.positions == "rope"),
+        ("sin_time", time if rope else SIN_TIME, SIN_TIME),
+    ):
+        if found != said:
+            raise UserError(
+                f"{file}: {name} is {found}, {said} by config.json: give config.json what the "
+                "network has (of a run that continues another, what that one's says)"
+            )
 
 
 def _config_of(
@@ -187,8 +218,11 @@ def read_log(file: Path, sets: Sequence[str] = ()) -> xr.Dataset:
             seen = array_files.hdf5_array(log, "eval_iter")
             if seen.ndim != 1 or seen.dtype.kind not in "iu" or not len(seen):
                 raise UserError(f"{file}: eval_iter has no whole numbers of sequences")
-            if seen[0] < 0 or (seen[1:] <= seen[:-1]).any():
-                raise UserError(f"{file}: eval_iter is not in order, or has a number twice")
+            if seen[0] < 0 or (seen[1:] < seen[:-1]).any():
+                raise UserError(
+                    f"{file}: eval_iter is not in order: without log.h5 the run is read, too"
+                )
+            last = np.append(seen[1:] > seen[:-1], True)
             others = [n for n in (*STRATEGIES, *sets) if array_files.hdf5_has(log, f"{n}/loss")]
             names = list(dict.fromkeys((*(each.name for each in EVALUATION_SETS), *others)))
             values = {metric: np.full((len(seen), len(names)), np.nan) for metric in METRICS}
@@ -203,6 +237,8 @@ def read_log(file: Path, sets: Sequence[str] = ()) -> xr.Dataset:
                             f"dimension must be eval_iter's, {len(seen)}"
                         )
                     values[metric][:, column] = recorded.reshape(len(seen), -1).mean(1)
+            values = {metric: each[last] for metric, each in values.items()}
+            seen = seen[last]
     except UserError:
         raise
     except Exception as error:  # h5py and HDF5 raise many kinds for damaged files
