@@ -51,6 +51,9 @@ class Bounds(NamedTuple):
         return f">{form(self.low)}" if self.low not in (0, -math.inf) else "unknown"
 
 
+UNMEASURED = Bounds(math.nan, math.nan)
+
+
 class Effect(NamedTuple):
     """A number over networks: the median, and an interval of it (`intervals.of_median`)."""
 
@@ -94,7 +97,7 @@ def ratio(a: Bounds, b: Bounds) -> Bounds:
     NaN where either is; where both may be 0, or neither may ever be reached, from 0 to infinity.
     """
     if not (a.measured and b.measured):
-        return Bounds(math.nan, math.nan)
+        return UNMEASURED
     low, high = _quotient(a.low, b.high), _quotient(a.high, b.low)
     return Bounds(0.0 if math.isnan(low) else low, math.inf if math.isnan(high) else high)
 
@@ -108,11 +111,11 @@ def _quotient(a: float, b: float) -> float:
 def median(values: Sequence[Bounds]) -> Bounds:
     """The median: known if fewer than half are censored, NaN if there are no values."""
     if not values:
-        return Bounds(math.nan, math.nan)
+        return UNMEASURED
     # Of an even number the mean of the middle two, so one infinite bound makes it infinite.
     lows, highs = (np.sort(ends) for ends in zip(*values, strict=True))
     if np.isnan([lows[-1], highs[-1]]).any():
-        return Bounds(math.nan, math.nan)
+        return UNMEASURED
     two = slice((len(values) - 1) // 2, len(values) // 2 + 1)
     low, high = lows[two], highs[two]
     return Bounds(

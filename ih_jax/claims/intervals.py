@@ -6,10 +6,10 @@ either: there the pigeonhole bootstrap (Owen 2007, "The pigeonhole bootstrap") r
 weights and draws, each on its own, which errs on the wide side. Where the parts that the variance
 comes from have few values, its percentiles are taken further out.
 
-No interval of a median or a pooled number is called one on fewer than FEWEST networks, or values of
-the part that has most. A part of few values that matters much is known badly: where 9/10 of the
-variance are due to 4 draws, the 95% intervals of 16 x 4 networks cover .9, those of a rate of .8
-cover .78, since all networks then often agree.
+A pooled number has an interval from FEWEST networks on, or values of the part that has most of
+them; a median of fewer has its least and its greatest value. A part of few values that matters much
+is known badly: where 9/10 of the variance are due to 4 draws, the 95% intervals of 16 x 4 networks
+cover .9, those of a rate of .8 cover .78, since all networks then often agree.
 
 Coverage of all of these is simulated in tests/claims/test_coverage.py.
 """
@@ -83,6 +83,11 @@ def of_rows(
 
     As `of_share`; the heads of one network, too, share what it is like. Where all agree, or nearly,
     resampling would have no width.
+
+    Args:
+        samples: of each network, [heads] or [heads, 1].
+        networks: what each shares.
+        confidence: of the interval.
     """
     which = np.repeat(np.arange(len(samples)), [len(sample) for sample in samples])
     return _of_mean(np.concatenate([s.ravel() for s in samples]), networks, which, confidence)

@@ -298,9 +298,10 @@ def _outcome(so: bool | None) -> bool | None:
 
 
 def _is_share(samples: Sequence[NDArray[np.float64]], value: float) -> bool:
-    """Whether a pooled number is the share of ones among zeros and ones."""
-    rows = np.concatenate([sample.ravel() for sample in samples])
-    return bool(np.isin(rows, (0, 1)).all()) and math.isclose(value, rows.mean(), abs_tol=1e-12)
+    """Whether a pooled number is the share of ones in one column of zeros and ones."""
+    rows = np.concatenate(samples)
+    share = rows.size == len(rows) and bool(np.isin(rows, (0, 1)).all())
+    return share and math.isclose(value, rows.mean(), abs_tol=1e-12)
 
 
 def _middle(value: Bounds) -> float | None:

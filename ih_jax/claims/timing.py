@@ -7,24 +7,19 @@ out.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import xarray as xr
 
-from ih_jax.claims.bounds import Bounds, every, ratio
+from ih_jax.claims.bounds import UNMEASURED, Bounds, every, ratio
 from ih_jax.claims.learning import LEARNED, plateau, time_of
 from ih_jax.claims.networks import Measure, of_networks
-
-UNKNOWN = Bounds(math.nan, math.nan)
 
 
 def times_as_long(slow: str, fast: str, level: float = LEARNED) -> Measure:
     """How many times as long one clamp takes as another to a loss below `level`, by network."""
 
     def value(network: xr.Dataset) -> Bounds:
-        a, b = time_with(network, slow, level), time_with(network, fast, level)
-        return UNKNOWN if math.isnan(a.low + b.low) else ratio(a, b)
+        return ratio(time_with(network, slow, level), time_with(network, fast, level))
 
     return of_networks(value)
 
@@ -38,8 +33,8 @@ def in_order(*pairs: tuple[str, str], level: float = LEARNED) -> Measure:
     def value(network: xr.Dataset) -> bool | Bounds | None:
         names = {name for pair in pairs for name in pair}
         times = {name: time_with(network, name, level) for name in names}
-        if any(math.isnan(time.low) for time in times.values()):
-            return UNKNOWN
+        if not all(time.measured for time in times.values()):
+            return UNMEASURED
         return every(ratio(times[slow], times[fast]).more_than(1) for fast, slow in pairs)
 
     return of_networks(value)
@@ -49,8 +44,8 @@ def has_plateau(clamp: str, level: float = LEARNED) -> Measure:
     """Whether a clamp's learning curve has a plateau (`learning.plateau`), by network."""
 
     def value(network: xr.Dataset) -> bool | Bounds | None:
-        if math.isnan(time_with(network, clamp, level).low):
-            return UNKNOWN
+        if not time_with(network, clamp, level).measured:
+            return UNMEASURED
         curve = network["loss"].sel(clamp=clamp).squeeze()
         found = plateau(curve["sequences"].values, curve.values, level)
         return found.seen
@@ -61,6 +56,6 @@ def has_plateau(clamp: str, level: float = LEARNED) -> Measure:
 def time_with(network: xr.Dataset, clamp: str, level: float = LEARNED) -> Bounds:
     """When one network with this clamp learned; NaN where it diverged or was not run."""
     if clamp not in network["clamp"].values:
-        return UNKNOWN
+        return UNMEASURED
     own = network[["loss", "diverged_at"]].sel(clamp=clamp).squeeze()
-    return UNKNOWN if np.isfinite(own["diverged_at"]) else time_of(own["loss"], level)
+    return UNMEASURED if np.isfinite(own["diverged_at"]) else time_of(own["loss"], level)

@@ -33,9 +33,8 @@ TO_READ = (
     "where the interval contains one half and is narrower than .3; else there are *too few "
     "networks*. What is pooled over heads is judged by its own interval, networks resampled (a "
     "share of heads by that of a rate), and that something makes no difference by a margin stated "
-    "before. n is the number of networks "
-    "that the paper shows. *Same size*: the paper's numbers are such as ours give. Each "
-    "statement, its rule and its estimand stand on its figure's page."
+    "before. n is the number of networks that the paper shows. *Same size*: the paper's numbers "
+    "are such as ours give. Each statement, its rule and its estimand stand on its figure's page."
 )
 INTERVALS = (
     "Intervals of a rate are mid-P, Clopper and Pearson's with half the probability of what was "

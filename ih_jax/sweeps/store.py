@@ -149,7 +149,6 @@ def _plainly(path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="ih_jax-") as folder:
         link = Path(folder) / "part"
-        path.mkdir(parents=True, exist_ok=True)
         link.symlink_to(path, target_is_directory=True)
         yield link
 
@@ -174,6 +173,7 @@ def save_part(path: Path, tree: Any, about: dict[str, Any]) -> None:
         "checksums": {name: _checksum(leaf) for name, leaf in leaves.items()},
     }
     with files.atomic(path) as temporary:
+        temporary.mkdir()
         try:
             if in_orbax:
                 with _orbax() as checkpointer, _plainly(temporary.absolute()) as plain:
@@ -181,7 +181,6 @@ def save_part(path: Path, tree: Any, about: dict[str, Any]) -> None:
         except Exception as error:
             # A full disk has many names in Orbax and tensorstore.
             raise OSError(f"{path} could not be written: {_reason(error)}") from None
-        temporary.mkdir(exist_ok=True)
         if SCORES in leaves:
             np.save(temporary / f"{SCORES}.npy", leaves[SCORES])
         (temporary / "manifest.json").write_text(json.dumps(manifest))

@@ -27,6 +27,11 @@ def crossed(rate: float, weights: float, draws: float, rng: np.random.Generator)
     return [bool(x) for x in stats.norm.ppf(rate) + own + drawn + noise > 0]
 
 
+def mean(samples: list[np.ndarray]) -> float:
+    """Over all heads of some networks."""
+    return float(np.concatenate(samples).mean())
+
+
 def nested(values: int, networks: int) -> list[tuple[int, int, int]]:
     """Keys of so many initial weights, each with so many draws of its own."""
     return [(i, i // networks, i) for i in range(values * networks)]

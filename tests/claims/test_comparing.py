@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import xarray as xr
-from populations import independent
+from populations import independent, mean
 from scipy import stats
 
 from ih_jax.claims import (
@@ -94,10 +94,6 @@ def test_a_pooled_number_is_compared_with_as_many_networks_of_ours() -> None:
     ):
         assert nothing.size == "too few networks"
         assert math.isnan(nothing.p)
-
-
-def mean(samples: list[np.ndarray]) -> float:
-    return float(np.concatenate(samples).mean())
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [(1, 40), (5, 16), (5, 40)])

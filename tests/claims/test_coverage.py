@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
-from populations import CROSSED, crossed, heads, independent, nested, shared
+from populations import CROSSED, crossed, heads, independent, mean, nested, shared
 from scipy import stats
 
 from ih_jax.claims import (
@@ -105,10 +105,6 @@ def test_the_interval_of_a_median_covers_where_runs_are_cut_short() -> None:
         low, high = of_median(cut)
         inside.append(low <= np.log(2) <= high)
     assert 0.93 < np.mean(inside) < 0.975
-
-
-def mean(samples: list[np.ndarray]) -> float:
-    return float(np.concatenate(samples).mean())
 
 
 @pytest.mark.parametrize(

@@ -266,7 +266,7 @@ def declares_more(run: Path) -> None:
         (says(model_output_classes=12), r"model_output_classes is 12, .* has 5 labels"),
         (says(sin_time=30.0), "sin_time is 30: rope and sinusoidal positions"),
         (says(num_heads=4), r"num_heads is 2, 4 by config.json: give config.json what"),
-        (says(pos_embedding_type="sinusoidal"), r"rope among its positions is True, False by"),
+        (says(pos_embedding_type="sinusoidal"), r"rope of pos_embedding_type is True, False by"),
         (says(class_split=[6, 2, 3]), r"12 classes, .* is \[6, 2, 3\], 11 in all"),
         (says(exemplar_split=[1, 4, 0]), r"3 exemplars, .* is \[1, 4, 0\], 5 in all"),
         (says(train_iters=320), r"not at steps of train_bs \(32\) up to train_iters \(320\)"),

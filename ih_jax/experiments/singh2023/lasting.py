@@ -31,6 +31,7 @@ from ih_jax.claims import (
     ratio,
     yes,
 )
+from ih_jax.claims.bounds import UNMEASURED
 from ih_jax.experiments.base import Experiment, Found, Options, Table, Training
 from ih_jax.experiments.drawing import curves, tidy
 from ih_jax.experiments.singh2025 import runs, trainings
@@ -96,7 +97,7 @@ def leaves(one: xr.Dataset, run: str) -> Bounds:
     answered as the context says; beyond the end if there is none.
     """
     if not won(run)(one):
-        return Bounds(math.nan, math.nan)
+        return UNMEASURED
     curve, seen = flipped(one, run), one["sequences"].values
     best = int(np.nanargmax(curve))
     return first_at(seen[best:], curve[best:] < 0.5)
@@ -108,7 +109,7 @@ def later(run: str, than: str) -> Callable[[xr.Dataset], Bounds]:
     def value(one: xr.Dataset) -> Bounds:
         times = leaves(one, run), leaves(one, than)
         if any(math.isnan(time.low) for time in times):
-            return Bounds(math.nan, math.nan)
+            return UNMEASURED
         return ratio(*times)
 
     return value

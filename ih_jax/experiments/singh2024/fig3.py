@@ -27,6 +27,7 @@ from ih_jax.claims import (
     time_of,
     yes,
 )
+from ih_jax.claims.bounds import UNMEASURED
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import HEAD_COLOURS, chance, curves, over_sequences, strip, tidy
 from ih_jax.experiments.looking import along, probe
@@ -99,12 +100,12 @@ def _emerges(one: xr.Dataset) -> Bounds:
     end, n = float(strength[-1]), strength["checkpoint"].values
     above = np.flatnonzero(strength.values > end / 2)
     if not len(above) or above[0] == 0:
-        return Bounds(math.nan, math.nan)
+        return UNMEASURED
     i = int(above[0])
     a, b = (float(strength[j]) for j in (i - 1, i))
     half = float(n[i - 1] + (end / 2 - a) / (b - a) * (n[i] - n[i - 1]))
     fall = _time_to(one, HALF_WAY)
-    return ratio(Bounds(half, half), fall) if fall.high < math.inf else Bounds(math.nan, math.nan)
+    return ratio(Bounds(half, half), fall) if fall.high < math.inf else UNMEASURED
 
 
 def strongest_half_way(one: xr.Dataset) -> bool | None:
@@ -126,7 +127,7 @@ def _relabelled_later(one: xr.Dataset) -> Bounds:
         time_in(one, "eval_loss", "eval_sequences", set=name)
         for name in ("fsl_val_rl", "fsl_train")
     )
-    return ratio(late, early) if early.high < math.inf else Bounds(math.nan, math.nan)
+    return ratio(late, early) if early.high < math.inf else UNMEASURED
 
 
 def _accuracy(one: xr.Dataset) -> float:

@@ -37,8 +37,8 @@ from ih_jax.claims import (
     thousands,
     yes,
 )
-from ih_jax.claims.learning import learning_times
-from ih_jax.claims.timing import UNKNOWN
+from ih_jax.claims.bounds import UNMEASURED
+from ih_jax.claims.learning import Plateau, learning_times
 from ih_jax.experiments.base import Experiment, Found, Options, Table
 from ih_jax.experiments.drawing import FAINT, QUIET, short
 from ih_jax.experiments.singh2024 import known
@@ -68,9 +68,9 @@ def measure(options: Options, found: Found) -> xr.Dataset:
 def time_with(one: xr.Dataset, clamp: str) -> Bounds:
     """When one network with this clamp has learned; NaN where it diverged or was not run."""
     if clamp not in one["clamp"].values:
-        return UNKNOWN
+        return UNMEASURED
     if "diverged_at" in one and np.isfinite(float(one["diverged_at"].sel(clamp=clamp).squeeze())):
-        return UNKNOWN
+        return UNMEASURED
     return time_in(one.sel(clamp=[clamp]).squeeze(), "loss")
 
 
@@ -92,23 +92,22 @@ def in_order(one: xr.Dataset) -> bool | Bounds | None:
         )
     ]
     if not all(quotient.measured for quotient in quotients):
-        return UNKNOWN
+        return UNMEASURED
     return every(quotient.more_than(1) for quotient in quotients)
-
-
-def has_plateau(one: xr.Dataset, clamp: str) -> bool | None:
-    """Whether one network's curve with this clamp has a plateau; None: cannot tell."""
-    curve = one["loss"].sel(clamp=clamp).squeeze()
-    shape = plateau(curve["sequences"].values, curve.values)
-    return shape.seen
 
 
 def removed(one: xr.Dataset) -> bool | Bounds | None:
     """Whether there is a plateau without a clamp, and none with match or with layer1+copy."""
-    if not all(time_with(one, clamp).measured for clamp in ("none", "match", "layer1+copy")):
-        return UNKNOWN
-    without = [has_plateau(one, clamp) for clamp in ("match", "layer1+copy")]
-    return every([has_plateau(one, "none"), *(None if p is None else not p for p in without)])
+    names = ("none", "match", "layer1+copy")
+    if not all(time_with(one, clamp).measured for clamp in names):
+        return UNMEASURED
+    free, match, both = (_plateau(one, clamp) for clamp in names)
+    return every([free.seen, match.absent, both.absent])
+
+
+def _plateau(one: xr.Dataset, clamp: str) -> Plateau:
+    curve = one["loss"].sel(clamp=clamp).squeeze()
+    return plateau(curve["sequences"].values, curve.values)
 
 
 TABLE = clamped()

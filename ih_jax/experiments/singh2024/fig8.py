@@ -79,12 +79,7 @@ def _time(one: xr.Dataset, name: str) -> Bounds:
 
 def times_as_long(slow: str, fast: str) -> Callable[[xr.Dataset], Bounds]:
     """time(slow) / time(fast) in one network; unknown where neither is known."""
-
-    def value(one: xr.Dataset) -> Bounds:
-        a, b = _time(one, slow), _time(one, fast)
-        return Bounds(0.0, math.inf) if math.inf == a.high == b.high else ratio(a, b)
-
-    return value
+    return lambda one: ratio(_time(one, slow), _time(one, fast))
 
 
 def _claim(

@@ -26,9 +26,8 @@ def described(o: RunOptions, elsewhere: bool = False) -> tuple[EvaluationSet, ..
     found = []
     names = o.pe_names or []
     for i, name in enumerate(names):
-        classes, exemplars = (
-            each_of(chosen, i, "train") for chosen in (o.pe_classes, o.pe_exemplars)
-        )
+        classes: str = each_of(o.pe_classes, i, "train")
+        exemplars: str = each_of(o.pe_exemplars, i, "train")
         relabel = each_of(o.pe_fs_relabel_scheme, i, "train" if o.fs_relabel else "None")
         if each_of(o.pe_context_len, i, o.pairs) != o.pairs:
             continue

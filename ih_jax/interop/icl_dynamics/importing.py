@@ -83,21 +83,15 @@ def write(
     known = split_of(run, studies, label_generator)
     study = studies[known.generator]
     study.check()
-    with store.new_folder(folder):
-        pass
     try:
-        with files.atomic(folder) as temporary:
+        with store.new_folder(folder), files.atomic(folder) as temporary:
             _write(run, study, known._asdict(), temporary)
-    except BaseException as error:
-        if not any(folder.iterdir()):
-            folder.rmdir()
-        if isinstance(error, store.Damaged):
-            raise UserError(
-                f"the run {run.name!r}: checkpoints or rows of log.h5 are not at steps of train_bs "
-                f"({run.options.train_bs}) up to train_iters ({run.options.train_iters:,}): give "
-                "config.json those that it was trained with"
-            ) from None
-        raise
+    except store.Damaged:
+        raise UserError(
+            f"the run {run.name!r}: checkpoints or rows of log.h5 are not at steps of train_bs "
+            f"({run.options.train_bs}) up to train_iters ({run.options.train_iters:,}): give "
+            "config.json those that it was trained with"
+        ) from None
     return Trajectories(folder, study)
 
 

@@ -108,18 +108,13 @@ class RunOptions(msgspec.Struct, frozen=True):
 
     @property
     def labels(self) -> int:
-        """Labels that training uses."""
+        """C: labels that training uses, and outputs of the network."""
         return self.fs_relabel or self.class_split[0]
 
     @property
     def positions(self) -> Positions:
         """How positions enter, in our words."""
         return POSITIONS[self.pos_embedding_type]
-
-    @property
-    def logits(self) -> int:
-        """C, the network's outputs."""
-        return self.model_output_classes or self.labels
 
 
 class ClampOptions(msgspec.Struct, frozen=True):
@@ -220,10 +215,10 @@ def _check_together(o: RunOptions, where: str) -> None:
             f"{where}: sin_time is {o.sin_time:g}: rope and sinusoidal positions of {SIN_TIME:g} "
             "are read"
         )
-    if o.logits != o.labels:
+    if o.model_output_classes not in (None, o.labels):
         raise UserError(
-            f"{where}: model_output_classes is {o.logits}, and training has {o.labels} labels: "
-            "networks whose outputs are their labels are read"
+            f"{where}: model_output_classes is {o.model_output_classes}, and training has "
+            f"{o.labels} labels: networks whose outputs are their labels are read"
         )
     components = len(o.pt_burstiness or [1])
     for name in ("mixing_coeffs", "pt_distract", "pt_no_support", "pt_unique_rest"):

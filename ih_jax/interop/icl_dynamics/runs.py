@@ -165,7 +165,7 @@ def _check_flags(records: Sequence[np.ndarray], o: RunOptions, file: Path) -> No
     for name, found, said in (
         ("num_heads", heads, o.num_heads),
         ("not_causal", not causal, False),
-        ("rope among its positions", rope, o.positions == "rope"),
+        ("rope of pos_embedding_type", rope, o.positions == "rope"),
         ("sin_time", time if rope else SIN_TIME, SIN_TIME),
     ):
         if found != said:
@@ -189,7 +189,7 @@ def _config_of(
     try:
         return Config(
             features=first.shape[1],
-            labels=o.logits,
+            labels=o.labels,
             layers=o.depth,
             d_model=o.d_model,
             heads=o.num_heads,

@@ -101,7 +101,7 @@ def bytes_of(o: RunOptions) -> int:
     """What the weights of a network of these options take at least, float32."""
     D = o.d_model
     wide = 0 if o.mlp_ratio is None else int(D * o.mlp_ratio)
-    return 4 * (o.depth * (4 * D * D + 2 * wide * D) + 2 * o.logits * D)
+    return 4 * (o.depth * (4 * D * D + 2 * wide * D) + 2 * o.labels * D)
 
 
 def names_of(o: RunOptions) -> list[str]:
